@@ -2,7 +2,6 @@
 
 import json
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,10 @@ NAME = "n0/chain"
 
 
 @pytest.fixture
-def gallery(tmp_path, monkeypatch):
+def gallery(tmp_path, monkeypatch, gallery_script):
     """The script, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    path = Path(__file__).parents[1] / "multirun" / "gallery" / "make.py"
-    spec = spec_from_file_location("make", path)
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return gallery_script("make")
 
 
 def test_the_index_shows_what_there_is(gallery):
@@ -72,13 +67,8 @@ def test_every_sampler_is_in_the_table_of_orders(gallery, monkeypatch):
 
 
 @pytest.fixture
-def grids():
-    """The script of the figure of samplers on a common grid, and each on its own."""
-    path = Path(__file__).parents[1] / "multirun" / "gallery" / "grids.py"
-    spec = spec_from_file_location("grids", path)
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def grids(gallery_script):
+    return gallery_script("grids")
 
 
 def test_the_page_has_the_measured_table_of_samplers_on_their_own_grids(grids):

@@ -1,6 +1,5 @@
 """The structure of the package: a part imports only from parts below it."""
 
-import ast
 import re
 from pathlib import Path
 
@@ -20,12 +19,10 @@ APP_PARTS = ["terminal", "config", "folder", "job", "commands", "main"]
 
 def imported(path: Path, package: str) -> set[str]:
     """The parts of a package that a module imports from, also within functions."""
+    line = rf"^ *from {re.escape(package)}(\.\w+)?\S* import (\([^)]*\)|.+)"
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == package:
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and str(node.module).startswith(f"{package}."):
-            found.add(str(node.module).removeprefix(f"{package}.").split(".")[0])
+    for below, names in re.findall(line, path.read_text(encoding="utf-8"), re.M):
+        found |= {below[1:]} if below else {*re.findall(r"(\w+)(?: as \w+)?", names)}
     return found
 
 

@@ -11,7 +11,8 @@ import sys
 import sysconfig
 import traceback
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -53,6 +54,20 @@ def require(condition: bool, field: str, value: object, allowed: str) -> None:
     """Raise `InvalidSetting` unless `condition` holds."""
     if not condition:
         raise InvalidSetting(field, value, allowed)
+
+
+def require_compatible(reason: str | None, field: str, value: object) -> None:
+    """Raise `InvalidSetting` if there is a reason why the value is not possible here."""
+    require(reason is None, field, value, f"another one: {reason}")
+
+
+@contextmanager
+def refusing(field: str, value: object, allowed: str) -> Iterator[None]:
+    """Any error in the block means that the value is not `allowed`: raise `InvalidSetting`."""
+    try:
+        yield
+    except Exception as error:  # files and a user's code may raise anything
+        raise InvalidSetting(field, value, f"{allowed} ({kind_and_line(error)})") from error
 
 
 def warn(text: str) -> None:

@@ -9,7 +9,6 @@ def missing(package: str, extra: str) -> InvalidSetting:
     """The error, with the command that installs the package.
 
     Args:
-        package: its name.
         extra: the extra of this package that installs it.
     """
     return InvalidSetting("needs", package, f"installed: pip install 'samplerbench[{extra}]'")

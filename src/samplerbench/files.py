@@ -23,8 +23,6 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
     """Write a file, or replace it.
 
     Args:
-        path: of the file.
-        content: the whole content.
         durable: whether to wait until the content is on the disk, which takes milliseconds.
             Without it, a loss of power within seconds may leave the file empty.
     """

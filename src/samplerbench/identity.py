@@ -60,7 +60,6 @@ def package_code(package: str, excluded: tuple[str, ...] = ()) -> str:
     every start slower.
 
     Args:
-        package: its name.
         excluded: files and folders of it that are left out.
     """
     spec = find_spec(package)
@@ -103,7 +102,6 @@ def describe(thing: object, *, code: bool = False) -> Any:
     float: DDIM(1) is DDIM(1.0).
 
     Args:
-        thing: the object.
         code: whether to include the code of classes and functions that are not installed.
 
     Raises:
@@ -394,7 +392,6 @@ def _read(path: Path, changed: int) -> tuple[str, list[tuple[int, str]]]:
     """A hash of a file's source, and its imports: levels upwards and names.
 
     Args:
-        path: of the file.
         changed: time of the last change, so that a changed file is read again.
     """
     return _digest(_source(path)).hexdigest(), list(_imports(ast.parse(path.read_bytes())))

@@ -11,6 +11,8 @@ These functions are also in the package itself. A member of a config group is gi
 `NoiseSchedule`, `Start` or `Metric`. All other settings are those of the main job, so the numbers
 are the same as on the command line, bit for bit. `sweep` returns the table of `cells.parquet`, one
 row per value (see `bench.cell.Row`). `ranking` and the functions of `bench.statistics` read it.
+
+Every function raises `InvalidSetting` before any work if its arguments do not fit.
 """
 
 from __future__ import annotations
@@ -186,9 +188,6 @@ def check(kind: str, member: Any) -> pd.DataFrame:
     Returns:
         One row per promise: promise, meaning, value ("kept", "broken" or a measured value), and
         fault, which is None for a promise that is kept.
-
-    Raises:
-        InvalidSetting: there is no such kind or member, or it cannot be built.
     """
     from samplerbench.app.commands.examine import measurements, objects, promises, trust
 
@@ -209,9 +208,6 @@ def load(directory: str | Path, *, trusted: str | Sequence[str] = (), device: st
         directory: of the run: "multirun/2026-01-31_12-00-00_…".
         trusted: your packages, one or several, whose classes its config may name.
         device: of the models.
-
-    Raises:
-        InvalidSetting: there is no run, it is damaged, or it cannot be built here.
     """
     from samplerbench.app.job.objects import stored_sweep
 
@@ -250,7 +246,6 @@ def train(
         progress: whether to show a progress bar; None: only in a notebook or a terminal.
 
     Raises:
-        InvalidSetting: before the training, if these parts or settings do not fit.
         RunFailed: the loss or the weights are not finite.
     """
     from samplerbench.app.config.compose import member_node
@@ -328,9 +323,6 @@ def sweep(
     Returns:
         One row per value, with the columns of `cells.parquet`. If a value could not be computed,
         its row has the reason, and a warning has the number of such rows.
-
-    Raises:
-        InvalidSetting: before any work, if the parts or settings do not fit.
     """
     with _one_thread():
         arranged = _arranged(
@@ -408,27 +400,15 @@ def budget(
 ) -> ErrorBudget:
     """The parts of the distances: floor, start, discretisation and score; see docs/budget.md.
 
+    Other arguments are those of `sweep`.
+
     Args:
-        model: as in `sweep`.
-        samplers: as in `sweep`.
-        steps: as in `sweep`.
-        nfe: as in `sweep`.
         denoisers: as in `sweep`, with "oracle" among them.
         starts: an exact one, and at most one other.
-        metrics: as in `sweep`.
-        schedule: as in `sweep`.
-        grid: as in `sweep`.
         final: as in `sweep`; with "none" there is the part truncation.
-        n_samples: as in `sweep`.
         repetitions: as in `sweep`, at least 2.
-        floor_repetitions: as in `sweep`.
         converged_steps: the number of steps of the converged runs.
         tolerance: the largest change of the distance if that number is doubled, as a share of it.
-        seed: as in `sweep`.
-        progress: as in `sweep`.
-
-    Raises:
-        InvalidSetting: before any work, if the parts or settings do not fit.
     """
     from samplerbench.bench.budget.parts import parts
     from samplerbench.bench.budget.run import Budget
@@ -472,21 +452,15 @@ def recommend(
     """The best sampler on the best grid for a number of evaluations, as in the command `recommend`.
 
     The default with which it is compared is the first sampler of the run on the grid of the run.
+    Other arguments are those of `sweep`.
 
     Args:
-        model: as in `sweep`.
         nfe: the largest number of evaluations of a run.
         samplers: as in `sweep`; None for all members.
         grids: names, or functions by name; None for all members.
         denoiser: the name of one in the run, or your own; None for the first one of the run.
         start: the law of the first state; None for the first one of the run.
-        schedule: as in `sweep`.
-        final: as in `sweep`.
         seed: of starts and noise.
-        progress: as in `sweep`.
-
-    Raises:
-        InvalidSetting: before any work, if nothing can run with these settings.
     """
     from samplerbench.app.config.compose import sampler_settings
     from samplerbench.app.job.racing import racing_grids, racing_samplers, recommended
@@ -530,7 +504,6 @@ def score(
         samples: an array of shape (n, dim), a file or a folder as in the command, or a mapping
             from names to several of these, which are compared with each other too.
         data: a data set or its name, the run whose data set it is, or an array of data (m, dim).
-        metrics: as in `sweep`.
         layout: of arrays and files of Markov chains: "draw", "chain,draw" or "draw,chain".
         array: the name of one of several arrays in `.npz` or `.pt` files.
         columns: names of some columns of files with tables, with commas between them.
@@ -541,9 +514,6 @@ def score(
         One row per set of samples and per pair of them, with the columns of the command's `out=`:
         see `bench.scoring.Line`. The column `kind` is distance or difference; in the row of a
         difference, `minus` is the name of the nearer set.
-
-    Raises:
-        InvalidSetting: the samples cannot be read, or do not fit to the data.
     """
     from samplerbench.app.commands.score import read_clouds, typed_as
     from samplerbench.app.config.compose import compose_config
@@ -627,24 +597,18 @@ def sample(
 ) -> NDArray[np.floating]:
     """Samples, the same as in the first repetition of a sweep; sample i does not depend on n.
 
+    Other arguments are those of `sweep`.
+
     Args:
-        model: a run, or a data set (or its name), whose exact denoiser is then used.
         sampler: an object, or the name of a member with a single setting.
         steps: the number of steps.
         n: the number of samples.
         every: k, to return the states after 0, k, 2k, … steps and after the last one.
         denoiser: the name of one in the run, or your own; None for the first one of the run.
         start: the law of the first state; None for the first one of the run.
-        schedule: the path; a run has its own.
-        grid: the levels of the sampler.
-        final: as in `sweep`.
-        seed: of starts and noise.
 
     Returns:
         Shape (n, dim), or (frames, n, dim) with `every`.
-
-    Raises:
-        InvalidSetting: before any work, if the sampler cannot run with these settings.
     """
     n, steps = _points("n", n), _whole("steps", steps)
     every = None if every is None else _whole("every", every)
@@ -667,7 +631,6 @@ def sample(
     return array
 
 
-@_hinting
 @dataclass(frozen=True, eq=False, repr=False)
 class Designs:
     """Designed grids; the result of `design`.
@@ -731,24 +694,18 @@ def design(
 ) -> Designs:
     """The noise levels that are best for samplers at numbers of steps; see docs/grids.md.
 
+    Other arguments are those of `sweep`.
+
     Args:
-        model: as in `sweep`.
         samplers: as in `sweep`, without noise for the criteria paired and kl.
-        steps: as in `sweep`.
-        nfe: as in `sweep`.
         criterion: "paired", "kl" or "spectrum".
         denoisers: as in `sweep`; designed for the first one, and carried to the others.
         starts: as in `sweep`; the first one is used.
-        schedule: as in `sweep`.
-        final: as in `sweep`.
         carry: other data sets, on which each design is measured too.
         eta: η of runs with noise, on which the designs of a sampler with η = 0 are measured too;
             None is 0.5.
         seed: of the starts of the design.
         settings: others of grid=designed, such as {"budget": 500}.
-
-    Raises:
-        InvalidSetting: before any work, if nothing can be designed for one of the samplers.
     """
     chosen = {"criterion": criterion, "seed": _whole("seed", seed, 0), **(settings or {})}
     recipe = _built("grid", "designed", chosen)
@@ -768,6 +725,7 @@ def design(
         return Designs(done, carried(sweep, recipe, done, laws, eta), sweep.schedule)
 
 
+@_hinting
 def levels(
     model: Run | Dataset | str,
     steps: int,
@@ -786,9 +744,6 @@ def levels(
     Returns:
         N + 1 rows: t, alpha, sigma and noise_to_signal, σ/α. `attrs["fit"]` has the cost of the
         fit in one line; it is empty for other grids.
-
-    Raises:
-        InvalidSetting: the path does not have these levels, or the grid cannot be fitted.
     """
     with _one_thread():
         base, fit = fitted(_base(model, schedule, grid, None, None))
@@ -821,9 +776,6 @@ def plot(
 
     Returns:
         A matplotlib figure; a notebook shows it as the last value of a cell.
-
-    Raises:
-        InvalidSetting: the table has no finished value, or none of that metric.
     """
     rows = _of_cells(table)
     metrics = list(dict.fromkeys(rows.loc[rows["denoiser"] != "law", "metric"]))
@@ -848,9 +800,6 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     Args:
         table: of `sweep`, or of a run; several tables may be concatenated.
         level: of the intervals.
-
-    Raises:
-        InvalidSetting: it is not such a table.
     """
     require(0 < level < 1, "level", level, "between 0 and 1")
     return statistics.summary(_of_cells(table), level)

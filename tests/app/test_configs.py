@@ -78,15 +78,7 @@ NEEDS = {
     **{("dataset", name): CHAINS for name in ("funnel", "banana", "many_well")},
     **{
         ("sampler", name): ["denoiser=oracle"]
-        for name in (
-            "ula",
-            "mala",
-            "hmc",
-            "replica_exchange",
-            "ais",
-            "smc",
-            "underdamped",
-        )
+        for name in ("ula", "mala", "hmc", "replica_exchange", "ais", "smc", "underdamped")
     },
     ("start", "overdispersed"): ["sampler=ula", "denoiser=oracle"],
     ("grid", "custom"): ["steps=5"],
@@ -187,7 +179,13 @@ def test_members_are_composed_as_they_are_read(composed, main_job):
     assert config == composed(*LITTLE, *words)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "name",  # test_suite.py runs two tasks of the suite; all members of the others are built above
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * name.startswith(("suite/", "shapes/")))
+        for name in EXPERIMENTS
+    ],
+)
 def test_every_experiment_builds(composed, name):
     config = composed(f"experiment={name}")
     has_two = "${fidelity:" in (CONF / "experiment" / f"{name}.yaml").read_text()

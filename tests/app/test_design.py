@@ -36,6 +36,7 @@ def designs():
     return sb.design(LAW, ["heun"], nfe=[6], carry=["two_moons"], settings=SETTINGS)
 
 
+@pytest.mark.slow  # quick: the library's, below
 def test_the_command_prints_tables_and_levels_and_writes_them(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["sampler=[heun,ddim]", "sampler.ddim.eta=0", "nfe=[6]", "dataset=two_moons", *FEW]
@@ -64,6 +65,10 @@ def test_the_command_prints_tables_and_levels_and_writes_them(tmp_path, capsys, 
         (["sampler=heun", "steps=[1,6]"], "steps=1: must be at least 2 for heun"),
         (["sampler=heun", "nfe=6", "carry=[two_moons,digits]"], "carry=digits: .* 2 dimensions"),
         (["sampler=heun", "nfe=6", "eta=1"], "eta=1.0: must be left out"),
+        (
+            ["sampler=picard", "sampler.picard.rule=euler", "steps=4", "eta=1"],
+            "eta=1.0: must be left",
+        ),
         (["sampler=ddim", "sampler.ddim.eta=0", "nfe=6", "eta=-1"], "eta=-1.0: .* at least 0"),
         (["sampler=ddim", "sampler.ddim.eta=0", "nfe=6", "eta=0"], "eta=0.0: must be above 0"),
         (["sampler=[heun,unipc]", "nfe=6", "out=a.yaml"], "has one design, and there are 2"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 import yaml
 
 import samplerbench
-from samplerbench.app.commands.complaints import COMMANDS, no_text
+from samplerbench.app.commands.complaints import no_text
 
 TINY = ("experiment=tiny", "logger=none", "steps=4", "trainer.steps=3", "cache=off")
 
@@ -62,8 +63,7 @@ def test_a_name_that_is_no_text_is_replaced_in_a_report_and_refused_of_a_job(typ
 
 
 def test_a_command_is_printed_with_replacements(in_ascii, typed, run):
-    commands = ["list", "list samplers datasets", "check schedule=edm", "--help", "--cfg job"]
-    for words in (*commands, *(f"{name} --help" for name in COMMANDS)):
+    for words in ("list metrics", "--help", "score --help"):
         status, out = in_ascii(*words.split())
         assert status == 0, words
         assert out
@@ -125,7 +125,10 @@ def test_no_file_is_opened_in_the_encoding_of_the_locale():
     """Every text that is read or written names its encoding."""
     found = []
     for path in Path(samplerbench.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        source = path.read_text(encoding="utf-8")
+        if not re.search(r"\b(open|read_text|write_text)\(", source):
+            continue
+        for node in ast.walk(ast.parse(source)):
             if not isinstance(node, ast.Call):
                 continue
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))

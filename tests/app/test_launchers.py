@@ -30,9 +30,14 @@ ORACLE = (*JOB, *ALONE, "denoiser=oracle")
 
 def command(folder: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """A multirun in a folder, by the command that a user types."""
+    return typed(folder, "-m", *words, **settings)
+
+
+def typed(folder: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """A command in a folder."""
     folder.mkdir(exist_ok=True)
     return subprocess.run(
-        [sys.executable, "-m", "samplerbench", "-m", *words],
+        [sys.executable, "-m", "samplerbench", *words],
         cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | settings,
         capture_output=True,
@@ -302,6 +307,62 @@ def test_the_batch_script_of_the_docs_requeues_its_job(tmp_path, slurm):
     done = command(tmp_path / "alone", *words[:-1], "hydra.sweep.dir=runs", "cache=off")
     assert done.returncode == 0, done.stderr
     same(tables(tmp_path), tables(tmp_path / "alone"))
+
+
+#: A few minutes' work of the suite: two entrants on four tasks.
+SUITE = ("suite", "suite=quick", "sampler=[euler,heun]", "logger=none", "workers=1", "cache=off")
+SUITE += ("hydra.sweep.dir=runs",)
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """The suite in one process, which nothing happened to: its folder, and what it printed."""
+    folder = tmp_path_factory.mktemp("suite")
+    done = typed(folder, *SUITE)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def same_suite(folder: Path, other: Path) -> None:
+    same(tables(folder), tables(other))
+    for name in ("results.parquet", "entry/entry.parquet"):
+        pd.testing.assert_frame_equal(
+            *(pd.read_parquet(one / "runs" / name) for one in (folder, other)), check_exact=True
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "slurm"])
+def test_the_suite_has_the_same_bits_and_is_as_quiet(tmp_path, suite, launcher, request):
+    if launcher == "joblib":
+        words, settings = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"), {}
+    else:
+        words, settings = ON_SLURM, request.getfixturevalue("slurm")
+    folder, alone = suite
+    done = typed(tmp_path, *SUITE, *words, **settings)
+    assert done.returncode == 0, done.stderr
+    same_suite(tmp_path, folder)
+    assert done.stdout == alone.stdout
+    if launcher == "joblib":  # Slurm has logs of its own
+        assert done.stderr == alone.stderr
+        assert (tmp_path / "runs" / "output.txt").read_text().count("\ntable: ") == 4
+
+
+@pytest.mark.slow
+def test_a_suite_that_is_killed_goes_on_and_computes_no_value_again(tmp_path, suite):
+    words = [sys.executable, "-m", "samplerbench", *SUITE]
+    running = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    # the first job is done, the second is among its values
+    until(lambda: any(tmp_path.glob("runs/1/cells/*.json")), 300)
+    running.kill()
+    running.communicate()
+    assert not (tmp_path / "runs" / "results.parquet").exists()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/cells/*.json")}
+    assert len({path.parent for path in before}) == 2
+    done = typed(tmp_path, *SUITE)
+    assert done.returncode == 0, done.stderr
+    same_suite(tmp_path, suite[0])
+    assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
 @pytest.mark.slow

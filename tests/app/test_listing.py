@@ -1,7 +1,5 @@
 """`samplerbench list`: every member has a line, and samplers say what they need."""
 
-import os
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
@@ -100,11 +98,11 @@ def test_bad_words(refuses):
         refuses(["list", *words.split()], message)
 
 
-def test_the_shell_completes_groups_members_and_keys():
+def test_the_shell_completes_groups_members_and_keys(typed, monkeypatch):
     def completed(line):
-        command = [sys.executable, "-m", "samplerbench", "-sc", "query=bash"]
-        known = {**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))}
-        return subprocess.run(command, env=known, capture_output=True, text=True).stdout.split()
+        monkeypatch.setenv("COMP_LINE", line)
+        monkeypatch.setenv("COMP_POINT", str(len(line)))
+        return typed("-sc", "query=bash")[1].split()
 
     assert completed("samplerbench dataset=gr") == ["dataset=grid_mixture"]
     assert "sampler.ddim.eta." in completed("samplerbench sampler.ddim.e")

@@ -108,6 +108,7 @@ def test_a_network_is_asked_within_its_training(command, lab, capfd):
     assert "Diffusers asks for" in capfd.readouterr().err
 
 
+@pytest.mark.slow  # quick: test_peer_table.py
 def test_check_prints_the_curve(command, lab, capsys, monkeypatch):
     """Of any settings; here the one whose last step is of second order from 15 steps on."""
     monkeypatch.setattr(peer_curves, "EVERY", 16)

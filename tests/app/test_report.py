@@ -73,6 +73,7 @@ def test_the_default_folder_is_a_new_one(runs, capsys):
     assert "Samples beside the data" not in page(written[0])
 
 
+@pytest.mark.slow  # quick: test_compare.py
 def test_two_trainings_are_compared_by_common_random_numbers(runs, capsys):
     report.main(["runs/a", "runs/b", "--compare", "out=out"])
     lines = pd.read_csv(runs.parent / "out" / "differences.csv")

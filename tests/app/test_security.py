@@ -113,7 +113,9 @@ def test_losses_are_whole_or_no_losses(tmp_path):
             read_losses(tmp_path / "losses.csv")
 
 
-@pytest.mark.parametrize("spoilt", ["step,name,loss\n1,train,2.5\n", None])
+@pytest.mark.parametrize(
+    "spoilt", ["step,name,loss\n1,train,2.5\n", pytest.param(None, marks=pytest.mark.slow)]
+)
 def test_weights_whose_losses_cannot_be_read_are_trained_again(again, training, cache, spoilt):
     losses = (training / "losses.csv").read_bytes()
     (training / "losses.csv").unlink()
@@ -261,7 +263,7 @@ def test_a_job_writes_into_its_own_folder_and_the_cache_only(typed, tiny, tmp_pa
     before = set(files())
     words = ("--config-dir", "conf", *tiny[1:], "denoiser=oracle")
     assert typed(*words, "experiment=evil")[0] == 2
-    assert typed(*words, "experiment=fine", "repetitions=1")[0] == 0
+    assert typed(*words, "experiment=fine", "repetitions=1", "figure.format=png")[0] == 0
     own = tmp_path / "multirun"
     assert all(path == own or own in path.parents for path in set(files()) - before)
     assert len(list(own.rglob("distance_x.png"))) == len(list(own.rglob("cells.parquet"))) == 1

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from hashlib import sha256
 
 import pandas as pd
@@ -79,6 +80,30 @@ def test_a_run_has_results_a_page_and_an_entry(few, typed, tmp_path):
     status, out, err = typed("suite", "page", "part", "out=page")
     assert status == 0, err
     assert {*pd.read_parquet(tmp_path / "page" / "results.parquet")["law"]} == {"checkerboard"}
+
+
+@pytest.mark.slow
+def test_in_wandb_the_suite_is_one_group(few, typed, tmp_path, wandb_runs):
+    words = ("suite", "suite=quick", "sampler=euler", "logger=wandb", "cache=off", "workers=1")
+    status, _, err = typed(*words)
+    assert status == 0, err
+    name = "suite-v1-quick-euler"
+    runs = [run for job in "01" for run in wandb_runs(tmp_path / "multirun" / name / job)]
+    assert [run["run_group"] for run in runs] == [name, name]
+    for run, task in zip(runs, FEW, strict=True):
+        assert run["display_name"].endswith(f"experiment=suite/v1/{task}")
+        assert run["config"]["choices"]["experiment"] == f"suite/v1/{task}"
+
+
+def test_what_other_processes_print_is_in_the_file_too(tmp_path, capfd):
+    """The workers of joblib are processes; errors stay on the terminal."""
+    path = tmp_path / "output.txt"
+    with suite._printing_to(path):
+        print("here")
+        subprocess.run("echo there; echo wrong >&2", shell=True, check=True)
+    print("after")
+    assert sorted(path.read_text().split()) == ["here", "there"]
+    assert capfd.readouterr() == ("after\n", "wrong\n")
 
 
 @pytest.mark.parametrize(

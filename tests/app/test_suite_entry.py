@@ -6,10 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from samplerbench.app.commands import suite as commands
 from samplerbench.app.commands.suite import _of_size
 from samplerbench.app.commands.suite import main as suite
 from samplerbench.app.job.verifying import suite_words, tasks_of
-from samplerbench.bench.suite.entry import TABLE, read_entry
+from samplerbench.bench.suite.entry import TABLE, read_entry, write_entry
 from samplerbench.errors import InvalidSetting
 
 FIXED = _of_size("v1")[1]
@@ -80,3 +81,29 @@ def test_a_real_entry_is_accepted_and_a_changed_one_refused(tmp_path, monkeypatc
     table.assign(value=0.5 * table["value"]).to_parquet(other / TABLE, index=False)
     with pytest.raises(InvalidSetting, match=r"must be the table that entry.json describes"):
         suite(["verify", str(other)])
+
+
+@pytest.mark.slow
+def test_an_entry_with_a_learned_task_is_verified(tmp_path, monkeypatch, capsys):
+    """All of its cells, with the weights of the suite; then one with a better value."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(commands, "QUICK", ("two_moons-edm-learned", "checkerboard-edm"))
+    monkeypatch.setattr(commands, "QUICK_WORDS", ("nfe=[4,8]", "n_samples=64"))
+    with pytest.raises(SystemExit) as ended:
+        suite(["suite=quick", "sampler=heun", "cache=off", "logger=none", "hydra.sweep.dir=runs"])
+    assert ended.value.code == 0
+    entry = Path("runs/entry")
+    capsys.readouterr()
+    suite(["verify", str(entry), "cells=4"])
+    out = capsys.readouterr().out
+    assert "accepted: " in out
+    for steps in (2, 4):
+        assert f"heun, two_moons edm learned paired, grid common, {steps} steps: passed" in out
+    table, about = read_entry(entry)
+    learned = table["denoiser"] == "learned"
+    better = table.assign(value=table["value"].where(~learned, 0.9 * table["value"]))
+    write_entry(better, entry, about)
+    with pytest.raises(SystemExit) as ended:
+        suite(["verify", str(entry), "cells=4"])
+    assert ended.value.code == 1
+    assert "refused: heun, two_moons edm learned paired" in capsys.readouterr().out

@@ -25,7 +25,7 @@ WORDS = [
     "trainer.log_every=5",
     "n_samples=50",
 ]
-WORDS += ["block=50", "sampler.ddim.eta=[0,1]", "steps=[2,3,4]", "workers=2"]
+WORDS += ["block=50", "sampler.ddim.eta=[0,1]", "steps=[2,3,4]", "workers=2", "figure.format=[]"]
 
 
 def start(directory: Path, *words: str) -> int:
@@ -111,6 +111,7 @@ def test_the_same_command_goes_on_in_its_folder_and_no_other_does(whole, tmp_pat
     pd.testing.assert_frame_equal(table(tmp_path / "here"), whole[0], check_exact=True)
 
 
+@pytest.mark.slow  # quick: test_cache.py
 def test_a_cache_that_cannot_be_written_to_stops_no_job(whole, tmp_path, capfd):
     (tmp_path / "file").touch()
     assert finish(start(tmp_path, "cache_dir=file")) == 0
@@ -148,6 +149,7 @@ def test_a_cache_that_fails_during_a_training_stops_no_job(
     assert ("No space left on device" in capfd.readouterr().err) == (moment == "begun")
 
 
+@pytest.mark.slow  # quick: test_cache.py
 def test_jobs_that_race_train_once_and_agree(whole, tmp_path):
     first, second = start(tmp_path), start(tmp_path)
     assert (finish(first), finish(second)) == (0, 0)

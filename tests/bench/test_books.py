@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import samplerbench
+from helpers import sweep_of
 from samplerbench.bench.books import Books
 from samplerbench.bench.cell import Against, Cell, Labels, Origin, Row
 from samplerbench.bench.own_grids import OwnGrid
@@ -24,7 +25,7 @@ from samplerbench.core.cuda_graphs import Graphed
 from samplerbench.core.grids import custom, karras
 from samplerbench.core.models import IsotropicMixtureOracle
 from samplerbench.core.schedules import EDM, NoiseSchedule
-from samplerbench.core.starts import Exact, FixedGaussian, Prior, Start
+from samplerbench.core.starts import FixedGaussian, Start
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.identity import identity
@@ -43,17 +44,12 @@ PATH = EDM(10.0)
 
 @pytest.fixture
 def sweep() -> Sweep:
-    return Sweep(
-        dataset=LAW,
+    return sweep_of(
+        LAW,
+        [("ddim", DDIM(0.0)), ("ddim", DDIM(1.0))],
+        [3, 5],
         schedule=PATH,
-        grid=functools.partial(karras, noise_min=0.02, rho=5.0),
-        denoisers={"oracle": LAW.oracle(PATH)},
-        starts={"prior": Prior(), "exact": Exact()},
-        samplers=[("ddim", DDIM(0.0)), ("ddim", DDIM(1.0))],
-        steps=[3, 5],
         metrics={"certified": MaxSlicedCertified()},
-        reference=LAW.draws(500, "evaluation", 0),
-        n_samples=150,
         repetitions=2,
         floor_repetitions=3,
         origins={"oracle": Origin("oracle")},

@@ -47,6 +47,7 @@ from samplerbench.verify.exact_law import output_law
 MEAN, COVARIANCE = [1.0, -0.5], [[4.0, 1.0], [1.0, 1.0]]
 #: The converged number of steps of most budgets here: at twice as many Heun has converged.
 STEPS = 24
+SLOW = pytest.mark.slow
 DOUBLING = f"{STEPS} → {2 * STEPS} steps"
 
 
@@ -224,6 +225,7 @@ def test_neighbours_have_their_closed_form(max_sliced_w2):
         assert expected > 0.1, "too small to test"
 
 
+@pytest.mark.slow
 def test_the_grid_mixture_s_published_numbers():
     """The paired discretisation of DDIM(0) that n = 2 000 fresh draws cannot see: .95 .62 .35."""
     of = budget(
@@ -674,9 +676,9 @@ def at(mean: float, sd: float) -> GaussianMixture:
     [
         (at(293.0, 5.0), "start", "start dominates, as score"),  # two temperatures in kelvin
         (at(0.0, 0.007), "end", "grid dominates"),  # daily returns
-        (mixture(1e4, 1.0), "start", "start dominates, as score"),
-        (mixture(0.0, 1e3), "start", "start dominates: prior mismatch"),
-        (mixture(0.0, 1.0), "", "no part is significantly above zero"),
+        pytest.param(mixture(1e4, 1.0), "start", "start dominates, as score", marks=SLOW),
+        pytest.param(mixture(0.0, 1e3), "start", "start dominates: prior mismatch", marks=SLOW),
+        pytest.param(mixture(0.0, 1.0), "", "no part is significantly above zero", marks=SLOW),
     ],
     ids=["kelvin", "returns", "moved", "large", "two modes"],
 )
@@ -706,6 +708,7 @@ def test_what_does_not_fit_is_blamed_and_said_first(dataset, said, dominates):
     assert not any("-0.00 " in line or "train longer" in line for line in words)
 
 
+@pytest.mark.slow
 def test_a_far_mean_is_to_be_centred_also_for_an_exact_score():
     of = budget(at(293.0, 5.0), [("heun", Heun())], steps=[16], n_samples=250, learned=False)
     words = verdict(of, table(of))
@@ -716,7 +719,7 @@ def test_a_far_mean_is_to_be_centred_also_for_an_exact_score():
 
 @pytest.mark.parametrize(
     ("tails", "scale", "fits"),
-    [(3.0, 1.0, True), (1e6, 0.007, False)],
+    [pytest.param(3.0, 1.0, True, marks=SLOW), (1e6, 0.007, False)],
     ids=["heavy tails", "returns"],
 )
 def test_a_file_of_points_is_not_told_to_have_more(tails, scale, fits):

@@ -12,12 +12,12 @@ from dataclasses import replace
 import pytest
 from filelock import FileLock
 
+from helpers import sweep_of
 from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.cache import Cache
 from samplerbench.bench.sweep import Samples, Sweep
 from samplerbench.core.grids import uniform
 from samplerbench.core.schedules import EDM
-from samplerbench.core.starts import Exact, Prior
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.files import sealed, write_atomically
 from samplerbench.metrics.sliced import Sliced
@@ -28,24 +28,21 @@ LAW = gaussian((0.0, 1.0), ((1.0, 0.0), (0.0, 2.0)))
 SCHEDULE = EDM(10.0)
 
 
-def sweep_of(cache, steps=(2, 4), **changes):
-    settings = {
-        "dataset": LAW,
-        "schedule": SCHEDULE,
-        "grid": uniform,
-        "denoisers": {"oracle": LAW.oracle(SCHEDULE)},
-        "starts": {"prior": Prior(), "exact": Exact()},
-        "samplers": [("ddim", DDIM(0.0)), ("ddim", DDIM(1.0)), ("heun", Heun())],
-        "steps": list(steps),
-        "metrics": {"sliced": Sliced(directions=8)},
-        "reference": LAW.draws(300, "evaluation", 0),
-        "n_samples": 50,
-        "repetitions": 2,
-        "floor_repetitions": 2,
-        "block": 50,
-        "recall": cache.recall,
-    }
-    return Sweep(**(settings | changes))
+SETTINGS = {
+    "samplers": [("ddim", DDIM(0.0)), ("ddim", DDIM(1.0)), ("heun", Heun())],
+    "schedule": SCHEDULE,
+    "grid": uniform,
+    "metrics": {"sliced": Sliced(directions=8)},
+    "n_samples": 50,
+    "repetitions": 2,
+    "floor_repetitions": 2,
+    "block": 50,
+}
+
+
+def cached(cache, steps=(2, 4), **changes):
+    settings = {"steps": steps, "recall": cache.recall, **SETTINGS, **changes}
+    return sweep_of(LAW, **settings)
 
 
 def plain(rows):
@@ -79,16 +76,16 @@ def counted(monkeypatch):
 
 def test_a_sweep_again_draws_nothing_and_a_wider_one_draws_the_rest(tmp_path, counted):
     cache = Cache(tmp_path)
-    first = sweep_of(cache).run(cache.keep)
+    first = cached(cache).run(cache.keep)
     assert len(counted) == 2 + 2 * 3 * 2 * 2
     counted.clear()
     again = Cache(tmp_path)
-    second = sweep_of(again).run(again.keep)
+    second = cached(again).run(again.keep)
     assert plain(second) == plain(first)  # the clocks too: they are of the work that was done
     assert counted == []
     assert len(again.recalled) == len(first)
     wider = Cache(tmp_path)
-    rows = sweep_of(wider, steps=(2, 3, 4)).run(wider.keep)
+    rows = cached(wider, steps=(2, 3, 4)).run(wider.keep)
     assert {cell.steps for cell in counted} == {3}
     assert len(counted) == 2 * 3 * 2
     assert plain(row for row in rows if row.steps != 3) == plain(first)
@@ -96,7 +93,7 @@ def test_a_sweep_again_draws_nothing_and_a_wider_one_draws_the_rest(tmp_path, co
 
 def test_names_are_of_the_run_that_asks(tmp_path, counted):
     cache = Cache(tmp_path)
-    sweep = sweep_of(cache)
+    sweep = cached(cache)
     sweep.run(cache.keep)
     counted.clear()
     other = replace(sweep, samplers=[("mine", DDIM(0.0))], labels=replace(sweep.labels, run="b"))
@@ -108,15 +105,15 @@ def test_names_are_of_the_run_that_asks(tmp_path, counted):
 
 def test_a_budget_again_draws_nothing_and_fills_holes(tmp_path, counted):
     cache = Cache(tmp_path)
-    first = Budget(sweep_of(cache), converged_steps=8, tolerance=0.5).run(cache.keep)
+    first = Budget(cached(cache), converged_steps=8, tolerance=0.5).run(cache.keep)
     counted.clear()
     again = Cache(tmp_path)
-    found = Budget(sweep_of(again), converged_steps=8, tolerance=0.5).run(again.keep)
+    found = Budget(cached(again), converged_steps=8, tolerance=0.5).run(again.keep)
     assert plain(found) == plain(first)
     assert counted == []
     between = [row for row in first if row.reference == "converged"]
     value_file(again, between[0]).unlink()
-    rows = Budget(sweep_of(again), converged_steps=8, tolerance=0.5).run(again.keep)
+    rows = Budget(cached(again), converged_steps=8, tolerance=0.5).run(again.keep)
     assert len(counted) == 2  # the cell and its neighbour
     assert forget_clocks(rows) == forget_clocks(first)
 
@@ -138,14 +135,14 @@ SPOILS = [
 
 def test_spoilt_values_are_named_and_computed_again(tmp_path, caplog, counted):
     cache = Cache(tmp_path)
-    first = sweep_of(cache).run(cache.keep)
+    first = cached(cache).run(cache.keep)
     paths = [value_file(cache, row) for row in first[2 : 2 + len(SPOILS)]]
     whole = [path.read_text() for path in paths]
     for path, text, spoil in zip(paths, whole, SPOILS, strict=True):
         path.write_text(spoil(text))
     counted.clear()
     again = Cache(tmp_path)
-    assert forget_clocks(sweep_of(again).run(again.keep)) == forget_clocks(first)
+    assert forget_clocks(cached(again).run(again.keep)) == forget_clocks(first)
     assert len(counted) == len(SPOILS)
     for path, text in zip(paths, whole, strict=True):
         assert path.name in caplog.text
@@ -154,11 +151,11 @@ def test_spoilt_values_are_named_and_computed_again(tmp_path, caplog, counted):
 
 def test_refresh_knows_nothing_and_replaces(tmp_path, counted):
     cache = Cache(tmp_path)
-    row = sweep_of(cache).run(cache.keep)[0]
+    row = cached(cache).run(cache.keep)[0]
     cache.keep(replace(row, value=-1.0))
     fresh = Cache(tmp_path, refresh=True)
     counted.clear()
-    sweep_of(fresh).run(fresh.keep)
+    cached(fresh).run(fresh.keep)
     assert len(counted) > 0
     kept = Cache(tmp_path).recall(row.cell_id)
     assert forget_clocks([kept]) == forget_clocks([row])
@@ -166,7 +163,7 @@ def test_refresh_knows_nothing_and_replaces(tmp_path, counted):
 
 def test_failures_and_incompatible_cells_are_not_kept(tmp_path):
     cache = Cache(tmp_path)
-    row = sweep_of(cache).run(cache.keep)[0]
+    row = cached(cache).run(cache.keep)[0]
     for status in ("failed", "incompatible"):
         cache.keep(replace(row, cell_id="f" * 16, status=status))
         assert cache.recall("f" * 16) is None
@@ -175,7 +172,7 @@ def test_failures_and_incompatible_cells_are_not_kept(tmp_path):
 def test_where_nothing_can_be_written_work_goes_on(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     cache = Cache(tmp_path / "file")
-    rows = sweep_of(cache).run(cache.keep)
+    rows = cached(cache).run(cache.keep)
     assert {row.status for row in rows} == {"ok"}
     assert caplog.text.count("not kept there") == 1
 
@@ -202,7 +199,7 @@ def test_one_process_trains_while_others_wait(tmp_path):
 
 def test_what_is_ok_and_no_number_is_not_used(tmp_path, caplog):
     cache = Cache(tmp_path)
-    row = replace(sweep_of(cache).run(cache.keep)[0], cell_id="e" * 16, value=math.nan)
+    row = replace(cached(cache).run(cache.keep)[0], cell_id="e" * 16, value=math.nan)
     cache.keep(row)
     assert cache.recall(row.cell_id) is None
     assert f"{row.cell_id}.json is not usable" in caplog.text

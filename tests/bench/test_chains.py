@@ -10,9 +10,9 @@ from functools import partial
 import pytest
 import torch
 
+from helpers import sweep_of
 from samplerbench.bench.cell import Labels
 from samplerbench.bench.chains import Chains, _Law, diagnose, record
-from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import hold, karras
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, VPLinear
@@ -95,20 +95,9 @@ def test_refusals(mixture_law, states):
         Chains(states(5, 2), torch.ones(2))
 
 
-def sweep_of(law, samplers, steps):
-    return Sweep(
-        dataset=law,
-        schedule=EDM(),
-        grid=hold,
-        denoisers={"oracle": law.oracle(EDM())},
-        starts={"gaussian": FixedGaussian(std=3.0)},
-        samplers=samplers,
-        steps=[steps],
-        metrics={},
-        reference=law.draws(10, "evaluation", 0),
-        n_samples=10,
-        repetitions=1,
-    )
+def chained(law, samplers, steps):
+    starts = {"gaussian": FixedGaussian(std=3.0)}
+    return sweep_of(law, samplers, [steps], schedule=EDM(), grid=hold, starts=starts, n_samples=10)
 
 
 def values(rows, metric):
@@ -117,7 +106,7 @@ def values(rows, metric):
 
 def test_diagnose_tells_chains_that_mix_from_chains_that_do_not():
     samplers = [("ula", ULA(0.2)), ("mala", MALA(0.2)), ("ddim", DDIM())]
-    one = diagnose(sweep_of(gaussian((0.0,), ((1.0,),)), samplers, 800), 8)
+    one = diagnose(chained(gaussian((0.0,), ((1.0,),)), samplers, 800), 8)
     assert {row.sampler for row in one} == {"ula", "mala"}  # DDIM is no chain
     assert all(value < 1.05 for value in values(one, "split_r_hat").values())
     assert all(json.loads(row.info) == {"states": 8 * 400} for row in one)
@@ -126,7 +115,7 @@ def test_diagnose_tells_chains_that_mix_from_chains_that_do_not():
     assert len({row.cell_id for row in one}) == len(one) == 11
     small = [("ula", ULA(0.005)), ("mala", MALA(0.005))]  # below twice the variance .01: stable
     apart = isotropic((0.5, 0.5), ((-9.0,), (9.0,)), 0.1)
-    two = diagnose(sweep_of(apart, small, 800), 8)
+    two = diagnose(chained(apart, small, 800), 8)
     assert all(value > 2 for value in values(two, "split_r_hat").values())
 
 
@@ -134,7 +123,7 @@ def test_the_law_stands_beside_an_r_hat_that_passes():
     """Chains that start in one of three modes agree, and four tenths of the mass are elsewhere."""
     law = isotropic((0.6, 0.1, 0.3), ((0.0,), (9.0,), (-9.0,)), 0.1)
     sweep = replace(
-        sweep_of(law, [("ula", ULA(0.02))], 4000),
+        chained(law, [("ula", ULA(0.02))], 2000),
         starts={"point": FixedGaussian(std=1e-9), "prior": Prior()},
         repetitions=1,
     )
@@ -154,11 +143,12 @@ def test_the_law_stands_beside_an_r_hat_that_passes():
     assert 0.05 < value["overdispersed", "mass_misplaced"] < 0.6
 
 
+@pytest.mark.slow
 def test_the_law_at_a_level_with_noise():
     """On a path that shrinks the signal, x/α is compared with the law of x₀ + (σ/α)·ε."""
     law = isotropic((0.5, 0.5), ((-4.0,), (4.0,)), 0.1)
     of = replace(
-        sweep_of(law, [("mala", MALA(0.2))], 2000),
+        chained(law, [("mala", MALA(0.2))], 2000),
         schedule=VPLinear(),
         grid=partial(hold, noise=3.0),
         denoisers={"oracle": law.oracle(VPLinear())},
@@ -172,7 +162,7 @@ def test_the_law_at_a_level_with_noise():
 
 def test_the_chains_are_the_paths_of_the_cell_with_as_many_samples():
     law, samplers = gaussian((0.0,), ((1.0,),)), [("ula", ULA(0.2))]
-    sweep = replace(sweep_of(law, samplers, 100), n_samples=8, block=8)
+    sweep = replace(chained(law, samplers, 100), n_samples=8, block=8)
     (cell,) = [cell for cell in sweep.cells() if cell.settings]
     end = sweep.draw(cell).points
     levels = sweep.levels(100)
@@ -183,7 +173,7 @@ def test_the_chains_are_the_paths_of_the_cell_with_as_many_samples():
 
 
 def test_a_value_is_of_the_version_that_found_it(monkeypatch):
-    sweep = sweep_of(gaussian((0.0,), ((1.0,),)), [("ula", ULA(0.2))], 100)
+    sweep = chained(gaussian((0.0,), ((1.0,),)), [("ula", ULA(0.2))], 100)
     first = diagnose(sweep, 8)
     monkeypatch.setattr("samplerbench.bench.chains.version", lambda package: "another")
     second = diagnose(sweep, 8)
@@ -192,13 +182,13 @@ def test_a_value_is_of_the_version_that_found_it(monkeypatch):
 
 
 def test_too_few_steps_are_named():
-    rows = diagnose(sweep_of(gaussian((0.0,), ((1.0,),)), [("ula", ULA(0.1))], 6), 4)
+    rows = diagnose(chained(gaussian((0.0,), ((1.0,),)), [("ula", ULA(0.1))], 6), 4)
     assert {row.status for row in rows} == {"incompatible"}
     assert all("steps=6" in row.message for row in rows)
 
 
 def test_chains_that_cannot_be_examined_are_named():
-    rows = diagnose(sweep_of(gaussian((0.0,), ((1.0,),)), [("ula", ULA(5.0))], 700), 4)
+    rows = diagnose(chained(gaussian((0.0,), ((1.0,),)), [("ula", ULA(5.0))], 700), 4)
     assert {row.status for row in rows} == {"diverged"}
     assert all("not finite" in row.message for row in rows)
 
@@ -208,7 +198,7 @@ def test_each_langevin_sampler_brings_its_grid_and_its_start():
     law = isotropic((0.5, 0.5), ((-1.0,), (1.0,)), 0.1)
     samplers = [("ula", ULA(0.02)), ("annealed", AnnealedLangevin(1e-5)), ("ddim", DDIM())]
     of = replace(
-        sweep_of(law, samplers, 10),
+        chained(law, samplers, 10),
         grid=partial(karras, noise_min=0.02),
         starts={"prior": Prior(), "exact": Exact()},
         metrics={"energy": Energy()},
@@ -235,8 +225,8 @@ def test_each_langevin_sampler_brings_its_grid_and_its_start():
 def test_evaluations_until_second_moments_are_right(states):
     """Of independent draws about 100; of an AR(1) process more, as its x² is slower."""
     law = gaussian((0.0, 0.0), ((1.0, 0.0), (0.0, 4.0)))
-    cell = next(cell for cell in sweep_of(law, [("ula", ULA())], 10).cells() if cell.settings)
-    known = _Law.at(sweep_of(law, [("ula", ULA())], 10), cell)
+    cell = next(cell for cell in chained(law, [("ula", ULA())], 10).cells() if cell.settings)
+    known = _Law.at(chained(law, [("ula", ULA())], 10), cell)
     draws = states(1000, 200, 2) * torch.tensor([1.0, 2.0])
     found = known.evaluations_to_moments(draws, 3.0)["evaluations_to_moments"]
     assert found == pytest.approx(300, rel=0.3)

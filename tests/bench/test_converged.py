@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from samplerbench.bench.sweep import Sweep
+from helpers import sweep_of
 from samplerbench.core.grids import log_snr
 from samplerbench.core.schedules import EDM, VPLinear
 from samplerbench.core.starts import Exact
@@ -24,21 +24,9 @@ LAW = GaussianMixture((0.4, 0.6), ((1.5,), (-1.0,)), (((0.1,),), ((0.3,),)))
 
 
 def rows_of(samplers, steps, law=LAW, schedule=None, n=200, grid=GRID):
-    schedule = schedule or EDM(10.0)
-    return Sweep(
-        dataset=law,
-        schedule=schedule,
-        grid=grid,
-        denoisers={"oracle": law.oracle(schedule)},
-        starts={"exact": Exact()},
-        samplers=samplers,
-        steps=steps,
-        metrics={"paired": Paired()},
-        reference=torch.empty(0, law.dim),
-        n_samples=n,
-        repetitions=1,
-        block=100,
-    ).run()
+    settings = {"grid": grid, "starts": {"exact": Exact()}, "metrics": {"paired": Paired()}}
+    settings |= {"schedule": schedule or EDM(10.0), "reference": torch.empty(0, law.dim)}
+    return sweep_of(law, samplers, steps, n_samples=n, block=100, **settings).run()
 
 
 def test_on_a_gaussian_it_is_the_closed_form():

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from helpers import sweep_of
 from samplerbench.app.job.refusals import check
 from samplerbench.bench.budget.parts import parts
 from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.densities import log_ratios
 from samplerbench.bench.store import as_table
-from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import karras
 from samplerbench.core.models import Learned
 from samplerbench.core.noise import KeyedNoise
@@ -26,7 +26,9 @@ from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
+from samplerbench.metrics.base import total
 from samplerbench.metrics.kl_law import KLLaw
+from samplerbench.metrics.kl_paths import KLPaths
 from samplerbench.metrics.sliced import Sliced
 from samplerbench.metrics.tv_law import TVLaw
 from samplerbench.networks.residual_mlp import ResidualMLP
@@ -41,22 +43,10 @@ from samplerbench.verify.exact_law import output_law
 KARRAS = functools.partial(karras, noise_min=0.02, rho=5.0)
 
 
-def sweep_of(law, samplers, steps, start="prior", schedule=None, n=2048, **changes):
-    schedule = schedule or EDM(10.0)
-    return Sweep(
-        dataset=law,
-        schedule=schedule,
-        grid=KARRAS,
-        denoisers={"oracle": law.oracle(schedule)},
-        starts={start: {"prior": Prior(), "exact": Exact()}[start]},
-        samplers=[(type(sampler).__name__, sampler) for sampler in samplers],
-        steps=steps,
-        metrics={"kl": KLLaw(), "tv": TVLaw()},
-        reference=law.draws(10, "evaluation", 0),
-        n_samples=n,
-        repetitions=1,
-        **changes,
-    )
+def divergences(law, samplers, steps, start="prior", n=2048, **changes):
+    starts = {start: {"prior": Prior(), "exact": Exact()}[start]}
+    settings = {"starts": starts, "grid": KARRAS, "metrics": {"kl": KLLaw(), "tv": TVLaw()}}
+    return sweep_of(law, samplers, steps, n_samples=n, **settings | changes)
 
 
 def ratios(sweep):
@@ -69,7 +59,7 @@ def ratios(sweep):
 def test_on_a_gaussian_it_is_the_closed_form(sampler, schedule):
     """Outputs from the prior are Gaussian, and `exact_law` has their mean and covariance."""
     law = gaussian([1.0, -0.5], [[4.0, 1.0], [1.0, 1.0]])
-    sweep = sweep_of(law, [sampler], [6], schedule=schedule)
+    sweep = divergences(law, [sampler], [6], schedule=schedule)
     levels = sweep.levels(6)
     sigma = levels.rows[0].sigma
     start_covariance = sigma**2 * torch.eye(2).double()
@@ -108,7 +98,7 @@ def test_on_a_mixture_it_is_the_integral_over_the_start(sampler, steps, side):
     start = torch.distributions.Normal(0.0, 10.0).log_prob(x).sum(-1)
     terms = start.exp() * (start - volume - law.log_density(end(x)))
     expected = float(terms.sum()) * float(side[1] - side[0]) ** 2
-    values = ratios(sweep_of(law, [sampler], [steps], n=8192)).values
+    values = ratios(divergences(law, [sampler], [steps], n=8192)).values
     assert float(-values.mean()) == pytest.approx(expected, rel=0.02)
     assert KLLaw().estimate(values).value == pytest.approx(expected, rel=0.05)
 
@@ -126,7 +116,7 @@ VALUES = {
 def test_the_values_are_those_of_other_implementations(start, kind):
     steps = list(VALUES[start, kind])
     sampler = DDIM(0.0) if kind is DDIM else Heun()
-    rows = sweep_of(grid_mixture(), [sampler], steps, start=start, n=8192).run()
+    rows = divergences(grid_mixture(), [sampler], steps, start=start, n=8192).run()
     found = {row.steps: row for row in rows if row.metric == "kl"}
     for number, value in VALUES[start, kind].items():
         assert found[number].status == "ok"
@@ -142,7 +132,7 @@ def json_of(row):
 
 
 def test_a_map_that_folds_has_no_density():
-    sweep = sweep_of(grid_mixture(), [Heun()], [4])
+    sweep = divergences(grid_mixture(), [Heun()], [4])
     rows = sweep.run()
     assert [row.status for row in rows] == ["not a density"] * 2
     assert all(math.isnan(row.value) for row in rows)
@@ -155,7 +145,7 @@ def test_a_law_that_misses_a_mode_has_no_density():
     """A start that reaches one mode only: the mean of p/q is not 1, it is that mode's weight."""
     law = grid_mixture()
     sweep = replace(
-        sweep_of(law, [DDIM(0.0)], [50]), starts={"one": FixedGaussian(mean=0.0, std=0.05)}
+        divergences(law, [DDIM(0.0)], [50]), starts={"one": FixedGaussian(mean=0.0, std=0.05)}
     )
     found = ratios(sweep)
     assert found.status == "not a density"
@@ -174,7 +164,7 @@ def test_a_law_that_misses_a_mode_has_no_density():
     ],
 )
 def test_what_has_no_density_is_one_line(changes, message):
-    sweep = sweep_of(grid_mixture(), [DDIM(0.0)], [5])
+    sweep = divergences(grid_mixture(), [DDIM(0.0)], [5])
     if "dataset" in changes:
         changes = changes | {"denoisers": {"oracle": changes["dataset"].oracle(EDM(10.0))}}
     with pytest.raises(InvalidSetting, match=message):
@@ -182,7 +172,7 @@ def test_what_has_no_density_is_one_line(changes, message):
 
 
 def test_a_floor_has_no_row_of_a_divergence():
-    sweep = sweep_of(grid_mixture(), [DDIM(0.0), DDIM(1.0)], [5, 9], n=64, floor_repetitions=3)
+    sweep = divergences(grid_mixture(), [DDIM(0.0), DDIM(1.0)], [5, 9], n=64, floor_repetitions=3)
     sweep = replace(sweep, metrics=sweep.metrics | {"sliced": Sliced(directions=10)})
     rows = sweep.run()
     assert len(rows) == sweep.row_count() == 3 + 4 * 3
@@ -237,15 +227,33 @@ def test_pieces_of_the_points_change_no_estimate(monkeypatch):
     assert whole.value == pytest.approx(float(terms.mean()), rel=1e-12)
     assert whole.info["coefficient"] == pytest.approx(coefficient, rel=1e-12)
     assert whole.info["half_width"] == pytest.approx(1.96 * float(terms.std()) / 1000**0.5)
-    monkeypatch.setattr("samplerbench.metrics.kl_law.PIECE", 64)
-    pieces = KLLaw().estimate(values)
-    assert pieces.value == pytest.approx(whole.value, rel=1e-12)
-    assert dict(pieces.info) == pytest.approx(dict(whole.info), rel=1e-12)
+    shares, far = excess.abs() / 2, values - 1
+    tv, paths = TVLaw().estimate(values), KLPaths().estimate(far)
+    assert tv.value == pytest.approx(float(shares.mean()), rel=1e-14)
+    assert tv.info["half_width"] == pytest.approx(1.96 * float(shares.std()) / 1000**0.5)
+    assert paths.value == pytest.approx(-float(far.mean()), rel=1e-14)
+    monkeypatch.setattr("samplerbench.metrics.base.PIECE", 64)
+    sizes = []
+
+    def noted(piece):
+        sizes.append(len(piece))
+        return piece
+
+    assert total(values, noted) == pytest.approx(float(values.sum()), rel=1e-12)
+    assert max(sizes) == 64
+    for metric, given, before in (
+        (KLLaw(), values, whole),
+        (TVLaw(), values, tv),
+        (KLPaths(), far, paths),
+    ):
+        pieces = metric.estimate(given)
+        assert pieces.value == pytest.approx(before.value, rel=1e-12)
+        assert dict(pieces.info) == pytest.approx(dict(before.info), rel=1e-12)
 
 
 def test_four_wells_have_a_density():
     law = FourWellBoltzmann()
-    found = ratios(sweep_of(law, [Heun()], [30], start="exact", n=512))
+    found = ratios(divergences(law, [Heun()], [30], start="exact", n=512))
     assert found.status == "ok"
     assert KLLaw().estimate(found.values).value == pytest.approx(0, abs=0.05)
 
@@ -253,7 +261,7 @@ def test_four_wells_have_a_density():
 def test_the_budget_adds_up_in_nats():
     law = grid_mixture()
     sweep = replace(
-        sweep_of(law, [DDIM(0.0)], [16], n=2048),
+        divergences(law, [DDIM(0.0)], [16], n=2048),
         starts={"exact": Exact(), "prior": Prior()},
         repetitions=2,
     )

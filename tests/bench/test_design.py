@@ -42,6 +42,7 @@ def on_mixture(sampler=None, steps=3, **settings):
     return design(sampler or Heun(), steps, LAW.oracle(PATH), start, LAW, KARRAS, **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("criterion", ["kl", "spectrum"])
 def test_the_best_levels_of_ddim_on_one_gaussian_are_those_of_the_tangent_law(criterion):
     """Align your steps, Theorem 3.1: angles arctan(σ/c) at equal distances, without a last x̂₀."""
@@ -82,6 +83,7 @@ def test_designed_levels_carry_to_starts_that_they_have_not_seen():
     assert both[1] < 0.297  # a design by Powell's method
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_and_another_one_other_levels():
     one, again, other = on_mixture(), on_mixture(), on_mixture(seed=1)
     assert torch.equal(one.levels.t, again.levels.t)

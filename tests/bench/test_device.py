@@ -1,17 +1,15 @@
 """The same cells on every device torch sees: same noise, values equal up to rounding."""
 
-import functools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from helpers import sweep_of
 from samplerbench.bench.sweep import Sweep
-from samplerbench.core.grids import karras
 from samplerbench.core.models import Learned
 from samplerbench.core.schedules import EDM
-from samplerbench.core.starts import Exact, Prior
 from samplerbench.core.targets import EDMTarget
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.metrics.max_sliced import MaxSliced
@@ -20,23 +18,21 @@ from samplerbench.networks.residual_mlp import ResidualMLP
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.heun import Heun
 
-DEVICES = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+NO_GPU = pytest.param("cuda", marks=pytest.mark.skip(reason="needs a GPU"))
+DEVICES = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or [NO_GPU]
 
 
 def sweep_on(device: str) -> Sweep:
     data, schedule = grid_mixture(), EDM(10.0)
     learned = Learned(ResidualMLP(2, 0), EDMTarget(), schedule, torch.zeros(2), 8.0)
-    return Sweep(
-        dataset=data,
-        schedule=schedule,
-        grid=functools.partial(karras, noise_min=0.02, rho=5.0),
+    return sweep_of(
+        data,
+        [("ddim", DDIM(0.5)), ("heun", Heun())],
+        [9],
         denoisers={
             "learned": learned.requires_grad_(False).to(device),
             "oracle": data.oracle(schedule).to(device),
         },
-        starts={"prior": Prior(), "exact": Exact()},
-        samplers=[("ddim", DDIM(0.5)), ("heun", Heun())],
-        steps=[9],
         metrics={"certified": MaxSlicedCertified(), "random": MaxSliced(directions=200)},
         reference=data.draws(2000, "evaluation", 0),
         n_samples=500,

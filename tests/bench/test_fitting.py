@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
+from helpers import sweep_of
 from samplerbench.bench import fitting
 from samplerbench.bench.cache import Cache
 from samplerbench.bench.cell import Labels, Origin
 from samplerbench.bench.fitting import fitted, require_fits, with_table
-from samplerbench.bench.sweep import Sweep
 from samplerbench.core.fitted_grids import Entropic, Fitted, FittedGrid, Spectral
 from samplerbench.core.grids import Truncated, log_snr, uniform
 from samplerbench.core.models import Denoiser, LevelFree
@@ -44,9 +44,9 @@ def _forget(monkeypatch):
     monkeypatch.setattr(fitting, "_KNOWN", {})
 
 
-def sweep_of(**changes):
+def with_recipe(**changes):
     settings = {
-        "dataset": LAW,
+        "law": LAW,
         "schedule": PATH,
         "grid": RECIPE,
         "denoisers": {"learned": Wide(1.0)},
@@ -54,20 +54,18 @@ def sweep_of(**changes):
         "samplers": [("ddim", DDIM(0.0))],
         "steps": [3],
         "metrics": {"sliced": Sliced(directions=4)},
-        "reference": LAW.draws(50, "evaluation", 0),
         "n_samples": 20,
-        "repetitions": 1,
     }
-    return Sweep(**(settings | changes))
+    return sweep_of(**settings | changes)
 
 
 def fit_of(**changes):
-    sweep, fit = fitted(sweep_of(**changes))
+    sweep, fit = fitted(with_recipe(**changes))
     return sweep.grid.grid, fit
 
 
 def test_no_cell_runs_on_a_grid_that_is_not_fitted():
-    sweep = sweep_of()
+    sweep = with_recipe()
     assert torch.equal(sweep.levels(3).t, log_snr(PATH, 3, noise_min=0.02).t)  # for checks only
     for use in (lambda: sweep.books, lambda: sweep.levels_of(sweep.cells()[-1])):
         with pytest.raises(ValueError, match="must be fitted first"):
@@ -89,7 +87,7 @@ def test_the_oracle_comes_first_and_another_one_can_be_named():
     with pytest.raises(InvalidSetting, match=r"^grid\.denoiser=mine: must be null, or one of lear"):
         fit_of(grid=replace(RECIPE, denoiser="mine"))
     level_free = LevelFree(torch.nn.Identity(), 0.1, torch.zeros(2))
-    unknown = sweep_of(
+    unknown = with_recipe(
         denoisers={"learned": level_free}, dataset=Unseen((2,)), samplers=[("ula", ULA())]
     )
     with pytest.raises(InvalidSetting, match=r"^grid=: must be another one: it is fitted to a den"):
@@ -109,7 +107,7 @@ def test_paths_of_two_trainings_have_other_bits_and_one_setting():
     rows = {}
     for name, factor, recipe in (("a", 1.0, "x"), ("b", 1.1, "x"), ("c", 1.1, "y")):
         model = Wide(factor)
-        sweep = sweep_of(
+        sweep = with_recipe(
             grid=grid,
             denoisers={"learned": model},
             origins={"learned": Origin("learned", name, recipe)},
@@ -118,35 +116,35 @@ def test_paths_of_two_trainings_have_other_bits_and_one_setting():
     assert len({row.samples_id for row in rows.values()}) == 3
     assert rows["a"].setting_id == rows["b"].setting_id != rows["c"].setting_id
     other = replace(grid, states=21)
-    sweep = sweep_of(grid=other, origins={"learned": Origin("learned", "a", "x")})
+    sweep = with_recipe(grid=other, origins={"learned": Origin("learned", "a", "x")})
     assert fitted(sweep)[0].run()[0].setting_id != rows["a"].setting_id
     # of the oracle, the seed of the job changes no level
-    one, two = (fitted(sweep_of(seed=seed))[0] for seed in (0, 1))
+    one, two = (fitted(with_recipe(seed=seed))[0] for seed in (0, 1))
     assert one.books.path == two.books.path
-    assert one.books.path != fitted(sweep_of(grid=replace(RECIPE, seed=1)))[0].books.path
+    assert one.books.path != fitted(with_recipe(grid=replace(RECIPE, seed=1)))[0].books.path
 
 
 def test_a_fit_is_kept_by_its_identity(tmp_path, monkeypatch):
-    first = fitted(sweep_of(), Cache(tmp_path))[1]
-    assert fitted(sweep_of(), None)[1] == replace(first, known=True)  # in this process
-    named = fitted(sweep_of(labels=Labels(grid="mine")), None)[1]
+    first = fitted(with_recipe(), Cache(tmp_path))[1]
+    assert fitted(with_recipe(), None)[1] == replace(first, known=True)  # in this process
+    named = fitted(with_recipe(labels=Labels(grid="mine")), None)[1]
     assert (named.known, named.grid) == (True, "mine")
     monkeypatch.setattr(fitting, "_KNOWN", {})
     monkeypatch.setattr(fitting, "_computed", None)
-    again = fitted(sweep_of(seed=3, steps=[5]), Cache(tmp_path))[1]
+    again = fitted(with_recipe(seed=3, steps=[5]), Cache(tmp_path))[1]
     assert again.known
     assert (again.table, again.evaluations) == (first.table, first.evaluations)
     monkeypatch.undo()
     monkeypatch.setattr(fitting, "_KNOWN", {})
-    anew = fitted(sweep_of(), Cache(tmp_path, refresh=True), refresh=True)[1]
+    anew = fitted(with_recipe(), Cache(tmp_path, refresh=True), refresh=True)[1]
     assert (anew.known, anew.table) == (False, first.table)
     others = [
-        sweep_of(dataset=gaussian((0.0, 1.0), ((2.0, 0.0), (0.0, 0.04)))),
-        sweep_of(schedule=EDM(9.0)),
-        sweep_of(grid=replace(RECIPE, seed=1)),
-        sweep_of(grid=replace(RECIPE, denoiser="learned")),
-        sweep_of(dtype=torch.float32),
-        sweep_of(versions={"torch": "0"}),
+        with_recipe(dataset=gaussian((0.0, 1.0), ((2.0, 0.0), (0.0, 0.04)))),
+        with_recipe(schedule=EDM(9.0)),
+        with_recipe(grid=replace(RECIPE, seed=1)),
+        with_recipe(grid=replace(RECIPE, denoiser="learned")),
+        with_recipe(dtype=torch.float32),
+        with_recipe(versions={"torch": "0"}),
     ]
     found = [fitted(one, Cache(tmp_path))[1] for one in others]
     assert not any(fit.known for fit in found)
@@ -154,16 +152,16 @@ def test_a_fit_is_kept_by_its_identity(tmp_path, monkeypatch):
 
 
 def test_a_spoilt_table_is_fitted_again(tmp_path):
-    first = fitted(sweep_of(), Cache(tmp_path))[1]
+    first = fitted(with_recipe(), Cache(tmp_path))[1]
     fitting._KNOWN.clear()
     (path,) = Cache(tmp_path).files("archives")
     path.write_bytes(path.read_bytes()[:-40])
-    again = fitted(sweep_of(), Cache(tmp_path))[1]
+    again = fitted(with_recipe(), Cache(tmp_path))[1]
     assert (again.known, again.table) == (False, first.table)
 
 
 def test_a_stored_table_is_that_of_the_run():
-    sweep = sweep_of()
+    sweep = with_recipe()
     ready, fit = fitted(sweep)
     assert with_table(sweep, fit.table).books.sweep_id == ready.books.sweep_id
     with pytest.raises(ValueError, match="not the table"):
@@ -190,7 +188,7 @@ def test_a_fit_that_fails_is_one_line():
 
 
 def test_a_fitted_grid_ends_like_any_other():
-    sweep = fitted(sweep_of(final="none"))[0]
+    sweep = fitted(with_recipe(final="none"))[0]
     assert isinstance(sweep.path_grid, Truncated)
     assert isinstance(sweep.grid, Fitted)
     levels = sweep.levels(4)

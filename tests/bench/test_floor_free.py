@@ -1,6 +1,5 @@
 """What the floor hides: divergences and paired distances beside the distances of a job."""
 
-import functools
 from dataclasses import replace
 
 import pandas as pd
@@ -8,14 +7,13 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from helpers import sweep_of
 from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.floor_free import FloorFree, spread
 from samplerbench.bench.store import as_table
-from samplerbench.bench.sweep import Sweep
 from samplerbench.core.coupling import BrownianNoise
-from samplerbench.core.grids import karras
 from samplerbench.core.schedules import EDM
-from samplerbench.core.starts import Exact, Prior
+from samplerbench.core.starts import Exact
 from samplerbench.datasets.checkerboard import Checkerboard
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.grid_mixture import grid_mixture
@@ -33,17 +31,12 @@ from samplerbench.samplers.ula import ULA
 
 @pytest.fixture(scope="module")
 def sweep():
-    law, schedule = grid_mixture(), EDM(10.0)
-    return Sweep(
-        dataset=law,
-        schedule=schedule,
-        grid=functools.partial(karras, noise_min=0.02, rho=5.0),
-        denoisers={"oracle": law.oracle(schedule)},
-        starts={"prior": Prior(), "exact": Exact()},
-        samplers=[("ddim", DDIM(0.0)), ("ddim", DDIM(1.0)), ("heun", Heun())],
-        steps=[4, 6, 8],
+    return sweep_of(
+        grid_mixture(),
+        [("ddim", DDIM(0.0)), ("ddim", DDIM(1.0)), ("heun", Heun())],
+        [4, 6, 8],
         metrics={"w": MaxSlicedCertified()},
-        reference=law.draws(500, "evaluation", 0),
+        reference=grid_mixture().draws(500, "evaluation", 0),
         n_samples=300,
         repetitions=2,
         floor_repetitions=2,
@@ -146,6 +139,7 @@ def test_a_view_that_does_not_exist_has_no_panel(sweep, samplers, panels):
     assert len([axes for axes in figure.axes if axes.axison]) == panels
 
 
+@pytest.mark.slow
 def test_a_long_name_is_within_the_figure(sweep):
     """Beside the panels of one start, on several lines."""
     long = replace(

@@ -26,7 +26,10 @@ def test_of_a_mean_it_is_the_standard_error():
     assert variance == pytest.approx(float(samples.var()) / 10_000, rel=0.1)
 
 
-@pytest.mark.parametrize(("factor", "shift"), [(1.0, 0.0), (1.1, 0.0), (1.0, 0.5)])
+@pytest.mark.parametrize(
+    ("factor", "shift"),
+    [(1.1, 0.5), *(pytest.param(*one, marks=pytest.mark.slow) for one in ((1.0, 0.0), (1.0, 0.5)))],
+)
 def test_it_holds_what_other_files_show(factor, shift):
     data = grid_mixture()
     to_data = Sliced(directions=100).against(data.draws(4_000, "evaluation", 0), seed=0)
@@ -37,6 +40,7 @@ def test_it_holds_what_other_files_show(factor, shift):
     assert halves.mean() < 2.2622 * 2.5 * values.std(ddof=1)  # and it is no longer than it must be
 
 
+@pytest.mark.slow
 def test_it_holds_the_median_of_heavy_tails():
     """W₂ of t₃ data: its mean is decided by rare sets of samples, which one file cannot know of."""
     rng = np.random.default_rng(0)

@@ -10,18 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import sweep_of
 from samplerbench.app.job.refusals import check
 from samplerbench.bench import line_densities
 from samplerbench.bench.budget.parts import parts
 from samplerbench.bench.budget.run import Budget
-from samplerbench.bench.line_densities import (
-    RESOLUTIONS,
-    Resolution,
-    gauss_rule,
-    law_of_output,
-)
+from samplerbench.bench.line_densities import RESOLUTIONS, Resolution, gauss_rule, law_of_output
 from samplerbench.bench.store import as_table
-from samplerbench.bench.sweep import Sweep
 from samplerbench.bench.transitions import Refused
 from samplerbench.core.grids import hold, karras, uniform
 from samplerbench.core.line_laws import LineNodes
@@ -117,7 +112,7 @@ def test_it_is_the_exact_law_on_a_gaussian(all_samplers):
     assert refused == weighting | rejecting | {ERSDE, PredictorCorrector, SASolver, Underdamped}
 
 
-@pytest.mark.parametrize("eta", [0.3, 1.0])
+@pytest.mark.parametrize("eta", [0.3, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_it_is_an_independent_quadrature_on_a_mixture(eta):
     """DDIM(η) by a dense matrix on a fixed grid, with its coefficients and x̂₀ written again."""
     levels = KARRAS(EDM(10.0), 4)
@@ -184,7 +179,10 @@ def test_ten_million_samples_have_this_law(sampler):
     assert distance_from_samples(sampler, 10, 1_000_000) < 1.95
 
 
-@pytest.mark.parametrize("sampler", [DDIM(1.0), SDEDPMpp2M(0.7), EDMChurn(), Heun()], ids=repr)
+REFINED = [DDIM(1.0), EDMChurn(), Heun(), pytest.param(SDEDPMpp2M(0.7), marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("sampler", REFINED, ids=repr)
 def test_the_stated_error_is_one(sampler, monkeypatch):
     """Against a law at a much finer resolution."""
     metrics = [KLLaw(), TVLaw(), WOutput1D(1), WOutput1D(2)]
@@ -271,27 +269,21 @@ def test_distances_of_nodes():
     assert nodes.distance(theirs, 1) == pytest.approx(w1, rel=2e-4)
 
 
-def sweep_of(samplers, steps, law=LAW, **changes):
-    schedule = EDM(10.0)
+def on_a_line(samplers, steps, law=LAW, **changes):
     settings = {
-        "dataset": law,
-        "schedule": schedule,
         "grid": KARRAS,
-        "denoisers": {"oracle": law.oracle(schedule)},
         "starts": {"exact": Exact(), "prior": Prior()},
-        "samplers": [(type(sampler).__name__, sampler) for sampler in samplers],
-        "steps": steps,
         "metrics": {"kl": KLLaw(), "tv": TVLaw(), "w": WOutput1D()},
         "reference": law.draws(10, "evaluation", 0),
         "n_samples": 16,
         "repetitions": 3,
         "floor_repetitions": 2,
     }
-    return Sweep(**(settings | changes))
+    return sweep_of(law, samplers, steps, **settings | changes)
 
 
 def test_a_sweep_has_one_row_for_a_cell():
-    sweep = sweep_of([DDIM(1.0), Heun()], [6])
+    sweep = on_a_line([DDIM(1.0), Heun()], [6])
     sweep = replace(sweep, metrics=sweep.metrics | {"sliced": Sliced(directions=10)})
     check(sweep)
     rows = sweep.run()
@@ -305,9 +297,10 @@ def test_a_sweep_has_one_row_for_a_cell():
     assert value["DDIM", "exact", "kl"] == pytest.approx(kl(carried(DDIM(1.0), sweep.levels(6))))
 
 
+@pytest.mark.slow
 def test_a_budget_adds_up_without_intervals():
     metrics = {"kl": KLLaw(), "w": WOutput1D()}
-    sweep = sweep_of([DDIM(1.0), Heun()], [3, 5], metrics=metrics, floor_repetitions=0)
+    sweep = on_a_line([DDIM(1.0), Heun()], [3, 5], metrics=metrics, floor_repetitions=0)
     budget = Budget(sweep, converged_steps=6)
     rows = budget.run()
     assert len(rows) == budget.row_count() == 2 * 2 * 2 * 2 + 2 * (2 * 2 + 1)
@@ -365,7 +358,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("sampler", "line"), REFUSED, ids=lambda v: type(v).__name__)
 def test_what_has_no_law_by_quadrature_is_one_line(sampler, line):
-    sweep = sweep_of([sampler], [5], starts={"fixed": FixedGaussian()})
+    sweep = on_a_line([sampler], [5], starts={"fixed": FixedGaussian()})
     with pytest.raises(InvalidSetting, match=line) as caught:
         check(sweep)
     assert "\n" not in str(caught.value)
@@ -373,11 +366,11 @@ def test_what_has_no_law_by_quadrature_is_one_line(sampler, line):
 
 def test_bad_laws_and_starts_are_one_line():
     with pytest.raises(InvalidSetting, match="w_output_1d needs 1-D data, this has 2"):
-        check(sweep_of([DDIM(0.0)], [5], grid_mixture()))
-    plane = replace(sweep_of([DDIM(1.0)], [5], grid_mixture()), metrics={"kl": KLLaw()})
+        check(on_a_line([DDIM(0.0)], [5], grid_mixture()))
+    plane = replace(on_a_line([DDIM(1.0)], [5], grid_mixture()), metrics={"kl": KLLaw()})
     with pytest.raises(InvalidSetting, match="in 2 dimensions the density of a sampler that draws"):
         check(plane)
-    chains = sweep_of([ULA()], [5], starts={"wide": Overdispersed()})
+    chains = on_a_line([ULA()], [5], starts={"wide": Overdispersed()})
     with pytest.raises(InvalidSetting, match="the density of the start wide is not known"):
         check(chains)
     with pytest.raises(InvalidSetting, match="p=3: must be 1 or 2"):
@@ -412,7 +405,7 @@ class OwnLaw(Dataset):
 
 
 def test_data_of_ones_own_need_no_oracle_from_the_prior():
-    sweep = sweep_of([DDIM(0.5)], [6])
+    sweep = on_a_line([DDIM(0.5)], [6])
     own = replace(sweep, dataset=OwnLaw(), metrics={"kl": KLLaw()}, starts={"prior": Prior()})
     check(own)
     values = {row.value for row in own.run() if row.sampler}
@@ -425,7 +418,7 @@ def test_data_of_ones_own_need_no_oracle_from_the_prior():
 
 
 def test_a_law_that_is_turned_over_has_no_density_and_others_go_on():
-    rows = sweep_of([Turned(), Copies(), DDIM(0.5)], [5]).run()
+    rows = on_a_line([Turned(), Copies(), DDIM(0.5)], [5]).run()
     status = {(row.sampler, row.status) for row in rows if row.sampler}
     assert status == {("Turned", "not a density"), ("Copies", "incompatible"), ("DDIM", "ok")}
 

@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from helpers import sweep_of
 from samplerbench.bench.cell import Cell, Labels, Origin
 from samplerbench.bench.own_grids import OwnGrid
 from samplerbench.bench.sweep import Sweep
-from samplerbench.core.grids import custom, karras
+from samplerbench.core.grids import custom
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import Prior
 from samplerbench.datasets.gaussian import gaussian
@@ -26,18 +27,14 @@ MINE = functools.partial(custom, ratios=[10.0, 2.0, 0.3])
 
 @pytest.fixture
 def sweep() -> Sweep:
-    return Sweep(
-        dataset=LAW,
+    return sweep_of(
+        LAW,
+        [("ddim", DDIM(0.0)), ("heun", Heun())],
+        [3, 5],
         schedule=PATH,
-        grid=functools.partial(karras, noise_min=0.02, rho=5.0),
-        denoisers={"oracle": LAW.oracle(PATH)},
         starts={"prior": Prior()},
-        samplers=[("ddim", DDIM(0.0)), ("heun", Heun())],
-        steps=[3, 5],
         metrics={"sliced": Sliced(directions=10)},
-        reference=LAW.draws(50, "evaluation", 0),
         n_samples=20,
-        repetitions=1,
         origins={"oracle": Origin("oracle")},
         labels=Labels(grid="karras"),
     )

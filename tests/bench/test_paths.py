@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import sweep_of
 from samplerbench.app.job.refusals import check
 from samplerbench.bench.line_densities import law_of_output
-from samplerbench.bench.sweep import Sweep
 from samplerbench.core.schedules import EDM, VPLinear
 from samplerbench.core.starts import Exact, FixedGaussian, Prior, Start
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
@@ -30,26 +30,16 @@ WEIGHTS, MEANS, VARIANCES = (0.4, 0.6), (1.5, -1.0), (0.1, 0.3)
 LAW = GaussianMixture(WEIGHTS, tuple((m,) for m in MEANS), tuple(((v,),) for v in VARIANCES))
 
 
-def sweep_of(sampler, steps, law=LAW, start=None, schedule=None, n=4096):
-    schedule = schedule or EDM(10.0)
-    return Sweep(
-        dataset=law,
-        schedule=schedule,
-        grid=interior,
-        denoisers={"oracle": law.oracle(schedule)},
-        starts={"start": start or Exact()},
-        samplers=[("mine", sampler)],
-        steps=steps,
-        metrics={"kl": KLPaths()},
-        reference=law.draws(10, "evaluation", 0),
-        n_samples=n,
-        repetitions=1,
+def of_paths(sampler, steps, law=LAW, start=None, n=4096, **changes):
+    settings = {"grid": interior, "starts": {"start": start or Exact()}, "n_samples": n}
+    return sweep_of(
+        law, [("mine", sampler)], steps, metrics={"kl": KLPaths()}, **settings, **changes
     )
 
 
 def measured(*args, **settings):
     """Values and halves of their intervals, by steps."""
-    rows = sweep_of(*args, **settings).run()
+    rows = of_paths(*args, **settings).run()
     assert {row.status for row in rows} == {"ok"}
     return [(row.value, json.loads(row.info)["half_width"]) for row in rows]
 
@@ -104,6 +94,7 @@ def test_it_is_above_the_divergence_at_the_last_level(sampler):
     assert value - half > exact > 0
 
 
+@pytest.mark.slow
 def test_it_falls_with_the_steps_for_the_reverse_sde_only():
     """Like 1/N for η = 1; like N for η = ½, where each step adds the same."""
     falling = [value for value, _ in measured(DDIM(1.0), [20, 40, 80], grid_mixture())]
@@ -112,6 +103,7 @@ def test_it_falls_with_the_steps_for_the_reverse_sde_only():
     assert [growing[1] / growing[0], growing[2] / growing[1]] == pytest.approx([2, 2], rel=0.2)
 
 
+@pytest.mark.slow
 def test_a_wrong_start_is_in_it():
     """The start's part is KL of the first law, the same for every N."""
     rough = measured(DDIM(1.0), [160], start=Prior())[0][0]
@@ -147,7 +139,7 @@ def test_rare_large_ratios_are_not_taken_for_known():
 )
 def test_what_has_no_density_of_paths_is_one_line(sampler, line):
     with pytest.raises(InvalidSetting, match=line):
-        check(sweep_of(sampler, [5], start=FixedGaussian()))
+        check(of_paths(sampler, [5], start=FixedGaussian()))
 
 
 @dataclass(frozen=True)
@@ -159,6 +151,6 @@ class Unknown(Start):
 
 
 def test_a_start_without_a_density_is_one_line():
-    sweep = replace(sweep_of(DDIM(1.0), [5]), starts={"wide": Unknown()})
+    sweep = replace(of_paths(DDIM(1.0), [5]), starts={"wide": Unknown()})
     with pytest.raises(InvalidSetting, match="the density of the start wide is not known"):
         check(sweep)

@@ -7,17 +7,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from samplerbench.bench.cell import CELL
+from helpers import rows_of
 from samplerbench.bench.ranking import ranking
 from samplerbench.bench.statistics import holm
 from samplerbench.errors import InvalidSetting
-
-
-def rows(values, **cell):
-    plain = dict.fromkeys(CELL, "") | {"eta": math.nan, "steps": 4, "n_samples": 10}
-    shared = plain | {"nfe": 4, "denoiser": "oracle", "status": "ok"} | cell
-    return pd.DataFrame([shared | {"repetition": r, "value": v} for r, v in enumerate(values)])
-
 
 SIZES = {"heun": 1.0, "euler": 3.0, "ddim": 1.005}
 
@@ -28,8 +21,8 @@ def table():
     rng = np.random.default_rng(1)
     common = 0.5 * rng.standard_normal(8)
     own = {name: size + common + 0.02 * rng.standard_normal(8) for name, size in SIZES.items()}
-    cells = [rows(values, sampler=name) for name, values in own.items()]
-    floor = rows(rng.standard_normal(8), denoiser="law", sampler="", steps=0)
+    cells = [rows_of(values, sampler=name) for name, values in own.items()]
+    floor = rows_of(rng.standard_normal(8), denoiser="law", sampler="", steps=0)
     return pd.concat([*cells, floor], ignore_index=True)
 
 
@@ -63,7 +56,7 @@ def test_pairs_are_scipy_s_with_holm_s_correction(table):
 def test_the_pairing_tells_apart_what_overlapping_intervals_do_not():
     common = np.linspace(0, 1, 8)
     own = 0.01 * np.tile([-1, 1], 4)
-    table = pd.concat([rows(common, sampler="a"), rows(common + 0.1 + own, sampler="b")])
+    table = pd.concat([rows_of(common, sampler="a"), rows_of(common + 0.1 + own, sampler="b")])
     result = ranking(table, steps=4)
     a, b = result.order.iloc[0], result.order.iloc[1]
     assert a["upper"] > b["lower"]
@@ -79,9 +72,9 @@ def test_more_competitors_need_stronger_evidence():
     gap = rng.standard_normal(8)
     gap = 0.1 * (gap - gap.mean()) / gap.std(ddof=1) + 0.1  # t = 2.8, p = .026
     base = rng.standard_normal(8)
-    pair = [rows(base, sampler="a"), rows(base + gap, sampler="b")]
+    pair = [rows_of(base, sampler="a"), rows_of(base + gap, sampler="b")]
     assert ranking(pd.concat(pair), steps=4).pairs["significant"].all()
-    many = [rows(base + 5 + 9 * rng.standard_normal(8), sampler=f"s{k}") for k in range(4)]
+    many = [rows_of(base + 5 + 9 * rng.standard_normal(8), sampler=f"s{k}") for k in range(4)]
     pairs = ranking(pd.concat([*pair, *many]), steps=4).pairs
     both = (pairs["first"] == "a") & (pairs["second"] == "b")
     assert not pairs.loc[both, "significant"].item()
@@ -90,12 +83,12 @@ def test_more_competitors_need_stronger_evidence():
 def test_names_tell_settings_apart():
     rng = np.random.default_rng(0)
     cells = [
-        rows(rng.random(4), sampler="ddim", eta=0.0, sampler_settings='{"eta": 0}'),
-        rows(rng.random(4), sampler="ddim", eta=1.0, sampler_settings='{"eta": 1}'),
-        rows(rng.random(4), sampler="edm", sampler_settings='{"churn": 1}'),
+        rows_of(rng.random(4), sampler="ddim", eta=0.0, sampler_settings='{"eta": 0}'),
+        rows_of(rng.random(4), sampler="ddim", eta=1.0, sampler_settings='{"eta": 1}'),
+        rows_of(rng.random(4), sampler="edm", sampler_settings='{"churn": 1}'),
     ]
     assert set(ranking(pd.concat(cells), steps=4).order["name"]) == {"ddim η=0", "ddim η=1", "edm"}
-    cells.append(rows(rng.random(4), sampler="edm", sampler_settings='{"churn": 2}'))
+    cells.append(rows_of(rng.random(4), sampler="edm", sampler_settings='{"churn": 2}'))
     names = set(ranking(pd.concat(cells), steps=4).order["name"])
     assert len(names) == 4
     assert "edm churn=2" in names
@@ -105,7 +98,7 @@ def test_a_seed_is_no_name():
     """Of two settings one may lack the rows of a seed; that is not what tells them apart."""
     rng = np.random.default_rng(0)
     cells = [
-        rows(rng.random(4), sampler="mine", setting_id=identity * 16, seed=0, train_seed=seed)
+        rows_of(rng.random(4), sampler="mine", setting_id=identity * 16, seed=0, train_seed=seed)
         for identity, seed in (("a", 0), ("a", 1), ("b", 1))
     ]
     names = set(ranking(pd.concat(cells), steps=4).order["name"])
@@ -114,7 +107,7 @@ def test_a_seed_is_no_name():
 
 def test_at_equal_evaluations(table):
     """A second-order method with half the steps competes at the same nfe."""
-    halved = rows([0.1, 0.2, 0.3], sampler="dpm", steps=2, nfe=4)
+    halved = rows_of([0.1, 0.2, 0.3], sampler="dpm", steps=2, nfe=4)
     both = pd.concat([table, halved])
     assert len(ranking(both, steps=4).order) == 3
     assert ranking(both, nfe=4).order.iloc[0]["name"] == "dpm"
@@ -177,8 +170,8 @@ def test_the_sentence_says_how_many_comparisons(table):
 
 def test_two_names_of_one_method_are_no_comparison():
     """DDIM(0) and Euler on this path: the same values, so nothing is tested, nor corrected for."""
-    far = rows(2 + 0.1 * np.arange(4), sampler="far")
-    both = [rows(np.ones(4), sampler="ddim"), rows(np.ones(4) + 1e-15, sampler="euler")]
+    far = rows_of(2 + 0.1 * np.arange(4), sampler="far")
+    both = [rows_of(np.ones(4), sampler="ddim"), rows_of(np.ones(4) + 1e-15, sampler="euler")]
     result = ranking(pd.concat([*both, far]), steps=4)
     assert result.sentence == (
         "ddim (and euler, with the same values) is best, and distinguishable from all others "
@@ -189,9 +182,9 @@ def test_two_names_of_one_method_are_no_comparison():
 
 def test_at_equal_evaluations_a_cell_is_whole():
     """Of a sampler that chooses its steps the repetitions differ: not those are chosen that fit."""
-    own = rows([5.0, 5.1, 5.2, 5.0], sampler="adaptive").assign(nfe=[61, 55, 55, 57])
-    one = rows([5.0, 5.0, 5.1, 5.1], sampler="heun", nfe=57)
-    other = rows([4.0, 4.1, 4.0, 4.1], sampler="late", nfe=55)
+    own = rows_of([5.0, 5.1, 5.2, 5.0], sampler="adaptive").assign(nfe=[61, 55, 55, 57])
+    one = rows_of([5.0, 5.0, 5.1, 5.1], sampler="heun", nfe=57)
+    other = rows_of([4.0, 4.1, 4.0, 4.1], sampler="late", nfe=55)
     table = pd.concat([own, one, other])
     assert set(ranking(table, nfe=57).order["name"]) == {"adaptive", "heun"}
     with pytest.raises(InvalidSetting, match="nfe=55: must be one at which two samplers ran"):

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import sweep_of
 from samplerbench.app.job.refusals import check
 from samplerbench.bench.affine import affine_map
 from samplerbench.bench.coefficients import table_of_states
+from samplerbench.bench.recurrences import NotTraced
 from samplerbench.bench.spectra import output_spectrum
-from samplerbench.bench.sweep import Sweep
 from samplerbench.core import grids
-from samplerbench.core.models import Denoiser
+from samplerbench.core.models import Denoiser, Guided
 from samplerbench.core.schedules import EDM, Rectified, VPLinear
 from samplerbench.core.starts import Exact, FixedGaussian, Prior
 from samplerbench.datasets.divided import Divided
@@ -35,13 +36,20 @@ from samplerbench.samplers.adams_bashforth import AdamsBashforth
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.ddpm_large import DDPMLarge
 from samplerbench.samplers.dormand_prince import DormandPrince
+from samplerbench.samplers.edm_churn import EDMChurn
 from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.predictor_corrector import PredictorCorrector
+from samplerbench.samplers.sa_solver import SASolver
 from samplerbench.verify.exact_law import gaussian_w2, output_law
 
 LAW = gaussian_spectrum(dim=8, exponent=2.0)
 
 
-@pytest.mark.parametrize("schedule", [EDM(10.0), Rectified()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "schedule",
+    [Rectified(), pytest.param(EDM(10.0), marks=pytest.mark.slow)],
+    ids=lambda s: type(s).__name__,
+)
 def test_it_is_the_dense_law_of_every_affine_sampler(all_samplers, schedule):
     law = GaussianSpectrum(LAW.variances, torch.linspace(-1, 2, 8).double())
     dense = gaussian(law.mean.tolist(), torch.diag(law.variances).tolist())
@@ -92,18 +100,34 @@ def test_a_code_without_gradients_has_the_same_map(diagonal):
         torch.testing.assert_close(getattr(one, name), getattr(other, name), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("sampler", [DDIM(1.0), Heun(), AdamsBashforth()], ids=str)
+AFFINE = [DDIM(1.0), Heun(), AdamsBashforth(), EDMChurn(), PredictorCorrector(), SASolver()]
+
+
+@pytest.mark.parametrize("sampler", AFFINE, ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("steps", [None, 4])
-def test_the_map_from_a_table_is_that_of_the_gradients(monkeypatch, sampler, steps):
+def test_the_map_by_coefficients_is_that_of_the_gradients(monkeypatch, sampler, steps):
+    """Read off the code, from a run on vectors, and by gradients."""
     schedule = EDM(10.0)
     levels = grids.karras(schedule, 7, noise_min=0.1)
-    rest = LAW.oracle(schedule), levels, LAW.mean + 1
-    tabled = affine_map(sampler, *rest, diagonal=True, steps=steps)
+    law = GaussianSpectrum(LAW.variances, LAW.mean + 1)
+    model = Guided(LAW.oracle(schedule), law.oracle(schedule), 1.5)
+
+    def found():
+        return affine_map(sampler, model, levels, LAW.mean + 1, diagonal=True, steps=steps)
+
+    def not_traced(*given):
+        raise NotTraced
+
+    maps = [found()]
+    for module in ("affine", "coefficients"):
+        monkeypatch.setattr(f"samplerbench.bench.{module}.traced", not_traced)
+    maps.append(found())
     monkeypatch.setattr("samplerbench.bench.affine._FEW", 0)
-    other = affine_map(sampler, *rest, diagonal=True, steps=steps)
-    for name in ("output", "by_state", "by_draws"):
-        one, two = getattr(tabled, name), getattr(other, name)
-        torch.testing.assert_close(one, two, rtol=1e-11, atol=1e-11)
+    other = found()
+    for one in maps:
+        for name in ("output", "by_state", "by_draws"):
+            ours, theirs = getattr(one, name), getattr(other, name)
+            torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
 @dataclass(frozen=True)
@@ -299,14 +323,13 @@ def test_images_of_200_000_numbers_take_a_moment():
 
 def test_a_sweep_has_one_exact_row_a_cell():
     law, schedule = gaussian_spectrum(dim=6), EDM(20.0)
-    sweep = Sweep(
-        dataset=law,
+    sweep = sweep_of(
+        law,
+        [("ddim", DDIM(0.5)), ("dormand_prince", DormandPrince())],
+        [5, 50],
         schedule=schedule,
         grid=functools.partial(grids.karras, noise_min=0.01),
-        denoisers={"oracle": law.oracle(schedule)},
         starts={"prior": Prior(), "exact": Exact(), "other": FixedGaussian(1.0, 3.0)},
-        samplers=[("ddim", DDIM(0.5)), ("dormand_prince", DormandPrince())],
-        steps=[5, 50],
         metrics={"w2": W2LawGaussian(), "max_sliced": MaxSliced(directions=4)},
         reference=law.draws(20, "evaluation", 0),
         n_samples=20,

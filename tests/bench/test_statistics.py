@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from helpers import rows_of
 from samplerbench.bench.cell import CELL
 from samplerbench.bench.resolution import excess_found, floor_exponent, resolution
 from samplerbench.bench.rounding import plain
@@ -29,15 +30,9 @@ from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 
 
-def rows(values, **cell):
-    plain = dict.fromkeys(CELL, "") | {"eta": math.nan, "steps": 4, "n_samples": 10}
-    shared = plain | {"nfe": 4, "seconds": 1.0, "status": "ok"} | cell
-    return pd.DataFrame([shared | {"repetition": r, "value": v} for r, v in enumerate(values)])
-
-
 def test_the_interval_is_student_s():
     values = [11.0, 12.0, 14.0, 17.0]
-    line = summary(rows(values)).iloc[0]
+    line = summary(rows_of(values)).iloc[0]
     low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
     assert (line["lower"], line["upper"]) == pytest.approx((low, high))
     assert line["mean"] == 13.5
@@ -46,24 +41,24 @@ def test_the_interval_is_student_s():
 
 def test_the_interval_of_a_distance_ends_at_zero():
     """Where the mean is not below it, as that of an unbiased estimate may be."""
-    assert summary(rows([0.1, 0.3])).iloc[0]["lower"] == 0
-    assert summary(rows([-0.1, -0.3])).iloc[0]["lower"] < -0.5
+    assert summary(rows_of([0.1, 0.3])).iloc[0]["lower"] == 0
+    assert summary(rows_of([-0.1, -0.3])).iloc[0]["lower"] < -0.5
 
 
 def test_one_repetition_has_no_interval():
-    line = summary(rows([1.0])).iloc[0]
+    line = summary(rows_of([1.0])).iloc[0]
     assert line["mean"] == 1.0
     assert math.isnan(line["lower"])
     assert math.isnan(line["upper"])
 
 
 def test_samplers_without_eta_are_kept_and_settings_apart():
-    table = pd.concat([rows([1.0, 2.0]), rows([3.0, 4.0], eta=0.5), rows([9.0], steps=9)])
+    table = pd.concat([rows_of([1.0, 2.0]), rows_of([3.0, 4.0], eta=0.5), rows_of([9.0], steps=9)])
     assert len(summary(table)) == 3
 
 
 def test_rows_that_are_not_ok_do_not_count():
-    table = pd.concat([rows([1.0, 2.0]), rows([math.nan], status="diverged")])
+    table = pd.concat([rows_of([1.0, 2.0]), rows_of([math.nan], status="diverged")])
     assert summary(table).iloc[0]["count"] == 2
 
 
@@ -101,7 +96,7 @@ class TestPairedDifference:
     second = (1.1, 2.2, 2.9, 1.9)
 
     def table(self):
-        mixed = [rows(self.first, sampler="a"), rows(self.second, sampler="b", eta=0.5)]
+        mixed = [rows_of(self.first, sampler="a"), rows_of(self.second, sampler="b", eta=0.5)]
         # the order of rows must not matter
         return pd.concat(mixed, ignore_index=True).sample(frac=1, random_state=1)
 
@@ -134,7 +129,7 @@ class TestPairedDifference:
         for train_seed, shift in ((0, 0.0), (1, 0.4)):
             shifted = [value + shift for value in self.first]
             for name, values in (("a", shifted), ("b", self.second)):
-                tables.append(rows(values, sampler=name, train_seed=train_seed))
+                tables.append(rows_of(values, sampler=name, train_seed=train_seed))
         table, a, b = pd.concat(tables, ignore_index=True), {"sampler": "a"}, {"sampler": "b"}
         trainings = paired_difference(table, a, b, over="train_seed")
         by_hand = t_interval([0.35, 0.75])
@@ -159,7 +154,7 @@ class TestPairedDifference:
     def test_rounding_is_no_difference(self):
         """Two forms of one method, one of them always larger in the last bit."""
         values = np.array(self.first)
-        mixed = [rows(values, sampler="a"), rows(np.nextafter(values, 9), sampler="b")]
+        mixed = [rows_of(values, sampler="a"), rows_of(np.nextafter(values, 9), sampler="b")]
         ours = paired_difference(pd.concat(mixed), {"sampler": "a"}, {"sampler": "b"})
         assert ours.mean == 0
         assert math.isnan(ours.p_value)
@@ -304,10 +299,10 @@ def floors_and_cells(n, floor, distances, sd=0.03, repetitions=8, seed=2):
     """A floor of mean n^(−a)-like size and cells whose excess adds in squares, with noise."""
     rng = np.random.default_rng(seed)
     wide = {"n_samples": n, "reference": "data", "n_reference": 5 * n}
-    tables = [rows(floor * (1 + sd * rng.standard_normal(40)), denoiser="law", steps=0, **wide)]
+    tables = [rows_of(floor * (1 + sd * rng.standard_normal(40)), denoiser="law", steps=0, **wide)]
     for steps, delta in enumerate(distances, 1):
         values = math.hypot(floor, delta) + floor * sd * rng.standard_normal(repetitions)
-        tables.append(rows(values, denoiser="oracle", sampler="a", steps=steps, **wide))
+        tables.append(rows_of(values, denoiser="oracle", sampler="a", steps=steps, **wide))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -523,7 +518,7 @@ class TestResolution:
         count = now.repetitions_needed
         assert 40 < count < 200
         ran = floors_and_cells(1000, 1.0, [0.0], repetitions=count)
-        more = rows(1 + 0.03 * np.random.default_rng(9).standard_normal(count), denoiser="law")
+        more = rows_of(1 + 0.03 * np.random.default_rng(9).standard_normal(count), denoiser="law")
         more = more.assign(steps=0, n_samples=1000, reference="data", n_reference=5000)
         ran = pd.concat([ran[ran["denoiser"] != "law"], more])
         assert resolution(ran, 0.15).resolved == pytest.approx(0.15, rel=0.15)
@@ -646,19 +641,19 @@ def test_the_floor_of_d1_falls_as_the_module_says():
             for r in range(30)
         ]
         shared = {"n_samples": n, "reference": "data", "n_reference": 5 * n, "denoiser": "law"}
-        tables.append(rows(distances, **shared))
+        tables.append(rows_of(distances, **shared))
     assert floor_exponent(pd.concat(tables)) == pytest.approx(0.25, abs=0.05)
 
 
 def costing(nfe, steps, sampler, **cell):
     """Two repetitions of a cell that took so many evaluations each."""
-    return rows([1.0, 2.0], sampler=sampler, steps=steps, **cell).assign(nfe=nfe)
+    return rows_of([1.0, 2.0], sampler=sampler, steps=steps, **cell).assign(nfe=nfe)
 
 
 def test_within_a_bound_stands_the_longest_run_that_took_no_more():
     table = pd.concat(
         [
-            rows([0.5], denoiser="law", steps=0, nfe=0),
+            rows_of([0.5], denoiser="law", steps=0, nfe=0),
             *(costing(nfe, nfe, "ddim") for nfe in (8, 16)),
             *(costing(2 * steps - 1, steps, "heun") for steps in (4, 8)),
             costing(5, 2, "rk4"),
@@ -697,7 +692,10 @@ def test_nothing_above_a_bound_is_within_it():
 
 def test_cells_that_differ_in_anything_are_not_pooled():
     """Two laws, paths or seeds under the same names are two cells."""
-    one, other = rows([1.0, 1.2], setting_id="a", seed=0), rows([3.0, 3.2], setting_id="b", seed=0)
+    one, other = (
+        rows_of([1.0, 1.2], setting_id="a", seed=0),
+        rows_of([3.0, 3.2], setting_id="b", seed=0),
+    )
     lines = summary(pd.concat([one, other, one.assign(seed=1)]))
     assert sorted(lines["mean"]) == pytest.approx([1.1, 1.1, 3.1])
     assert set(lines["count"]) == {2}
@@ -709,7 +707,9 @@ def test_cells_that_differ_in_anything_are_not_pooled():
 def test_a_cell_has_the_floor_of_its_own_seed(seed):
     """Other points, or other directions: the floors differ."""
     tables = [
-        pd.concat([rows([1.0 + s, 1.1 + s], denoiser="law", steps=0), rows([5.0 + s, 5.1 + s])])
+        pd.concat(
+            [rows_of([1.0 + s, 1.1 + s], denoiser="law", steps=0), rows_of([5.0 + s, 5.1 + s])]
+        )
         for s in (0, 10)
     ]
     found = against_floor(pd.concat([t.assign(**{seed: s}) for s, t in enumerate(tables)]))

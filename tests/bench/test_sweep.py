@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 import torch
 
+from helpers import sweep_of
 from samplerbench.bench.cell import Cell
 from samplerbench.bench.sampling import sample_into
 from samplerbench.bench.store import as_table
 from samplerbench.bench.sweep import Sweep, mean_over_samples, most_steps
-from samplerbench.core.grids import karras
 from samplerbench.core.models import Denoiser
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import Exact, Prior, sobol_exact
@@ -38,14 +38,11 @@ SCHEDULE = EDM(10.0)
 
 @pytest.fixture
 def sweep():
-    return Sweep(
-        dataset=DATASET,
+    return sweep_of(
+        DATASET,
+        [("ddim", DDIM(0.0)), ("ddim", DDIM(1.0))],
+        [3, 5],
         schedule=SCHEDULE,
-        grid=functools.partial(karras, noise_min=0.02, rho=5.0),
-        denoisers={"oracle": DATASET.oracle(SCHEDULE)},
-        starts={"prior": Prior(), "exact": Exact()},
-        samplers=[("ddim", DDIM(0.0)), ("ddim", DDIM(1.0))],
-        steps=[3, 5],
         metrics={"max_sliced_certified": MaxSlicedCertified()},
         reference=DATASET.draws(500, "evaluation", 0),
         n_samples=150,

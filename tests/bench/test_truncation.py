@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from helpers import sweep_of
 from samplerbench.app.job.refusals import check
 from samplerbench.bench.budget.mismatch import mismatch
 from samplerbench.bench.budget.parts import PARTS, parts
@@ -16,7 +17,7 @@ from samplerbench.bench.budget.words import verdict
 from samplerbench.bench.cell import Cell
 from samplerbench.bench.sampling import sample_into, shape_of
 from samplerbench.bench.store import as_table
-from samplerbench.bench.sweep import Sweep, most_steps
+from samplerbench.bench.sweep import most_steps
 from samplerbench.core.grids import karras, uniform
 from samplerbench.core.schedules import EDM, VPLinear
 from samplerbench.core.starts import Exact, Prior, sobol_exact, sobol_prior
@@ -40,27 +41,14 @@ from samplerbench.verify.exact_law import output_law
 COVARIANCE = [[4.0, 1.0], [1.0, 1.0]]
 
 
-def sweep_of(law, samplers, steps, metrics, schedule=None, final="none", grid=None, **changes):
-    schedule = schedule or EDM(10.0)
-    return Sweep(
-        dataset=law,
-        schedule=schedule,
-        grid=grid or functools.partial(karras, noise_min=0.3, rho=5.0),
-        denoisers={"oracle": law.oracle(schedule)},
-        starts={"exact": Exact()},
-        samplers=[(type(sampler).__name__, sampler) for sampler in samplers],
-        steps=steps,
-        metrics=metrics,
-        reference=law.draws(100, "evaluation", 0),
-        n_samples=100,
-        repetitions=1,
-        final=final,
-        **changes,
-    )
+def truncated(law, samplers, steps, metrics, **changes):
+    grid = functools.partial(karras, noise_min=0.3, rho=5.0)
+    settings = {"grid": grid, "starts": {"exact": Exact()}, "metrics": metrics, "final": "none"}
+    return sweep_of(law, samplers, steps, **settings | changes)
 
 
 def test_the_output_is_the_state_at_the_last_level_in_units_of_the_data():
-    sweep = sweep_of(
+    sweep = truncated(
         gaussian([1.0, -0.5], COVARIANCE),
         [DDIM(1.0)],
         [5],
@@ -86,14 +74,14 @@ def test_the_output_is_the_state_at_the_last_level_in_units_of_the_data():
 def test_the_law_of_a_converged_run_is_that_of_the_noised_data(schedule):
     """Exactly x₀ + κ·ε on every path, whatever α is: by spectra, and in nats by densities."""
     law = gaussian_spectrum(dim=20)
-    spectrum = sweep_of(law, [Heun()], [400], {"w2": W2LawGaussian()}, schedule)
+    spectrum = truncated(law, [Heun()], [400], {"w2": W2LawGaussian()}, schedule)
     (row,) = spectrum.run()
     noisy = (law.variances + 0.3**2).sqrt()
     expected = float((noisy - law.variances.sqrt()).norm())
     assert row.value == pytest.approx(expected, rel=2e-3)
     assert (row.final, row.nfe) == ("none", 800)
     plane = gaussian([1.0, -0.5], COVARIANCE)
-    (row,) = sweep_of(
+    (row,) = truncated(
         plane, [Heun()], [100], {"kl": KLLaw()}, schedule, floor_repetitions=1, block=64
     ).run()
     p = torch.tensor(COVARIANCE).double()
@@ -106,23 +94,23 @@ def test_the_law_of_a_converged_run_is_that_of_the_noised_data(schedule):
 
 def test_evaluations_without_the_step_to_the_data():
     for sampler, steps, count in ((DDIM(0.0), 4, 4), (Heun(), 4, 8), (RK4(), 3, 12)):
-        sweep = sweep_of(grid_mixture(), [sampler], [steps], {"moments": Moments()})
+        sweep = truncated(grid_mixture(), [sampler], [steps], {"moments": Moments()})
         (row,) = [row for row in sweep.run() if row.denoiser == "oracle"]
         assert row.nfe == count == sampler.plain_evaluations(steps)
     assert [most_steps(Heun(), nfe, plain=True) for nfe in (1, 2, 7, 8)] == [0, 1, 3, 4]
     assert [most_steps(DormandPrince(), nfe, plain=True) for nfe in (6, 7, 13)] == [0, 1, 2]
-    adaptive = sweep_of(grid_mixture(), [DormandPrince()], [2], {"moments": Moments()})
+    adaptive = truncated(grid_mixture(), [DormandPrince()], [2], {"moments": Moments()})
     (row,) = adaptive.run()
     assert row.status == "ok"
     assert row.nfe >= DormandPrince().least_evaluations(2, plain=True)
     with pytest.raises(InvalidSetting, match=r"nfe.*at least 2, the cost of one step of Heun"):
-        sweep_of(grid_mixture(), [Heun()], [2], {"moments": Moments()}, nfe=[1])
+        truncated(grid_mixture(), [Heun()], [2], {"moments": Moments()}, nfe=[1])
 
 
 def test_chains_and_langevin_have_an_end_of_their_own():
-    chains = sweep_of(grid_mixture(), [ULA()], [3], {"moments": Moments()})
+    chains = truncated(grid_mixture(), [ULA()], [3], {"moments": Moments()})
     assert {row.final for row in chains.run()} == {""}
-    annealed = sweep_of(grid_mixture(), [AnnealedLangevin()], [3], {"moments": Moments()})
+    annealed = truncated(grid_mixture(), [AnnealedLangevin()], [3], {"moments": Moments()})
     with pytest.raises(InvalidSetting, match="use final=denoise, and its own setting denoise"):
         check(annealed)
     with pytest.raises(InvalidSetting, match=r"^final=nothing: must be denoise or none$"):
@@ -131,24 +119,26 @@ def test_chains_and_langevin_have_an_end_of_their_own():
 
 @pytest.fixture(scope="module")
 def budgets():
-    """Of two ends, on a Gaussian, with even starts."""
+    """Of an end, on a Gaussian, with even starts."""
     law = gaussian([1.0, -0.5], COVARIANCE)
     metrics = {"w2": ExactW2(), "kl_law": KLLaw()}
     starts = {"prior": sobol_prior(), "exact": sobol_exact()}
-    made = {}
-    for final in ("none", "denoise"):
-        sweep = sweep_of(law, [DDIM(0.0)], [8, 16], metrics, final=final)
+
+    @functools.cache
+    def made(final):
+        sweep = truncated(law, [DDIM(0.0)], [8, 16], metrics, final=final)
         sweep = replace(sweep, starts=starts, repetitions=2, n_samples=256, block=256)
         budget = Budget(sweep, converged_steps=32)
         rows = budget.run()
         assert len(rows) == budget.row_count()
         assert all(row.status == "ok" for row in rows)
-        made[final] = budget, as_table(map(vars, rows))
+        return budget, as_table(map(vars, rows))
+
     return made
 
 
 def test_truncation_is_a_part_of_the_budget(budgets):
-    budget, table = budgets["none"]
+    budget, table = budgets("none")
     lines = parts(table, 32).set_index(["metric", "kind", "steps", "part"])["mean"].sort_index()
     for metric in ("w2", "kl_law"):
         own = lines[metric, "difference", 16]
@@ -181,12 +171,13 @@ def test_truncation_is_a_part_of_the_budget(budgets):
     assert found.lost == pytest.approx(float(lost), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_there_is_none_where_runs_end_at_the_denoised_state(budgets):
-    _, table = budgets["denoise"]
+    _, table = budgets("denoise")
     lines = parts(table, 32)
     assert "truncation" not in set(lines["part"])
     # the two budgets have one floor: that of the run that goes on to x̂₀
-    other = parts(budgets["none"][1], 32)
+    other = parts(budgets("none")[1], 32)
     floors = [
         of[(of["part"] == "floor") & (of["metric"] == "kl_law")]["mean"].iloc[0]
         for of in (lines, other)
@@ -197,7 +188,7 @@ def test_there_is_none_where_runs_end_at_the_denoised_state(budgets):
 @pytest.mark.parametrize("sampler", [DDIM(0.0), DDIM(1.0)], ids=["map", "noise"])
 def test_on_a_line_the_law_is_that_of_the_output(sampler):
     law, path = gaussian([1.0], [[2.0]]), VPLinear()
-    sweep = sweep_of(law, [sampler], [8], {"kl": KLLaw()}, path, floor_repetitions=0)
+    sweep = truncated(law, [sampler], [8], {"kl": KLLaw()}, path, floor_repetitions=0)
     sweep = replace(sweep, starts={"prior": Prior()})
     (row,) = sweep.run()
     levels = sweep.levels(8)

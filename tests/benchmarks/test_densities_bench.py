@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
 from statistics import median
 
 import pytest
 import torch
-from pytest_benchmark.fixture import BenchmarkFixture
 
 from samplerbench.bench.cell import Cell
 from samplerbench.bench.densities import log_ratios
@@ -25,7 +23,6 @@ from samplerbench.core.targets import EDMTarget
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.metrics.kl_law import KLLaw
 from samplerbench.networks.residual_mlp import ResidualMLP
-from samplerbench.samplers.base import Sampler
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.heun import Heun
 
@@ -34,7 +31,7 @@ pytestmark = pytest.mark.bench
 AGAIN = 7
 
 
-def spent(work: Callable[[], object]) -> float:
+def spent(work):
     began = time.process_time()
     work()
     return time.process_time() - began
@@ -42,7 +39,7 @@ def spent(work: Callable[[], object]) -> float:
 
 @pytest.mark.parametrize("denoiser", ["learned", "oracle"])
 @pytest.mark.parametrize("sampler", [DDIM(0.0), Heun()], ids=lambda s: type(s).__name__)
-def test_densities(benchmark: BenchmarkFixture, sampler: Sampler, denoiser: str) -> None:
+def test_densities(benchmark, sampler, denoiser):
     torch.set_num_threads(1)
     law, schedule = grid_mixture(), EDM(10.0)
     network = ResidualMLP(2, 0).requires_grad_(False)
@@ -64,7 +61,7 @@ def test_densities(benchmark: BenchmarkFixture, sampler: Sampler, denoiser: str)
     cell = Cell(denoiser, "exact", "sampler", sampler, 36, 0)
     alone, density = [], []
 
-    def run() -> None:
+    def run():
         for _ in range(AGAIN):  # by turns: the machine may be busy for a while
             alone.append(spent(lambda: sweep.draw(cell)))
             density.append(spent(lambda: log_ratios(sweep, cell)))

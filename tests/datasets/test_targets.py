@@ -171,6 +171,7 @@ def test_many_well_is_a_product():
         for k in range(3)
     )
     assert law.log_z == pytest.approx(2 * (math.log(mass) + 0.5 * math.log(2 * math.pi)))
+    assert many_well(32).log_z == pytest.approx(164.69568, abs=5e-6)  # the published constant
     assert law.mean[::2] == pytest.approx((mean / mass,) * 2)
     assert law.variance[::2] == pytest.approx((square / mass - (mean / mass) ** 2,) * 2)
     x = law.sample(20_000, np.random.default_rng(0))

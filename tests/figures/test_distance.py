@@ -175,12 +175,15 @@ def labels_of(figure):
     return [[text.get_text() for text in legend.get_texts()] for legend in legends]
 
 
-def test_many_samplers_have_a_row_for_each_family(many):
+def test_the_families_of_samplers():
     one, several, noisy = FAMILIES
     assert family(DDIM(0.0)) == family(UniPC()) == one
     assert family(Heun()) == family(DormandPrince()) == several
     assert family(DDIM(0.5)) == noisy
 
+
+@pytest.mark.slow
+def test_many_samplers_have_a_row_for_each_family(many):
     families = {name: FAMILIES[sum(map(ord, name)) % 3] for name in settings_of(many)}
     figure = distance_figure(many, "w", "nfe", families)
     panels = [axes for axes in figure.axes if axes.containers]

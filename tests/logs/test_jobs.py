@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from samplerbench.app.main import main
+from samplerbench.logs.base import NoLogger
 
 PAGE = Path(__file__).parents[2] / "docs" / "wandb.md"
 KEY = "0123456789abcdef" * 2 + "01234567"
@@ -64,6 +65,7 @@ def curves(run, prefix, x="nfe"):
     }
 
 
+@pytest.mark.slow  # quick: test_logs.py, and test_main.py's whole job
 def test_samplers_on_one_model_are_curves_over_evaluations_in_one_run(job, wandb_runs):
     folder = job(*documented("Samplers on one model"))
     [run] = wandb_runs(folder)
@@ -98,6 +100,25 @@ def test_samplers_on_one_model_are_curves_over_evaluations_in_one_run(job, wandb
     assert len(run["history"]) == len(run["losses"]) + 3 + len(pairs)
 
 
+def test_the_names_group_tags_and_choices_of_jobs_that_are_not_run(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("samplerbench.app.job.run.execute", lambda *_: [])
+    open_it = NoLogger.open
+    monkeypatch.setattr(
+        NoLogger, "open", lambda self, run: opened.append(run) or open_it(self, run)
+    )
+    monkeypatch.chdir(tmp_path)
+    words = ["sampler=heun", "objective=edm,ncsn", "logger=none", "hydra.sweep.dir=runs"]
+    monkeypatch.setattr(sys, "argv", ["samplerbench", "-m", *words, *FEW])
+    main()
+    assert [run.name for run in opened] == [f"heun · {of} · grid_mixture" for of in ("edm", "ncsn")]
+    assert {run.group for run in opened} == {"runs"}
+    assert [run.tags for run in opened] == [["grid_mixture", of, "heun"] for of in ("edm", "ncsn")]
+    assert [run.config["choices"]["objective"] for run in opened] == ["edm", "ncsn"]
+    assert {run.config["choices"]["sampler"] for run in opened} == {"heun"}
+
+
+@pytest.mark.slow  # quick: the test above
 def test_runs_of_a_multirun_share_a_group_and_differ_in_name_and_choices(job, wandb_runs):
     folder = job(*documented("Objectives on one sampler")[:-1], "objective=edm,ncsn")
     runs = [run for place in sorted(folder.glob("[0-9]*")) for run in wandb_runs(place)]
@@ -142,6 +163,7 @@ def rows_of(path):
 
 JOB = [*FEW, "denoiser=learned", "sampler.ddim.eta=0", "hydra.run.dir=run", "cache_dir=cache"]
 JOB += ["trainer.steps=30", "trainer.log_every=5", "trainer.validate_every=10"]
+JOB += ["steps=[2]", "start=prior", "metric=sliced", "figure.format=[]"]
 
 
 def test_a_job_that_is_begun_again_has_one_whole_log(tmp_path, monkeypatch, capsys):

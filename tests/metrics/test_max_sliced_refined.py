@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
+from helpers import normal
 from samplerbench.metrics.max_sliced import MaxSliced
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.metrics.max_sliced_refined import MaxSlicedRefined, _square_and_slope
 from samplerbench.metrics.projections import random_directions, sliced_wasserstein
 
 
-def _normal(n: int, dim: int, seed: int = 0) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal((n, dim)))
-
-
-def _shift(dim: int) -> Tensor:
+def _shift(dim):
     return 3 * random_directions(dim, 1, seed=9)[0]
 
 
-def test_finds_a_pure_shift_where_random_directions_do_not() -> None:
-    x = _normal(200, 50)
+def test_finds_a_pure_shift_where_random_directions_do_not():
+    x = normal(200, 50)
     value = MaxSlicedRefined().against(x, seed=0)(x + _shift(50)).value
     assert value == pytest.approx(3, rel=1e-6)
     assert MaxSliced().against(x, seed=0)(x + _shift(50)).value < 0.7 * 3
 
 
-def test_finds_a_shift_between_independent_noises() -> None:
-    x, y = _normal(300, 50) + _shift(50), _normal(400, 50, seed=1)
+def test_finds_a_shift_between_independent_noises():
+    x, y = normal(300, 50) + _shift(50), normal(400, 50, seed=1)
     result = MaxSlicedRefined(tolerance=1e-14).against(y, seed=0)(x)
     assert result.direction is not None
     # The noise tilts the best direction away from the shift, and W₂ only rises by that.
@@ -50,8 +45,8 @@ def test_finds_a_shift_between_independent_noises() -> None:
 
 
 @pytest.mark.parametrize(("n", "m"), [(40, 40), (40, 60), (63, 40)])
-def test_slope_is_half_the_gradient(n: int, m: int) -> None:
-    x, y = 2 * _normal(n, 6), _normal(m, 6, seed=1) + 1
+def test_slope_is_half_the_gradient(n, m):
+    x, y = 2 * normal(n, 6), normal(m, 6, seed=1) + 1
     directions = random_directions(6, 3, seed=0)
     squares, slopes = _square_and_slope(directions, x, y)
     torch.testing.assert_close(squares, sliced_wasserstein(x, y, directions).square())
@@ -62,17 +57,17 @@ def test_slope_is_half_the_gradient(n: int, m: int) -> None:
         torch.testing.assert_close((up - down) / (4 * h), slopes[:, k], rtol=1e-6, atol=1e-6)
 
 
-def test_comes_close_to_the_certified_maximum() -> None:
+def test_comes_close_to_the_certified_maximum():
     for seed in range(5):
-        x, y = _normal(150, 2, seed), _normal(200, 2, seed + 50)
+        x, y = normal(150, 2, seed=seed), normal(200, 2, seed=seed + 50)
         certified = MaxSlicedCertified().against(y, seed=0)(x)
         refined = MaxSlicedRefined(directions=50).against(y, seed=0)(x)
         assert certified.value * (1 - 1e-3) <= refined.value <= certified.upper
         assert math.isnan(refined.upper)
 
 
-def test_never_below_its_random_directions() -> None:
-    x, y = _normal(60, 10), _normal(70, 10, seed=1)
+def test_never_below_its_random_directions():
+    x, y = normal(60, 10), normal(70, 10, seed=1)
     for seed in range(3):
         refined = MaxSlicedRefined(directions=30, starts=1).against(y, seed=seed)(x).value
         assert (

@@ -192,6 +192,7 @@ def choose(browser, name, value):
     browser.execute_script(script, name, value)
 
 
+@pytest.mark.slow
 def test_the_front_has_the_cells_that_none_beats(browser, tmp_path, rows, entry):
     steps = dict(zip([1, 2, 4, 6, 8], [5.0, 2.5, 2.6, 2.5, 1.0], strict=True))
     some = [
@@ -223,6 +224,7 @@ def multirun(tmp_path_factory, rows, entry):
     return out / "report.html"
 
 
+@pytest.mark.slow
 def test_what_varies_is_found_and_what_is_hidden_is_counted(browser, multirun):
     visit(browser, multirun)
     cells = Sheet(browser)
@@ -243,6 +245,7 @@ def test_what_varies_is_found_and_what_is_hidden_is_counted(browser, multirun):
     assert {"ddim η=0 · ncsn · seed=0", "ddim η=0 · ncsn · seed=1"} <= names
 
 
+@pytest.mark.slow
 def test_a_sampler_has_one_colour_and_the_axis_is_logarithmic_over_decades(browser, multirun):
     visit(browser, multirun)
     colours = {trace["name"]: trace["colour"] for trace in traces(browser)}
@@ -258,6 +261,7 @@ def test_a_sampler_has_one_colour_and_the_axis_is_logarithmic_over_decades(brows
     assert by_objective["ddim η=0 · edm"] != by_objective["ddim η=0 · ncsn"]
 
 
+@pytest.mark.slow
 def test_it_fits_on_a_phone_and_a_dark_screen_is_dark(opened):
     draw_all(opened)
     phone = {"width": 420, "height": 800, "deviceScaleFactor": 1, "mobile": True}
@@ -282,6 +286,7 @@ def test_it_fits_on_a_phone_and_a_dark_screen_is_dark(opened):
         opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
+@pytest.mark.slow
 def test_thousands_of_cells_open_and_sort(browser, tmp_path, rows, entry):
     etas = [place / 300 for place in range(300)]
     many = entry("#1", rows(etas=etas, steps=range(1, 11), repetitions=2))

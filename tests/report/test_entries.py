@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from samplerbench.bench.store import LIMIT
 from samplerbench.logs.base import run_name
 from samplerbench.report.entries import (
@@ -77,6 +79,7 @@ def test_distinguished_names_only_what_differs():
     assert distinguished("a", [{"p": 1, "k": 3}, {"p": 2, "k": 3}]) == ["a, p=1", "a, p=2"]
 
 
+@pytest.mark.slow  # quick: test_main.py
 def test_a_report_is_made_without_torch_and_without_hydra():
     modules = "samplerbench.app.main, samplerbench.app.commands.report, samplerbench.report.page"
     code = f"import {modules}, sys; print({{'torch', 'hydra'}} & set(sys.modules))"

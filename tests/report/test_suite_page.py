@@ -105,6 +105,7 @@ def test_the_browser_computes_what_python_computes(opened, results, suite_target
     times = in_python(results, suite_targets, selection, more)
     script = """return suite.standing(arguments[0]).lines.map((line) => ({
         name: suite.entrants[line.entrant].entrant, problems: line.problems, log2: line.mean,
+        rank: line.rank,
         shares: suite.constants.at.map(line.share), toField: line.toField, tied: line.tied,
         ends: [line.lower, line.upper],
         solved: line.times.filter((time) => time !== undefined).map(String)}))"""
@@ -118,7 +119,7 @@ def test_the_browser_computes_what_python_computes(opened, results, suite_target
         own = times[times["entrant"] == row["entrant"]]
         found = sorted(math.inf if text == "Infinity" else float(text) for text in line["solved"])
         assert found == sorted(own["runtime"])
-        assert line["problems"] == row["problems"]
+        assert (line["rank"], line["problems"]) == (row["rank"], row["problems"])
         assert line["shares"] == pytest.approx([row[f"solved_{n}"] for n in standing.AT])
         assert line["log2"] == pytest.approx(row["log2_runtime"])
         assert line["toField"] == pytest.approx(row["to_field"])
@@ -215,6 +216,33 @@ def test_the_table_is_sorted_by_a_click_and_filtered_by_words(opened):
     names = texts(opened, f"#standings td:nth-child({titles.index('sampler') + 1})")
     assert len(names) == 2
     assert all("diffusers" in name for name in names)
+
+
+def test_an_entrant_of_one_path_has_no_rank_beside_those_of_all(
+    browser, results, suite_targets, tmp_path
+):
+    """The page says why, and has a rank for it on its path."""
+    name = "azula DDIMSampler"
+    some = results[(results["entrant"] != name) | (results["path"] == "vp_linear")]
+    visit(browser, write_suite_page(some, tmp_path, suite_targets))
+    (words,) = texts(browser, "#standings .unranked")
+    assert words.startswith("1 sampler without a rank at the end: they have fewer than half")
+    titles, last = texts(browser, "#standings th"), texts(browser, "#standings tr:last-child td")
+    shown = dict(zip(titles, last, strict=True))
+    assert (shown["rank"], shown["sampler"], shown["problems"]) == ("", name, "3 of 58")
+    times = standing.runtimes(some, suite_targets)
+    table = standing.standing(times[times["grid"] == "common"])
+    script = "return suite.standing({grid: 'common'}).lines.map(({rank}) => rank)"
+    ranks = [None if np.isnan(rank) else rank for rank in table["rank"].astype(float)]
+    assert browser.execute_script(script) == ranks == [*range(1, 13), None]
+    choose(browser, "path", "vp_linear")
+    assert not find(browser, "#standings .unranked")[0].is_displayed()
+    assert name in texts(browser, "#standings td a")
+    choose(browser, "path", "")
+    click(browser, "#standings tr:last-child td a")
+    until(browser, lambda: texts(browser, "#entrant .title") == [name])
+    facts = dict(zip(texts(browser, ".facts dt"), texts(browser, ".facts dd"), strict=True))
+    assert facts["rank"] == "none: it has 3 of the 58 problems, less than half"
 
 
 def test_a_task_has_its_values_crosses_and_reasons(opened, results):

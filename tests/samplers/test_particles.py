@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
+from helpers import sweep_of
 from samplerbench.bench.cell import CURVE
 from samplerbench.bench.rounding import distance
 from samplerbench.bench.statistics import summary
-from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import Truncated, hold, karras, uniform
 from samplerbench.core.models import Counted
 from samplerbench.core.noise import KeyedNoise
@@ -180,19 +180,16 @@ class _Given:
 def test_the_table_has_the_error_of_log_z():
     """Many wells, whose ln Z is known by quadrature; HMC has no estimate."""
     law = many_well(4)
-    sweep = Sweep(
-        dataset=law,
+    sweep = sweep_of(
+        law,
+        [("ais", AIS(8, 0.2, 2, std=1.5)), ("hmc", HMC(0.1, 2))],
+        [5, 40],
         schedule=EDM(),
         grid=hold,
-        denoisers={"oracle": law.exact_score(EDM())},
         starts={"gaussian": FixedGaussian()},
-        samplers=[("ais", AIS(8, 0.2, 2, std=1.5)), ("hmc", HMC(0.1, 2))],
-        steps=[5, 40],
         metrics={"log_z": LogZ()},
-        reference=law.draws(10, "evaluation", 0),
         n_samples=300,
         block=150,
-        repetitions=1,
     )
     rows = {(row.sampler, row.steps): row for row in sweep.run()}
     few, many = (rows["ais", steps] for steps in (5, 40))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from helpers import sweep_of
 from samplerbench.bench.line_densities import law_of_output
-from samplerbench.bench.sweep import Sweep
 from samplerbench.bench.transitions import Refused
 from samplerbench.core.grids import Levels, karras, uniform
 from samplerbench.core.models import Counted
@@ -21,17 +21,23 @@ from samplerbench.samplers.euler import Euler
 from samplerbench.samplers.picard import Picard
 
 NOISE = KeyedNoise((0, "picard"))
-RULES = {"ddim": DDIM(0.0), "euler": Euler()}
+#: The rule and the η of Picard's iteration, and the sampler of single steps.
+RULES = {
+    ("ddim", 0.0): DDIM(0.0),
+    ("ddim", 0.5): DDIM(0.5),
+    ("ddim", 1.0): DDIM(1.0),
+    ("euler", 0.0): Euler(),
+}
 
 
 @pytest.mark.parametrize("window", [1, 7, 100])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", RULES, ids=str)
 @pytest.mark.parametrize("schedule", [EDM(10.0), VPLinear(), Rectified()], ids=repr)
 def test_it_converges_to_the_rule(mixture_law, states, schedule, rule, window):
-    """All states and all x̂₀, of each step, up to rounding; in no more rounds than steps."""
+    """All states and all x̂₀, of each step, with its noise, up to rounding; in at most N rounds."""
     levels, model = uniform(schedule, 24), Counted(mixture_law.oracle(schedule))
     x = levels.rows[0].sigma * states(16, 2)
-    ours = list(Picard(rule, window, 0.0).steps(model, x, levels, NOISE))
+    ours = list(Picard(rule[0], window, 0.0, rule[1]).steps(model, x, levels, NOISE))
     rule_states = RULES[rule].steps(mixture_law.oracle(schedule), x, levels, NOISE)
     for one, other in zip(ours, rule_states, strict=True):
         torch.testing.assert_close(one.x, other.x, rtol=1e-11, atol=1e-11)
@@ -41,30 +47,34 @@ def test_it_converges_to_the_rule(mixture_law, states, schedule, rule, window):
     assert model.evaluations == expected
 
 
-def test_the_tolerance_bounds_the_error(mixture_law, states):
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_the_tolerance_bounds_the_error(mixture_law, states, eta):
     """More exact runs take more rounds, and far fewer than steps."""
     schedule = EDM(10.0)
     levels = karras(schedule, 100, noise_min=0.05)
     x = 10 * states(64, 2)
-    exact = final_state(DDIM(0.0), mixture_law.oracle(schedule), x, levels, NOISE)
+    exact = final_state(DDIM(eta), mixture_law.oracle(schedule), x, levels, NOISE)
     rounds = []
     for tolerance in (1e-1, 1e-2, 1e-4):
         model = Counted(mixture_law.oracle(schedule))
-        out = final_state(Picard(tolerance=tolerance), model, x, levels, NOISE)
+        out = final_state(Picard(tolerance=tolerance, eta=eta), model, x, levels, NOISE)
         assert 0 < (out - exact).abs().max() < 10 * tolerance
         rounds.append(model.rounds)
     assert rounds == sorted(set(rounds))
     assert rounds[-1] < 40
 
 
-def test_it_is_paradigms_by_diffusers(mixture_law, states):
-    """Algorithm 1 for each sample alone, its steps by diffusers' DDIMParallelScheduler."""
-    module = pytest.importorskip("diffusers.schedulers.scheduling_ddim_parallel")
-    theirs = module.DDIMParallelScheduler(
-        1000, clip_sample=False, set_alpha_to_one=True, timestep_spacing="leading"
-    )
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_it_is_paradigms_by_diffusers(mixture_law, states, eta):
+    """Algorithm 1 for each sample alone, its steps by the parallel schedulers of diffusers."""
+    diffusers = pytest.importorskip("diffusers")
+    given = {"clip_sample": False, "timestep_spacing": "leading"}
+    if eta == 0:
+        theirs = diffusers.DDIMParallelScheduler(1000, set_alpha_to_one=True, **given)
+        theirs.final_alpha_cumprod = theirs.final_alpha_cumprod.double()
+    else:
+        theirs = diffusers.DDPMParallelScheduler(1000, **given)
     theirs.alphas_cumprod = theirs.alphas_cumprod.double()  # float32 costs 1e-6
-    theirs.final_alpha_cumprod = theirs.final_alpha_cumprod.double()
     theirs.set_timesteps(40)
     kept = torch.cat([theirs.alphas_cumprod[theirs.timesteps], torch.ones(1).double()])
     t = torch.cat([(theirs.timesteps + 1) / 1000, torch.zeros(1)]).double()
@@ -72,6 +82,11 @@ def test_it_is_paradigms_by_diffusers(mixture_law, states):
     window, tolerance = 9, 0.05
     sigma = torch.cat([levels.sigma[1:-1], levels.sigma[-2:-1]])
     for x in states(6, 2):
+        drawn = torch.zeros(40, 2).double()
+        if eta == 1:  # their noise, drawn beforehand
+            scales = [theirs._get_variance(t) ** 0.5 for t in theirs.timesteps[:-1]]
+            for step, scale in enumerate(scales):
+                drawn[step] = scale * NOISE.normal(x[None], step)[0]
         path, begin, rounds = x.expand(41, 2).clone(), 0, 0
         while begin < 40:
             end = min(begin + window, 40)
@@ -86,7 +101,7 @@ def test_it_is_paradigms_by_diffusers(mixture_law, states):
             moved = theirs.batch_step_no_noise(
                 eps[..., None, None], theirs.timesteps[begin:end], block[..., None, None]
             )[..., 0, 0]
-            new = path[begin] + (moved - block).cumsum(0)
+            new = path[begin] + (moved + drawn[begin:end] - block).cumsum(0)
             change = (new - path[begin + 1 : end + 1]).square().mean(-1).sqrt()
             late = (change > tolerance * sigma[begin:end]).nonzero()
             path[begin + 1 : end + 1] = new
@@ -94,7 +109,7 @@ def test_it_is_paradigms_by_diffusers(mixture_law, states):
             path[end + 1 :] = path[end]
             rounds += 1
         model = Counted(oracle)
-        ours = list(Picard("ddim", window, tolerance).steps(model, x[None], levels, NOISE))
+        ours = list(Picard("ddim", window, tolerance, eta).steps(model, x[None], levels, NOISE))
         assert model.rounds == rounds < 40
         torch.testing.assert_close(ours[-2].x[0], path[-2], rtol=1e-10, atol=1e-10)
         # the sum of ParaDiGMS ends within the tolerance of x̂₀, which is our last state
@@ -116,20 +131,9 @@ def test_its_law_on_a_line_is_not_claimed():
 
 def test_a_table_has_the_rounds(mixture_law):
     """Rounds are evaluations, except of a sampler with parallel ones."""
-    sweep = Sweep(
-        dataset=mixture_law,
-        schedule=EDM(10.0),
-        grid=uniform,
-        denoisers={"oracle": mixture_law.oracle(EDM(10.0))},
-        starts={"prior": Prior()},
-        samplers=[("picard", Picard(window=20)), ("ddim", DDIM(0.0))],
-        steps=[30],
-        metrics={"energy": Energy()},
-        reference=mixture_law.draws(50, "evaluation", 0),
-        n_samples=60,
-        block=40,
-        repetitions=1,
-    )
+    samplers = [("picard", Picard(window=20)), ("ddim", DDIM(0.0))]
+    settings = {"grid": uniform, "starts": {"prior": Prior()}, "metrics": {"energy": Energy()}}
+    sweep = sweep_of(mixture_law, samplers, [30], n_samples=60, block=40, **settings)
     rows = {row.sampler: row for row in sweep.run()}
     assert (rows["ddim"].nfe, rows["ddim"].rounds) == (30, 30)
     assert 4 < rows["picard"].rounds < 30 < rows["picard"].nfe

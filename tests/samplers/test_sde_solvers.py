@@ -421,6 +421,7 @@ def test_weak_order_on_a_mixture_by_draws(sampler):
     assert math.log2(ratio * 15 / 63 * 4) == pytest.approx(2, abs=0.3), (errors, spread)
 
 
+@pytest.mark.slow
 def test_weak_order_of_the_optimal_covariance_on_a_mixture():
     """By a matrix of transition probabilities on a fine grid of states."""
     schedule, oracle = VPLinear(), LINE.oracle(VPLinear())

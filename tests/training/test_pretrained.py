@@ -37,11 +37,7 @@ NOISE = KeyedNoise((0, "pretrained"))
 STEPS, BATCH, SHAPE = 4, 3, (1, 8, 8)
 FLOAT32 = 1e-5  # for four steps in single precision; the first multiplies by 1/α = 150
 KINDS = {"epsilon": NoiseTarget(), "v_prediction": VTarget(), "sample": DataTarget()}
-GRIDS = {
-    "leading": grids.leading,
-    "trailing": grids.trailing,
-    "linspace": grids.linspace,
-}
+GRIDS = {"leading": grids.leading, "trailing": grids.trailing, "linspace": grids.linspace}
 
 
 def unet(**settings):
@@ -244,7 +240,14 @@ def first():
     return NOISE.normal(torch.empty(BATCH, *SHAPE), 1000)
 
 
-@pytest.mark.parametrize(("grid", "eta"), [("leading", 0.0), ("leading", 1.0), ("trailing", 0.5)])
+@pytest.mark.parametrize(
+    ("grid", "eta"),
+    [
+        ("leading", 1.0),
+        pytest.param("leading", 0.0, marks=pytest.mark.slow),
+        pytest.param("trailing", 0.5, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_ddim_is_diffusers(folders, first, kind, grid, eta):
     model = pretrained.pretrained(folders[kind])
@@ -283,7 +286,10 @@ def keyed(shape):
         ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
     ],
 )
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "v_prediction")) for kind in KINDS],
+)
 def test_a_pipeline_with_another_scheduler(folders, first, monkeypatch, kind, name, settings):
     """`DDPMPipeline(scheduler=…)` as it is, clipping and all; it begins with N(0, I)."""
     scheduler = getattr(diffusers, name)
@@ -313,11 +319,10 @@ def test_a_pipeline_with_another_scheduler(folders, first, monkeypatch, kind, na
         ("EulerDiscreteScheduler", {"use_karras_sigmas": True}),
         ("EulerAncestralDiscreteScheduler", {"timestep_spacing": "leading"}),
         ("HeunDiscreteScheduler", {}),
-        ("KDPM2DiscreteScheduler", {}),
-        ("LMSDiscreteScheduler", {}),
-        ("DEISMultistepScheduler", {}),
-        ("UniPCMultistepScheduler", {}),
-        ("PNDMScheduler", {}),
+        *(
+            pytest.param(f"{name}Scheduler", {}, marks=pytest.mark.slow)
+            for name in ("KDPM2Discrete", "LMSDiscrete", "DEISMultistep", "UniPCMultistep", "PNDM")
+        ),
     ],
 )
 def test_a_scheduler_that_pixel_pipelines_do_not_take(folders, first, monkeypatch, name, settings):
@@ -615,7 +620,13 @@ SCHEDULERS = [
 ]
 
 
-@pytest.mark.parametrize("pipeline", pipeline_folder.PIPELINES)
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name != "DDIMPipeline"))
+        for name in pipeline_folder.PIPELINES
+    ],
+)
 def test_the_table_is_that_of_whoever_loads_the_pipeline(tmp_path, pipeline):
     for kind, settings in SCHEDULERS:
         save_ddpm(tmp_path, getattr(diffusers, kind)(**settings))
@@ -748,6 +759,7 @@ SWEEP += ("metric.sliced.directions=50",)
 SWEEP += ("n_samples=20", "block=20", "repetitions=2", "floor_repetitions=2", "n_train=50")
 
 
+@pytest.mark.slow
 def test_a_sweep_beside_the_ideal_denoiser_of_the_data(command, folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ("denoiser=[pretrained,empirical]", f"model={folders['epsilon']}", "steps=[2,3]")
@@ -776,6 +788,7 @@ def test_the_experiment_with_a_model_that_is_here(command, folders, tmp_path, mo
     assert not (tmp_path / "y.npy").exists()
 
 
+@pytest.mark.slow
 def test_a_job_stops_at_the_levels_of_the_pipeline(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     values, ids = [], []
@@ -791,6 +804,28 @@ def test_a_job_stops_at_the_levels_of_the_pipeline(command, tmp_path, monkeypatc
         shutil.rmtree(tmp_path / "run")
     assert values[0] == values[1]
     assert not ids[0] & ids[2]  # the same weights on another table are another cell
+
+
+@pytest.mark.slow
+def test_levels_are_designed_for_a_pipeline(command, tmp_path, monkeypatch):
+    """For a model alone, and the same for a run with it."""
+    monkeypatch.chdir(tmp_path)
+    network = unet()  # never trained: its noise is made small, so that the flow is smooth
+    with torch.no_grad():
+        network.conv_out.weight.mul_(0.02)
+    asked = ("sampler=heun", "nfe=6", "grid.noise_max=2")
+    asked += ("grid.paths=16", "grid.choice=16", "grid.held_out=100", "grid.budget=30")
+    model = ("denoiser=pretrained", f"model={save(tmp_path / 'smooth', network)}")
+    assert command("design", "dataset=digits", *model, *asked, "out=alone.json") == 0
+    words = ("sampler=ddim", "sampler.ddim.eta=0", "steps=[2]", "hydra.run.dir=run")
+    assert command(*SWEEP, *SMALL, *model, *words) == 0
+    assert command("design", "run", *asked, "out=of_run.json") == 0
+    assert command("design", "run", *asked, *model) == 2
+    ((alone,), (of_run,)) = (
+        json.loads(Path(name).read_text()) for name in ("alone.json", "of_run.json")
+    )
+    assert (alone["steps"], alone["nfe"]) == (of_run["steps"], of_run["nfe"]) == (3, 5)
+    assert np.allclose(alone["ratios"], of_run["ratios"], rtol=1e-6)
 
 
 class Rows(nn.Module):

@@ -103,12 +103,7 @@ MUTANTS = [
     (ddim, "DDIM", "to.alpha - kept * now.alpha", "to.alpha - 1.02 * kept * now.alpha"),
     (ddim, "DDIM", "(to.sigma**2 - fresh**2) ** 0.5", "(to.sigma**2 - 0.9 * fresh**2) ** 0.5"),
     (ddpm_large, "DDPMLarge", "(to.sigma / now.sigma) ** 2", "(to.sigma / now.sigma) ** 1.9"),
-    (
-        reverse_sde,
-        "ReverseSDE",
-        "-alpha * g2 / variance",
-        "-0.98 * alpha * g2 / variance",
-    ),
+    (reverse_sde, "ReverseSDE", "-alpha * g2 / variance", "-0.98 * alpha * g2 / variance"),
     (edm_churn, "EDMChurn", "(0.5 * h)", "(0.49 * h)"),
     (edm_churn, "EDMChurn", "ratio * x + kick", "ratio * x + 1.05 * kick"),
     (sde_dpmpp_1, "SDEDPMpp1", "ratio ** (2 * w)", "ratio ** (1.9 * w)"),

@@ -208,15 +208,16 @@ AGAIN = (
     *(("UniPCMultistepScheduler", ""), ("DEISMultistepScheduler", "")),
     *(("FlowMatchEulerDiscreteScheduler", ""), ("EDMEulerScheduler", "")),
     *(("sample_dpmpp_2m", ""), ("HeunSampler", ""), ("zABSampler", "")),
-    ("sample_dpmpp_2m_sde", ""),
+    pytest.param(("sample_dpmpp_2m_sde", ""), marks=pytest.mark.slow),
 )
 
 
 @pytest.mark.parametrize("row", AGAIN, ids=" ".join)
-def test_a_row_again(row):
+def test_a_row_again(row, gallery_script):
     """A package that does something else than the table says is a changed row."""
     kept = next(one for one in peer_table.kept() if (one.name, one.settings) == row)
-    peer = next(one for one in peer_table.rows() if peer_table.called(one) == row)
+    rows = gallery_script("peers").rows()
+    peer = next(one for one in rows if peer_table.called(one) == row)
     assert kept.version == peer.installed()
     assert kept.evaluations == tuple(peer.evaluations(n) for n in (10, 11, 20))
     for n in (10, 20, 40):
@@ -230,10 +231,11 @@ def test_a_row_again(row):
             assert [found.first, found.last] == pytest.approx([kept.first, kept.last], rel=1e-2)
 
 
-def test_the_page_is_that_of_the_facts():
-    assert peer_table.page(peer_table.kept()) == PAGE.read_text(encoding="utf-8")
+def test_the_page_is_that_of_the_facts(gallery_script):
+    script = gallery_script("peers")
+    assert script.page(peer_table.kept()) == PAGE.read_text(encoding="utf-8")
     rows = {(one.package, one.name, one.settings) for one in peer_table.kept()}
-    assert rows == {(one.package, *peer_table.called(one)) for one in peer_table.rows()}
+    assert rows == {(one.package, *peer_table.called(one)) for one in script.rows()}
     assert len([one for one in peer_table.kept() if one.package == "diffusers"]) > 55
 
 

@@ -19,4 +19,7 @@ config/         from yaml files to objects: `folders` finds the members of a gro
                 makes a config outside a job, `numbers` checks integers
 
 terminal        standard output
+
+Bad input raises `InvalidSetting`, or an error of Hydra, in any of these modules, before any work;
+`main` prints it in one line. So the docstrings here name only other errors.
 """

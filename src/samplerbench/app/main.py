@@ -65,7 +65,6 @@ def command(name: str, words: list[str]) -> None:
     """Run a command of `COMMANDS`, or print its help.
 
     Args:
-        name: of the command.
         words: its arguments. `trusted=…` and `--config-dir DIR` are removed before a command that
             builds members gets them.
     """

@@ -11,12 +11,9 @@ second run, from another state and with noise, checks the map; if they disagree,
 affine.
 
 If the denoiser acts on each coordinate separately, its outputs are g_k·u_k + h_k. Then the map
-follows from the table of the run, see `coefficients`, unless evaluations and coordinates are many.
-With w_kj the weights of its states,
-
-    ∂x_out/∂x̂₀_j = w_Kj + Σ_{k>j} g_k·w_kj·∂x_out/∂x̂₀_k ,
-
-from the last evaluation to the first, for all coordinates at once.
+follows from the coefficients of the run for all coordinates at once, see `recurrences`. They are
+read off the code of the sampler, or come from a run on vectors, see `coefficients`; the latter are
+not used if evaluations and coordinates are many.
 """
 
 from __future__ import annotations
@@ -32,9 +29,12 @@ import torch
 from torch import Tensor
 
 from samplerbench.bench.coefficients import NotLinear, table_of_states
-from samplerbench.core.grids import Level, Levels
-from samplerbench.core.models import Denoiser, Score
+from samplerbench.bench.recurrences import Array, NotTraced, Recurrence, from_weights, traced
+from samplerbench.core.grids import Levels
+from samplerbench.core.models import Denoiser, Guided, Score
 from samplerbench.core.noise import Noise
+from samplerbench.core.schedules import NoiseSchedule
+from samplerbench.datasets.gaussian_spectrum import SpectrumOracle
 from samplerbench.samplers.base import Sampler, iterate
 
 #: The most products of two numbers for a map from a table; gradients need fewer of them.
@@ -45,17 +45,11 @@ _SAME = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class AffineMap:
-    """The output of a run without noise, and its derivatives, float64.
+    """The output of a run without noise, and its derivatives, float64."""
 
-    Attributes:
-        output: c, shape (dim,).
-        by_state: A, shape (dim, dim), or its diagonal, shape (dim,).
-        by_draws: the matrices B_j or their diagonals, stacked.
-    """
-
-    output: Tensor
-    by_state: Tensor
-    by_draws: Tensor
+    output: Tensor  # c, shape (dim,)
+    by_state: Tensor  # A, shape (dim, dim), or its diagonal, shape (dim,)
+    by_draws: Tensor  # the matrices B_j or their diagonals, stacked
 
 
 def affine_map(
@@ -67,13 +61,9 @@ def affine_map(
     diagonal: bool = False,
     steps: int | None = None,
 ) -> AffineMap:
-    """The affine map of a sampler around a first state.
+    """The affine map of a sampler with fixed steps on an affine denoiser, around m, shape (dim,).
 
     Args:
-        sampler: a method with fixed steps.
-        model: an affine denoiser, such as the oracle of one Gaussian.
-        levels: of the sampler.
-        mean: m, shape (dim,).
         diagonal: whether the model acts on each coordinate separately.
         steps: the number of steps to take; None for all.
 
@@ -91,10 +81,10 @@ def affine_map(
         taken = islice(iterate(sampler, model, x, levels, noise), steps)
         return deque(taken, maxlen=1)[0].x
 
-    work = (sampler.evaluations(levels.steps) or levels.steps) ** 2 * len(mean)
-    if diagonal and isinstance(model, Denoiser) and work <= _FEW:
+    if diagonal and isinstance(model, Denoiser):
         with suppress(NotLinear):
-            return _by_table(sampler, model, levels, mean.double(), steps)
+            run = _recurrence(sampler, model.schedule, levels, len(mean), steps)
+            return _by_recurrence(run, model, mean.double())
     mean, noise = mean.double()[None], _Draws()
     with torch.enable_grad():
         start = mean.clone().requires_grad_()
@@ -118,34 +108,38 @@ def affine_map(
     return AffineMap(out[0].detach(), derivatives[0], derivatives[1:])
 
 
-@torch.no_grad()
-def _by_table(
-    sampler: Sampler, model: Denoiser, levels: Levels, mean: Tensor, steps: int | None
-) -> AffineMap:
-    """The map of a model that acts on each coordinate separately, from the table of the run.
-
-    Raises:
-        NotLinear: the run has no table.
-    """
-    table = table_of_states(sampler, model.schedule, levels, steps)
+def _recurrence(
+    sampler: Sampler, schedule: NoiseSchedule, levels: Levels, dim: int, steps: int | None
+) -> Recurrence:
+    """The coefficients of a run; `NotLinear`: it has none, or they cost more than gradients."""
+    with suppress(NotTraced):
+        return traced(sampler, schedule, levels, steps)
+    if (sampler.evaluations(levels.steps) or levels.steps) ** 2 * dim > _FEW:
+        raise NotLinear("gradients cost less")
+    table = table_of_states(sampler, schedule, levels, steps)
     if not table.error <= _SAME:
         raise NotLinear(f"{sampler} is not affine in state and noise")
-    count, shape = table.evaluations, (table.evaluations, len(mean))
-    level = Level(*(column.to(mean)[:, None] for column in table.levels))
-    size = torch.hypot(level.alpha, level.sigma).expand(shape)
-    low, high = model.denoiser(-size, level), model.denoiser(size, level)
-    gain = ((high - low) / (2 * size)).cpu().numpy()
-    fixed = ((high + low) / 2).cpu().numpy()
-    weights = table.weights.numpy()
-    columns = np.ascontiguousarray(weights[:, 1 : 1 + count].T)
-    by_output, by_evaluated = np.empty(shape), np.empty(shape)
-    for j in reversed(range(count)):
-        by_output[j] = columns[j, count] + columns[j, j + 1 : count] @ by_evaluated[j + 1 :]
-        by_evaluated[j] = gain[j] * by_output[j]
-    totals = weights[count, :, None] + weights[:count].T @ by_evaluated
-    by_state, by_draws = totals[0], totals[1 + count :]
-    output = by_state * mean.cpu().numpy() + (by_output * fixed).sum(0)
-    return AffineMap(*(torch.from_numpy(part).to(mean) for part in (output, by_state, by_draws)))
+    return from_weights(table.weights.numpy(), table.levels.numpy())
+
+
+def _by_recurrence(run: Recurrence, model: Denoiser, mean: Tensor) -> AffineMap:
+    """The map of a model that acts on each coordinate separately; `NotLinear`: it is not known."""
+    gain, fixed = _line(model, *run.levels[1:, :, None])
+    by_start, by_output, by_draws = run.derivatives(gain)
+    output = by_start * mean.cpu().numpy() + np.einsum("kd,kd->d", by_output, fixed)
+    return AffineMap(*(torch.from_numpy(part).to(mean) for part in (output, by_start, by_draws)))
+
+
+def _line(model: Denoiser, alpha: Array, sigma: Array) -> tuple[Array, Array]:
+    """g and h of x̂₀ = g·x + h, if known, shape (K, dim), at levels of shape (K, 1)."""
+    if isinstance(model, SpectrumOracle):
+        return model.line(alpha, sigma)
+    if not isinstance(model, Guided):
+        raise NotLinear(f"{type(model).__name__} is not known to act on each coordinate")
+    own, guide = (_line(one, alpha, sigma) for one in (model.model, model.guide))
+    w = model.weight
+    gain, fixed = (w * one + (1 - w) * other for one, other in zip(own, guide, strict=True))
+    return gain, fixed
 
 
 def _by_gradients(out: Tensor, inputs: list[Tensor], diagonal: bool) -> Tensor:

@@ -41,29 +41,17 @@ CHOICES = "grids.json"
 
 @dataclass(frozen=True)
 class Best:
-    """The grid that is best for a sampler at a number of steps.
-
-    Args:
-        sampler: its name.
-        place: of the sampler in the sweep.
-        steps: the number of steps.
-        grid: the name of the chosen grid.
-        choices: the number of grids that it was chosen from.
-        evaluations: of the denoiser for the choice: calls times states.
-        levels: of the grid.
-        id: identity of the choice.
-        recipe: `id` without seeds and the number of steps.
-    """
+    """The grid that is best for a sampler at a number of steps."""
 
     sampler: str
-    place: int
-    steps: int
-    grid: str
-    choices: int
-    evaluations: int
-    levels: AtTimes
-    id: str
-    recipe: str
+    place: int  # of the sampler in the sweep
+    steps: int  # the number of steps
+    grid: str  # the name of the chosen grid
+    choices: int  # the number of grids that it was chosen from
+    evaluations: int  # of the denoiser for the choice: calls times states
+    levels: AtTimes  # of the grid
+    id: str  # identity of the choice
+    recipe: str  # `id` without seeds and the number of steps
 
     @property
     def line(self) -> str:
@@ -79,20 +67,11 @@ def chosen(
     *,
     designs: bool = True,
 ) -> list[Best]:
-    """The best grid of every sampler at each of its numbers of steps.
+    """The best of the fitted candidates for every sampler at each of its numbers of steps.
 
     Samplers that stay at one level or bring their levels are left out, and so are those that draw
-    noise where their law cannot be compared with data: see `without_choice`.
-
-    Args:
-        sweep: its learned denoiser, if any, is trained.
-        candidates: by name, fitted.
-        cache: keeps choices.
-        on_choice: called with each choice.
-        designs: whether levels are designed too.
-
-    Raises:
-        InvalidSetting: as for `require_choices`.
+    noise where their law cannot be compared with data: see `without_choice`. A learned denoiser
+    must be trained. With `designs`, levels are designed too. Errors as in `require_choices`.
     """
     course, found = _course(sweep), []
     for place, steps in _places(sweep):
@@ -108,10 +87,6 @@ def chosen(
 
 def require_choices(sweep: Sweep, candidates: Mapping[str, Grid]) -> None:
     """Refuse a sweep with a sampler that has no grid to choose, before any work.
-
-    Args:
-        sweep: its learned denoiser need not be trained.
-        candidates: by name; recipes need not be fitted.
 
     Raises:
         InvalidSetting: no candidate fits a sampler, or the first denoiser has one level only.
@@ -175,11 +150,7 @@ def written(choices: Sequence[Best]) -> bytes:
 
 
 def read(content: bytes) -> list[Best]:
-    """The choices in a file.
-
-    Raises:
-        Exception: it is not the content of such a file.
-    """
+    """The choices in a file."""
     return [_one(values) for values in json.loads(content)]
 
 
@@ -250,12 +221,7 @@ def _check(archive: str, files: Mapping[str, bytes]) -> None:
 
 
 def _best(
-    course: Course,
-    name: str,
-    place: int,
-    steps: int,
-    candidates: Mapping[str, Grid],
-    designs: bool,
+    course: Course, name: str, place: int, steps: int, candidates: Mapping[str, Grid], designs: bool
 ) -> Best:
     sweep, before = course.sweep, course.evaluations
     sampler = sweep.samplers[place][1]

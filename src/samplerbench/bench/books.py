@@ -24,49 +24,28 @@ from samplerbench.version import __version__
 
 @dataclass(frozen=True)
 class Books:
-    """The settings that all cells of a sweep share; makes identities and rows from them.
+    """The settings that all cells of a sweep share; makes identities and rows from them."""
 
-    Args:
-        law: identity of the data's law.
-        truth: identity of the law that samples are measured against, where it is another one.
-        schedule: identity of the schedule.
-        path: identity of schedule and grid.
-        path_setting: the same without seeds, which a grid that is fitted to a network depends on.
-        held: the same for samplers that stay at one level, and the name of their grid.
-        starts: identities by name.
-        origins: of the denoisers by name.
-        n_samples: n.
-        block: rows of a block.
-        dtype: of the state.
-        device: of the states: cpu or cuda.
-        arithmetic: the processor's vector instructions.
-        threads: of an operation.
-        versions: of the software that determines the bits.
-        seeds: by the names of `SEEDS`.
-        labels: names for the table.
-        final: the end of runs; see `Cell`.
-        own_grids: of single samplers, in place of the grid.
-    """
-
-    law: str
-    truth: str
-    schedule: str
-    path: str
-    path_setting: str
+    law: str  # identity of the data's law
+    truth: str  # identity of the law that samples are measured against, where it is another one
+    schedule: str  # identity of the schedule
+    path: str  # identity of schedule and grid
+    path_setting: str  # the same without seeds, which a grid that is fitted to a network depends on
+    # the same for samplers that stay at one level, and the name of their grid
     held: tuple[str, str]
-    starts: Mapping[str, str]
-    origins: Mapping[str, Origin]
-    n_samples: int
-    block: int
-    dtype: str
-    device: str
-    arithmetic: str
-    threads: int
-    versions: Mapping[str, str]
-    seeds: Mapping[str, Any]
-    labels: Labels
-    final: str
-    own_grids: Sequence[OwnGrid] = ()
+    starts: Mapping[str, str]  # identities by name
+    origins: Mapping[str, Origin]  # of the denoisers by name
+    n_samples: int  # n
+    block: int  # rows of a block
+    dtype: str  # of the state
+    device: str  # of the states: cpu or cuda
+    arithmetic: str  # the processor's vector instructions
+    threads: int  # of an operation
+    versions: Mapping[str, str]  # of the software that determines the bits
+    seeds: Mapping[str, Any]  # by the names of `SEEDS`
+    labels: Labels  # names for the table
+    final: str  # the end of runs; see `Cell`
+    own_grids: Sequence[OwnGrid] = ()  # of single samplers, in place of the grid
 
     @cached_property
     def _shared(self) -> dict[str, Any]:
@@ -130,14 +109,10 @@ class Books:
         measured: Measurement | None = None,
         **found: Any,
     ) -> Row:
-        """The row of one value.
+        """The row of one value, or of none.
 
         Args:
-            cell: the cell of the value.
-            metric: its name.
             settings: of the metric, for `identity.describe`.
-            to: the reference of the samples.
-            measured: the value, or None if there is none.
             found: the columns nfe, rounds, seconds, status and message.
         """
         samples_id = self.samples_id(cell)

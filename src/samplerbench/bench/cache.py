@@ -93,9 +93,7 @@ class Cache:
     ) -> dict[str, bytes] | None:
         """The files with this identity, by name, or None if they are not stored.
 
-        Args:
-            archive_id: their identity.
-            check: raises an error for unexpected files; everybody can write to a shared cache.
+        `check` raises an error for unexpected files; everybody can write to a shared cache.
         """
         if self.refresh:
             return None
@@ -128,9 +126,7 @@ class Cache:
     def training(self, training_id: str, wait: Callable[[], None]) -> Iterator[Path | None]:
         """The folder of a training, locked for this process; None if it cannot be written to.
 
-        Args:
-            training_id: its identity.
-            wait: called once before waiting, if another process has the lock.
+        If another process has the lock, `wait` is called once before waiting.
         """
         folder = self.place(training_id)
         lock = FileLock(folder.with_suffix(".lock"))
@@ -153,11 +149,7 @@ class Cache:
             lock.release()
 
     def files(self, kind: str) -> list[Path]:
-        """The files of all values or archives, also those set aside and temporary ones.
-
-        Args:
-            kind: `VALUES` or `ARCHIVES`.
-        """
+        """The files of all values or archives, also those set aside and temporary ones."""
         files = (path for path in self.directory.glob(f"{kind}/??/*") if path.is_file())
         return [path for path in files if _is_kept(path, _SUFFIXES[kind])]
 
@@ -205,11 +197,7 @@ def _signed(row: Row) -> bytes:
 
 
 def _unsigned(content: bytes) -> Row:
-    """The row of a file that `_signed` made.
-
-    Raises:
-        UNREADABLE: the file has other content.
-    """
+    """The row of a file that `_signed` made."""
     record = json.loads(content)
     row = row_of(record)
     if record.get("sha256") != sha256(fragment(row)).hexdigest():
@@ -228,11 +216,7 @@ def _packed(files: Mapping[str, bytes], archive_id: str) -> bytes:
 
 
 def _unpacked(content: bytes, archive_id: str) -> dict[str, bytes]:
-    """The files of an archive that `_packed` made.
-
-    Raises:
-        Exception: the content is not such an archive.
-    """
+    """The files of an archive that `_packed` made."""
     with zipfile.ZipFile(io.BytesIO(unsealed(content))) as archive:
         inside = archive.infolist()
         if archive.comment != archive_id.encode():

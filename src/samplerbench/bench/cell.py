@@ -78,52 +78,31 @@ class Cell:
 
 
 #: Kinds of denoisers; law stands for the floor, which has no denoiser.
-KINDS = (
-    "learned",
-    "pretrained",
-    "empirical",
-    "guided",
-    "autoguided",
-    "corrupted",
-    "oracle",
-    "law",
-)
+KINDS = ("learned", "pretrained", "empirical", "guided", "autoguided", "corrupted", "oracle", "law")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The origin of a denoiser, which represents it in an identity.
+    """The origin of a denoiser, which represents it in an identity."""
 
-    Args:
-        kind: one of `KINDS` (an oracle follows from data and path), or own for a user's model.
-        id: identity of its source: a training, the weights of a pretrained model, the points of an
-            empirical law, the content of a user's model.
-        recipe: `id` without seeds, the same for trainings that differ only in seeds.
-        content: identity of the model when it was made. A model that was changed later has the kind
-            own. Empty if it cannot have been changed.
-    """
-
-    kind: str
+    kind: str  # one of `KINDS` (an oracle follows from data and path), or own for a user's model
+    # identity of its source: a training, the weights of a pretrained model, the points of an
+    # empirical law, the content of a user's model
     id: str = ""
-    recipe: str = ""
+    recipe: str = ""  # `id` without seeds, the same for trainings that differ only in seeds
+    # identity of the model when it was made. A model that was changed later has the kind own. Empty
+    # if it cannot have been changed.
     content: str = ""
 
 
 @dataclass(frozen=True)
 class Against:
-    """The reference of a value; part of its identity.
+    """The reference of a value; part of its identity."""
 
-    Args:
-        name: data, law, training, other samples (see `budget`), or chain (see `chains`).
-        count: its number of points; 0 if it has none.
-        content: identity of the points or samples themselves.
-        setting: the setting_id of those samples; empty for other references.
-    """
-
-    name: str
-    count: int = 0
-    content: str = ""
-    setting: str = ""
+    name: str  # data, law, training, other samples (see `budget`), or chain (see `chains`)
+    count: int = 0  # its number of points; 0 if it has none
+    content: str = ""  # identity of the points or samples themselves
+    setting: str = ""  # the setting_id of those samples; empty for other references
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,11 +209,7 @@ def point_count(n_samples: int) -> int:
 
 
 def distinct(table: pd.DataFrame) -> pd.DataFrame:
-    """The table without repeated values; concatenated tables may have some in common.
-
-    Args:
-        table: rows of the results store; those without a cell_id are all kept.
-    """
+    """The rows without repeated values, as of concatenated tables; all without a cell_id."""
     if "cell_id" not in table:
         return table
     key = ["cell_id", *(name for name in (*NAMES, "steps") if name in table)]
@@ -272,12 +247,7 @@ _PLAIN = ("scheduler", "function", "method", "version")
 
 
 def sampler_name(sampler: str, settings: str) -> str:
-    """A sampler with its settings, for readers: "ddim η=0.5", "heun".
-
-    Args:
-        sampler: the column of that name.
-        settings: the column `sampler_settings`, JSON.
-    """
+    """A sampler with its settings (a column in JSON) for readers: "ddim η=0.5", "heun"."""
     values = json.loads(settings) if settings else {}
     for key in [key for key, value in values.items() if isinstance(value, dict)]:
         values |= values.pop(key)  # the settings of another package's sampler

@@ -77,15 +77,11 @@ MOST_FRAMES = 1000
 
 @dataclass(frozen=True, eq=False)
 class Chains:
-    """Recorded chains.
+    """Recorded chains."""
 
-    Args:
-        frames: states, float64, shape (frames, chains, dim).
-        acceptance: mean probability of acceptance of each chain, shape (chains,); ones for methods
-            that do not reject.
-    """
-
-    frames: Tensor
+    frames: Tensor  # states, float64, shape (frames, chains, dim)
+    # mean probability of acceptance of each chain, shape (chains,); ones for methods that do not
+    # reject
     acceptance: Tensor
 
     def __post_init__(self) -> None:
@@ -139,10 +135,8 @@ def record(
 
     Args:
         sampler: a method that stays at one level.
-        model: its score.
         x: the first states, shape (chains, dim).
         levels: of a hold grid.
-        noise: the source of fresh noise.
         burn_in: the number of first steps that are left out, also from the acceptance.
         every: k.
     """
@@ -187,10 +181,6 @@ def diagnose(sweep: Sweep, count: int) -> list[Row]:
     coordinates. The chains are those of the cell with n = `count` in one block and the largest
     number of steps; their reference is "chain". Chains that cannot be examined have rows with the
     reason.
-
-    Args:
-        sweep: the job.
-        count: the number of chains.
     """
     alone = replace(sweep, n_samples=count, block=count)
     rows = [row for cell in chain_cells(sweep) for row in _diagnosed(alone, cell)]

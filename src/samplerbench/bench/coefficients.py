@@ -7,8 +7,9 @@ k-th evaluation is
 
 with the start x and the draws z_i of its noise, and the last state is one more such row. The rows
 and the K noise levels are the *table* of the run. They depend on the levels, and not on the states:
-`recorded` finds them by a run on unit vectors. Some more numbers beside these show whether the run
-is linear.
+`recorded` reads them off the code of the sampler, see `recurrences`. Codes that cannot be read so,
+such as those of other packages, run on unit vectors. Some more numbers beside these show whether
+such a run is linear.
 
 Runs on different levels have different tables and the same loop. So `Runs` evaluates the denoiser
 once for all of them, on a batch in which every row has a noise level of its own.
@@ -23,12 +24,14 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
 from torch import Tensor
 
+from samplerbench.bench.recurrences import NotTraced, traced
 from samplerbench.core.grids import AnyLevel, Level, Levels, TruncatedLevels, in_data_units
 from samplerbench.core.models import Counted, Denoiser
 from samplerbench.core.noise import KeyedNoise
@@ -55,18 +58,14 @@ class NotLinear(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The coefficients of a run, float64.
+    """The coefficients of a run, float64."""
 
-    Attributes:
-        weights: shape (K + 1, 1 + K + D): the states of the K evaluations and the last state, in
-            terms of the start, the K outputs and the D draws.
-        levels: t, α and σ of the evaluations, shape (3, K).
-        error: the largest difference between the states of a run on other numbers and what the
-            weights give for them, as a share of the largest term.
-    """
-
+    # shape (K + 1, 1 + K + D): the states of the K evaluations and the last state, in terms of the
+    # start, the K outputs and the D draws
     weights: Tensor
-    levels: Tensor
+    levels: Tensor  # t, α and σ of the evaluations, shape (3, K)
+    # the largest difference between the states of a run on other numbers and what the weights give
+    # for them, as a share of the largest term; 0 if they are read off the code
     error: float
 
     @property
@@ -81,12 +80,7 @@ class Table:
 
 
 def recorded(sampler: Sampler, schedule: NoiseSchedule, levels: Levels) -> Table:
-    """The table of a run; its last row gives the output in the units of the data.
-
-    Args:
-        sampler: one with fixed steps.
-        schedule: the path.
-        levels: of the sampler.
+    """The table of a run with fixed steps; its last row gives the output in the units of the data.
 
     Raises:
         NotLinear: the run evaluates another model than a denoiser, draws uniform numbers, or makes
@@ -105,18 +99,11 @@ def recorded(sampler: Sampler, schedule: NoiseSchedule, levels: Levels) -> Table
 def table_of_states(
     sampler: Sampler, schedule: NoiseSchedule, levels: Levels, steps: int | None = None
 ) -> Table:
-    """The table of a run; its last row gives the state after some of the steps.
-
-    Args:
-        sampler: one with fixed steps.
-        schedule: the path.
-        levels: of the sampler.
-        steps: the number of steps to take; None for all.
-
-    Raises:
-        NotLinear: as in `recorded`, or the run makes more evaluations than it declares.
-    """
+    """The table as in `recorded`; its last row gives the state after some of the steps, or all."""
     declared = _declared(sampler, levels)
+    with suppress(NotTraced):
+        run = traced(sampler, schedule, levels, steps)
+        return Table(torch.from_numpy(run.weights()), torch.from_numpy(run.levels), 0.0)
     draws = 2 * levels.steps if sampler.stochastic else 0
     if 1 + declared + draws > _WIDEST:
         raise NotLinear(f"the table of {declared} evaluations is too large")
@@ -153,7 +140,6 @@ class _Recorder(Denoiser):
     These show whether a state is the same combination of other numbers.
 
     Args:
-        schedule: the path.
         evaluations: the most outputs of the denoiser.
         draws: the most draws.
         size: of the start in the last columns.
@@ -182,11 +168,7 @@ class _Recorder(Denoiser):
         return self._outputs[len(self.states) - 1]
 
     def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
-        """The derivative depends on the model.
-
-        Raises:
-            NotLinear: always.
-        """
+        """The derivative depends on the model, which is not linear."""
         raise NotLinear("the run uses the derivative of the denoiser")
 
     def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
@@ -197,11 +179,7 @@ class _Recorder(Denoiser):
         return self._outputs[self.evaluations + column]
 
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
-        """Uniform numbers are not linear.
-
-        Raises:
-            NotLinear: always.
-        """
+        """Uniform numbers are not linear."""
         raise NotLinear("the run draws uniform numbers")
 
 
@@ -250,7 +228,6 @@ class Runs:
 
     Args:
         sampler: if its runs are not linear, each of them is made alone.
-        model: the denoiser.
         x: the starts, shape (n, dim).
         example: levels of such a run; the table of its run is compared with the run itself.
         tangents: whether the starts come with tangents; see `core.tangents`.
@@ -317,14 +294,9 @@ class Runs:
         return last
 
     def variations(self, base: Levels, moved: Sequence[Levels], change: float) -> Tensor:
-        """The last states on `base`, and those to first order on grids with one level moved.
+        """The last states on `base`, and those to first order on grids with one level moved each.
 
-        Shape (1 + grids, n, dim).
-
-        Args:
-            base: levels of a run.
-            moved: the same with one level moved, a later one each.
-            change: of ln κ of that level, small.
+        Shape (1 + grids, n, dim). A later level is moved in each; `change` of its ln κ is small.
         """
         if not self.linear:
             return self.outputs([base, *moved])
@@ -372,7 +344,6 @@ class Runs:
         """The last states, and the terms of all states, shape (grids, 1 + K + D, n·dim).
 
         Args:
-            tables: of the grids.
             since: a grid has the outputs of the first one before this evaluation.
             known: the terms of the first grid, if it ran before.
         """

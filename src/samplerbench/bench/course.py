@@ -75,21 +75,13 @@ BATCHES = 16
 
 @dataclass(frozen=True, eq=False)
 class Entrant:
-    """A sampler with its settings, on the levels of a grid.
+    """A sampler with its settings, on the levels of a grid."""
 
-    Args:
-        name: of the sampler.
-        sampler: the sampler.
-        grid: the name of the grid.
-        levels: of its run.
-        function: makes the levels of the grid.
-    """
-
-    name: str
+    name: str  # of the sampler
     sampler: Sampler
-    grid: str
-    levels: Levels
-    function: Grid | None = None
+    grid: str  # the name of the grid
+    levels: Levels  # of its run
+    function: Grid | None = None  # makes the levels of the grid
 
     @property
     def label(self) -> str:
@@ -107,22 +99,12 @@ class Refusal:
 
 @dataclass(frozen=True, eq=False)
 class Course:
-    """Runs from common starts.
+    """Runs from common starts; a denoiser of one noise level is refused."""
 
-    Args:
-        sweep: its law, path, evaluation points, end and seed; its other fields are not used.
-        denoiser: the name of one of its denoisers, for every noise level.
-        start: the name of one of its starts.
-        held_out: a seed of the measurement alone: it cannot change a choice.
-
-    Raises:
-        InvalidSetting: the denoiser has one noise level only.
-    """
-
-    sweep: Sweep
-    denoiser: str
-    start: str
-    held_out: int = 0
+    sweep: Sweep  # its law, path, evaluation points, end and seed; its other fields are not used
+    denoiser: str  # the name of one of its denoisers, for every noise level
+    start: str  # the name of one of its starts
+    held_out: int = 0  # a seed of the measurement alone: it cannot change a choice
     _targets: dict[object, Tensor] = field(default_factory=dict)
     _distances: dict[object, Distance] = field(default_factory=dict)
     _spent: list[int] = field(default_factory=list)
@@ -199,11 +181,7 @@ class Course:
 
     @torch.no_grad()
     def _run(
-        self,
-        sampler: Sampler,
-        levels: Levels,
-        first: Level[float],
-        draws: tuple[str, int, int],
+        self, sampler: Sampler, levels: Levels, first: Level[float], draws: tuple[str, int, int]
     ) -> Tensor:
         """The outputs of runs from starts at the level `first`, shape (count, dim)."""
         sweep, outputs = self.sweep, list[Tensor]()
@@ -274,11 +252,7 @@ class Course:
         return Levels(*(torch.cat([one, rest]) for one, rest in columns))
 
     def designed(self, entrant: Entrant) -> Levels:
-        """Levels designed for an entrant's sampler, from starts that nothing else uses.
-
-        Raises:
-            InvalidSetting: nothing can be designed for it.
-        """
+        """Levels designed for an entrant's sampler, if possible, from starts of their own."""
         sweep = self.sweep
         few, steps = sweep.dataset.dim <= MANY, entrant.levels.steps
         found = design(

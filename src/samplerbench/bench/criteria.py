@@ -65,29 +65,18 @@ class Targets:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A sampler on a path that begins at one level, for a denoiser and a law.
-
-    Args:
-        sampler: the sampler.
-        model: its denoiser, which has the path.
-        dataset: the law of the data.
-        start: the law of the first state.
-        levels: levels of such a run; the first one, and with final=none the last one, are those of
-            all grids.
-        seed: of the starts.
-        dtype: of the states.
-        device: of the states.
-        targets: converged runs for the same denoiser, data, start and seed.
-    """
+    """A sampler on a path that begins at one level, for a denoiser and a law."""
 
     sampler: Sampler
-    model: Denoiser
-    dataset: Dataset
-    start: Start
+    model: Denoiser  # its denoiser, which has the path
+    dataset: Dataset  # the law of the data
+    start: Start  # the law of the first state
+    # levels of such a run; the first one, and with final=none the last one, are those of all grids
     levels: Levels
-    seed: int = 0
-    dtype: torch.dtype = torch.float64
-    device: torch.device | str = "cpu"
+    seed: int = 0  # of the starts
+    dtype: torch.dtype = torch.float64  # of the states
+    device: torch.device | str = "cpu"  # of the states
+    # converged runs for the same denoiser, data, start and seed
     targets: Targets = field(default_factory=Targets)
 
     @property
@@ -109,19 +98,14 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Runs from one set of starts, and the residuals of their outputs.
+    """Runs from one set of starts, and the residuals of their outputs."""
 
-    Args:
-        runs: of any grids.
-        residuals: of outputs (grids, n, dim); shape (grids, starts, parts).
-        spent: evaluations before the first run, for the converged one.
-        measured: the losses of outputs, shape (grids, starts), if the squares of the residuals are
-            a less exact estimate of them.
-    """
-
-    runs: Runs
+    runs: Runs  # of any grids
+    # of outputs (grids, n, dim); shape (grids, starts, parts)
     residuals: Callable[[Tensor], Tensor]
-    spent: int = 0
+    spent: int = 0  # evaluations before the first run, for the converged one
+    # the losses of outputs, shape (grids, starts), if the squares of the residuals are a less exact
+    # estimate of them
     measured: Callable[[Tensor], Tensor] | None = None
 
     @property
@@ -327,7 +311,6 @@ def converged(
     Args:
         problem: the path, the denoiser and the ends of the runs.
         x: first states, shape (n, dim).
-        scale: sd.
         least: a κ in units of sd below which the run ends; None for one below the grid's.
 
     Returns:

@@ -79,31 +79,19 @@ NO_FREE_LEVEL = "a run of one step has no free level"
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """The value of a grid on the held-out starts.
-
-    Attributes:
-        grid: its name.
-        levels: of it.
-        losses: of every start, shape (n,), float64.
-        value: the criterion.
-    """
+    """The value of a grid on the held-out starts."""
 
     grid: str
-    levels: Levels
-    losses: Tensor
-    value: float
+    levels: Levels  # of it
+    losses: Tensor  # of every start, shape (n,), float64
+    value: float  # the criterion
 
 
 @dataclass(frozen=True, eq=False)
 class Gain:
-    """How many times smaller the value of one grid is than that of another, on the same starts.
+    """How many times smaller the value of one grid is than that of another, on the same starts."""
 
-    Attributes:
-        ratio: of the values.
-        lower, upper: its 95 % interval.
-    """
-
-    ratio: float
+    ratio: float  # of the values. lower, upper: its 95 % interval.
     lower: float
     upper: float
 
@@ -115,29 +103,17 @@ class Gain:
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """The result of `design`.
+    """The result of `design`."""
 
-    Attributes:
-        grid: `DESIGNED`, or the name of the best standard grid if the design is not better.
-        levels: the result.
-        criterion: its name.
-        training: the value of the designed levels on the training starts.
-        designed: the designed levels, measured on the held-out starts.
-        standard: the best standard grid, measured there.
-        gain: of the designed levels over the standard grid.
-        candidates: the number of grids that were tried.
-        evaluations: of the denoiser; a call for n states counts n times.
-    """
-
-    grid: str
-    levels: Levels
+    grid: str  # `DESIGNED`, or the name of the best standard grid if the design is not better
+    levels: Levels  # the result
     criterion: str
-    training: float
-    designed: Value
-    standard: Value
-    gain: Gain
-    candidates: int
-    evaluations: int
+    training: float  # the value of the designed levels on the training starts
+    designed: Value  # the designed levels, measured on the held-out starts
+    standard: Value  # the best standard grid, measured there
+    gain: Gain  # of the designed levels over the standard grid
+    candidates: int  # the number of grids that were tried
+    evaluations: int  # of the denoiser; a call for n states counts n times
 
     @property
     def value(self) -> float:
@@ -157,12 +133,7 @@ def ratios(levels: Levels) -> list[float]:
 
 
 class Space:
-    """The grids of one number of steps between fixed ends, as vectors.
-
-    Args:
-        schedule: the path.
-        standard: levels with these ends.
-    """
+    """The grids of one number of steps between fixed ends, as vectors."""
 
     def __init__(self, schedule: NoiseSchedule, standard: Levels) -> None:
         self.schedule = schedule
@@ -309,11 +280,6 @@ def standard_grids(first: Levels, *, grid: Grid, name: str) -> dict[str, Grid]:
 
     Karras's with ρ = 5; EDM's, with ρ = 7 and a tenth of κ_min; log-uniform; uniform and quadratic
     in time. With final=none only those that end at the same level, and ρ = 7 in place of EDM's.
-
-    Args:
-        first: levels of the given grid.
-        grid: the given grid.
-        name: of it.
     """
     plain, kappa = isinstance(first, TruncatedLevels), ratios(first)
     high, low = min(kappa[0], MOST_NOISE), kappa[-1]
@@ -362,16 +328,12 @@ def design(
         start: the law of the first state.
         dataset: the law of the data.
         grid: a standard grid; designed levels begin, and with final=none end, at its levels.
-        name: of that grid.
         criterion: one of `CRITERIA`.
-        seed: of the starts.
         budget: the largest number of candidate grids; None is `usual_budget(steps)`.
         paths: the number of training starts.
         choice: the number of starts for the choice among candidates.
         held_out: the number of held-out starts.
         final: the end of a run: denoise or none.
-        dtype: of the states.
-        device: of the states.
         targets: converged runs of other designs for the same denoiser, start and seed.
 
     Raises:
@@ -513,10 +475,7 @@ def _apart(tried: list[tuple[float, Vector]]) -> list[tuple[float, Vector]]:
 
 
 def _chosen(
-    sample: Sample,
-    space: Space,
-    tried: list[tuple[float, Vector]],
-    standards: Mapping[str, Levels],
+    sample: Sample, space: Space, tried: list[tuple[float, Vector]], standards: Mapping[str, Levels]
 ) -> tuple[float, Levels, str]:
     """(training loss, levels) of the best candidate on the choice starts, and the best standard."""
     candidates = [space.levels(logs) for _, logs in tried]

@@ -100,15 +100,10 @@ class DesignedGrid:
 
 @dataclass(frozen=True)
 class AtTimes:
-    """The levels at given times of one path.
+    """The levels at given times of one path."""
 
-    Args:
-        times: decreasing, the first N or N + 1 levels.
-        plain: whether the last time is the end (final=none); otherwise the data follow.
-    """
-
-    times: tuple[float, ...]
-    plain: bool = False
+    times: tuple[float, ...]  # decreasing, the first N or N + 1 levels
+    plain: bool = False  # whether the last time is the end (final=none); otherwise the data follow
 
     def __call__(self, schedule: NoiseSchedule, steps: int) -> Levels:
         found = len(self.times) - self.plain
@@ -125,57 +120,31 @@ def at_times(levels: Levels) -> AtTimes:
 
 @dataclass(frozen=True)
 class Designed:
-    """A design of a sweep, as it is stored and shown; see `design.Design` for the values.
-
-    Args:
-        sampler: its name.
-        settings: of the sampler, JSON.
-        steps: the number of steps.
-        nfe: evaluations of a run.
-        denoiser: the name of the model.
-        start: the name of the start.
-        criterion: its name.
-        unit: of the values.
-        grid: designed, or the best standard grid if the design is not better.
-        standard: the best standard grid.
-        standard_value: of it, held out.
-        designed_value: of the designed levels, held out.
-        training: of the designed levels, on the training starts.
-        gain: standard_value/designed_value.
-        lower: end of its 95 % interval.
-        upper: the other end.
-        candidates: grids that were tried.
-        evaluations: of the denoiser; a call for n states counts n times.
-        ratios: κ of the result.
-        levels: of the result.
-        designed_levels: designed, whether better or not.
-        standard_levels: of the standard grid.
-        design_id: identity of everything that determines the levels.
-    """
+    """A design of a sweep, as it is stored and shown; see `design.Design` for the values."""
 
     sampler: str
-    settings: str
-    steps: int
-    nfe: int
-    denoiser: str
-    start: str
+    settings: str  # of the sampler, JSON
+    steps: int  # the number of steps
+    nfe: int  # evaluations of a run
+    denoiser: str  # the name of the model
+    start: str  # the name of the start
     criterion: str
-    unit: str
-    grid: str
-    standard: str
-    standard_value: float
-    designed_value: float
-    training: float
-    gain: float
-    lower: float
-    upper: float
-    candidates: int
-    evaluations: int
-    ratios: tuple[float, ...]
-    levels: AtTimes
-    designed_levels: AtTimes
-    standard_levels: AtTimes
-    design_id: str
+    unit: str  # of the values
+    grid: str  # designed, or the best standard grid if the design is not better
+    standard: str  # the best standard grid
+    standard_value: float  # of it, held out
+    designed_value: float  # of the designed levels, held out
+    training: float  # of the designed levels, on the training starts
+    gain: float  # standard_value/designed_value
+    lower: float  # end of its 95 % interval
+    upper: float  # the other end
+    candidates: int  # grids that were tried
+    evaluations: int  # of the denoiser; a call for n states counts n times
+    ratios: tuple[float, ...]  # κ of the result
+    levels: AtTimes  # of the result
+    designed_levels: AtTimes  # designed, whether better or not
+    standard_levels: AtTimes  # of the standard grid
+    design_id: str  # identity of everything that determines the levels
 
     @property
     def better(self) -> bool:
@@ -202,11 +171,7 @@ def to_json(design: Designed) -> dict[str, object]:
 
 
 def from_json(record: Mapping[str, object]) -> Designed:
-    """A design from the data that `to_json` made.
-
-    Raises:
-        Exception: they are something else.
-    """
+    """A design from the data that `to_json` made."""
     values = dict(record)
     for key in ("levels", "designed_levels", "standard_levels"):
         inner = values[key]
@@ -228,14 +193,8 @@ def designed(
 ) -> tuple[Sweep, list[Designed]]:
     """The sweep with its recipe replaced by designed levels, and the designs; none without one.
 
-    Args:
-        sweep: its learned denoiser, if any, is trained.
-        cache: keeps the designs.
-        refresh: whether to ignore designs that are known.
-        on_design: called with each design.
-
-    Raises:
-        InvalidSetting: nothing can be designed for one of the samplers.
+    A learned denoiser must be trained; `refresh` ignores designs that are known. An error, if
+    nothing can be designed for one of the samplers.
     """
     recipe = sweep.grid
     if not isinstance(recipe, DesignedGrid):
@@ -249,11 +208,7 @@ def designed(
 
 
 def with_designs(sweep: Sweep, designs: Sequence[Designed]) -> Sweep:
-    """The sweep with its recipe replaced by designs that were made before.
-
-    Raises:
-        InvalidSetting: one of its samplers has no design among them.
-    """
+    """The sweep with its recipe replaced by earlier designs; refused if a sampler has none."""
     recipe = sweep.grid
     assert isinstance(recipe, DesignedGrid)
     origin = _model(sweep, recipe)[2]
@@ -272,11 +227,7 @@ def with_designs(sweep: Sweep, designs: Sequence[Designed]) -> Sweep:
 
 
 def require_designs(sweep: Sweep) -> None:
-    """Refuse a recipe that cannot be followed for one of the sweep's samplers, before any work.
-
-    Raises:
-        InvalidSetting: it names the key, its value and what is allowed.
-    """
+    """Refuse a recipe that cannot be followed for one of the sweep's samplers, before any work."""
     recipe = sweep.grid
     if not isinstance(recipe, DesignedGrid):
         return
@@ -313,20 +264,11 @@ def one_design(
     cache: Archives | None = None,
     refresh: bool = False,
 ) -> Designed:
-    """The design for one sampler of a sweep at one number of steps.
+    """The design for one sampler of a sweep at one number of steps; refused as by `design`.
 
     Args:
-        sweep: its path, law, denoisers and starts.
-        recipe: the settings.
-        name: of the sampler.
-        sampler: the sampler.
-        steps: the number of steps.
         targets: converged runs of the other designs of this recipe and sweep.
-        cache: keeps the design.
         refresh: whether to ignore a design that is known.
-
-    Raises:
-        InvalidSetting: nothing can be designed, or the converged run does not converge.
     """
     on, model, origin = _model(sweep, recipe)
     start_name, start = _start(sweep, recipe)
@@ -446,29 +388,17 @@ def _start(sweep: Sweep, recipe: DesignedGrid) -> tuple[str, Start]:
 
 @dataclass(frozen=True)
 class Carried:
-    """A design on something else than what it was made for, and the standard grid there.
+    """A design on something else than what it was made for, and the standard grid there."""
 
-    Args:
-        design: the sampler with its settings, and its steps.
-        to: what is different.
-        standard: the name of the standard grid.
-        standard_value: of it.
-        designed_value: of the designed levels.
-        gain: standard_value/designed_value.
-        lower: end of its 95 % interval.
-        upper: the other end.
-        unit: of the values.
-    """
-
-    design: str
-    to: str
-    standard: str
-    standard_value: float
-    designed_value: float
-    gain: float
-    lower: float
-    upper: float
-    unit: str
+    design: str  # the sampler with its settings, and its steps
+    to: str  # what is different
+    standard: str  # the name of the standard grid
+    standard_value: float  # of it
+    designed_value: float  # of the designed levels
+    gain: float  # standard_value/designed_value
+    lower: float  # end of its 95 % interval
+    upper: float  # the other end
+    unit: str  # of the values
 
     @property
     def verdict(self) -> str:
@@ -479,11 +409,7 @@ class Carried:
 
 
 def require_carried(sweep: Sweep, laws: Mapping[str, Dataset], eta: float | None) -> None:
-    """Refuse places where `carried` cannot run designs, before any work.
-
-    Raises:
-        InvalidSetting: it names the key, its value and what is allowed.
-    """
+    """Refuse places where `carried` cannot run designs, before any work."""
     for name, law in laws.items():
         fits = law.dim == sweep.dataset.dim and law.oracle(sweep.schedule) is not None
         allowed = f"data with an exact denoiser and {sweep.dataset.dim} dimensions"
@@ -513,8 +439,6 @@ def carried(
 
     Args:
         sweep: as for `designed`, with its recipe.
-        recipe: the recipe.
-        designs: of this sweep.
         laws: other data sets with an exact denoiser, by name; see `require_carried`.
         eta: η of runs with noise, for a sampler that has an η and couples; None is `NOISY_ETA`.
     """
@@ -574,7 +498,11 @@ def _with_noise(sampler: Sampler, eta: float) -> Sampler | None:
     """The sampler with another η; None if it has none, or its noise is not that of a path."""
     if not sampler.couples or getattr(sampler, "eta", None) != 0:
         return None
-    return replace(sampler, eta=eta)  # type: ignore[type-var]  # samplers are dataclasses
+    try:
+        replace(sampler, eta=NOISY_ETA)  # type: ignore[type-var]  # samplers are dataclasses
+    except InvalidSetting:  # such as Picard's iteration with Euler's rule
+        return None
+    return replace(sampler, eta=eta)  # type: ignore[type-var]
 
 
 #: η of runs with noise to which designs are carried.

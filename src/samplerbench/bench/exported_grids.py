@@ -30,12 +30,7 @@ from samplerbench.identity import settings_text
 
 
 def exported(design: Designed, schedule: NoiseSchedule) -> dict[str, Any]:
-    """The record of a design.
-
-    Args:
-        design: the design.
-        schedule: its path.
-    """
+    """The record of a design."""
     return {
         "sampler": sampler_name(design.sampler, design.settings),
         "steps": design.steps,

@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from samplerbench.bench.cell import Origin
-from samplerbench.core.fitted_grids import (
-    TABLES,
-    Fitted,
-    FittedGrid,
-    Fitting,
-    from_bytes,
-    to_bytes,
-)
+from samplerbench.core.fitted_grids import TABLES, Fitted, FittedGrid, Fitting, from_bytes, to_bytes
 from samplerbench.core.grids import Grid
 from samplerbench.core.models import Denoiser, Score
 from samplerbench.datasets.gaussian_spectrum import gaussian_twin
-from samplerbench.errors import InvalidSetting, RunFailed, kind_and_line, require
+from samplerbench.errors import (
+    InvalidSetting,
+    RunFailed,
+    kind_and_line,
+    require,
+    require_compatible,
+)
 from samplerbench.identity import arithmetic, identity
 
 if TYPE_CHECKING:
@@ -49,23 +48,14 @@ class Archives(Protocol):
 
 @dataclass(frozen=True)
 class Fit:
-    """A fit, for the output and `run.json`.
+    """A fit, for the output and `run.json`."""
 
-    Args:
-        grid: the name of the recipe.
-        denoiser: the name of the model.
-        evaluations: of the model; a call for n states counts n times.
-        known: whether it was computed before.
-        fit_id: identity of everything that determines the table.
-        table: the content of its file.
-    """
-
-    grid: str
-    denoiser: str
-    evaluations: int
-    known: bool
-    fit_id: str
-    table: bytes
+    grid: str  # the name of the recipe
+    denoiser: str  # the name of the model
+    evaluations: int  # of the model; a call for n states counts n times
+    known: bool  # whether it was computed before
+    fit_id: str  # identity of everything that determines the table
+    table: bytes  # the content of its file
 
     @property
     def line(self) -> str:
@@ -83,10 +73,7 @@ def fitted(
 ) -> tuple[Sweep, Fit | None]:
     """The sweep with its recipe replaced by the fitted grid, and the fit; None without a recipe.
 
-    Args:
-        sweep: its learned denoiser, if any, is trained.
-        cache: keeps the fit.
-        refresh: whether to ignore fits that are known.
+    A learned denoiser must be trained; `refresh` ignores fits that are known.
 
     Raises:
         InvalidSetting: the recipe cannot be fitted here.
@@ -122,17 +109,12 @@ def with_table(sweep: Sweep, table: bytes) -> Sweep:
 
 
 def require_fits(sweep: Sweep) -> None:
-    """Refuse a recipe that cannot be fitted to the sweep's denoiser, before any work.
-
-    Raises:
-        InvalidSetting: it names the key, its value and what is allowed.
-    """
+    """Refuse a recipe that cannot be fitted to the sweep's denoiser, before any work."""
     recipe = sweep.grid
     if not isinstance(recipe, FittedGrid):
         return
     reason = recipe.why_incompatible(_model(sweep, recipe)[1], sweep.dataset)
-    if reason is not None:
-        raise InvalidSetting("grid", sweep.labels.grid, f"another one: {reason}")
+    require_compatible(reason, "grid", sweep.labels.grid)
 
 
 def _model(sweep: Sweep, recipe: FittedGrid) -> tuple[str, Score, Origin]:

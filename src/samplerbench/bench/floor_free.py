@@ -40,11 +40,7 @@ CONVERGED = "converged"
 
 @dataclass(frozen=True)
 class FloorFree:
-    """The views of a sweep that have no floor.
-
-    Args:
-        sweep: whose samplers they show.
-    """
+    """The views of a sweep that have no floor."""
 
     sweep: Sweep
 

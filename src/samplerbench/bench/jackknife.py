@@ -39,16 +39,9 @@ FEWEST = 5 * GROUPS
 def half_width(
     distance: Distance, samples: Tensor, *, seed: int, consecutive: bool = False
 ) -> float:
-    """Half of the length of the 95 % interval, in the units of the distance.
+    """Half of the 95 % interval of the distance of samples, shape (n, dim); nan for n < 50.
 
-    Args:
-        distance: to the data.
-        samples: shape (n, dim).
-        seed: of the groups.
-        consecutive: whether groups are of consecutive rows, see the module.
-
-    Returns:
-        t·s; nan for fewer than 50 samples.
+    Groups are of consecutive rows if `consecutive`, see the module.
     """
     if len(samples) < FEWEST:
         return float("nan")

@@ -60,17 +60,11 @@ class Folded(ValueError):
 
 @dataclass(frozen=True)
 class Resolution:
-    """The resolution of a law.
+    """The resolution of a law."""
 
-    Args:
-        spacing: r, the distance of nodes in widths.
-        points: J, the number of points for the x̂₀ that a method of two steps remembers.
-        tolerance: of the integrals over the last panels.
-    """
-
-    spacing: float
-    points: int
-    tolerance: float
+    spacing: float  # r, the distance of nodes in widths
+    points: int  # J, the number of points for the x̂₀ that a method of two steps remembers
+    tolerance: float  # of the integrals over the last panels
 
 
 RESOLUTIONS = [Resolution(1.0, 4, 1e-7), Resolution(0.7, 8, 1e-9), Resolution(0.5, 12, 1e-10)]
@@ -91,12 +85,10 @@ def law_of_output(
     log_density: Callable[[Tensor], Tensor],
     starts: Tensor,
 ) -> tuple[LineNodes, int]:
-    """The law of a sampler's output, and its number of evaluations.
+    """The law of a sampler's output in one dimension, and its number of evaluations.
 
     Args:
         sampler: a method of fixed steps.
-        model: that the sampler needs, in one dimension.
-        levels: of the states.
         log_density: ln of the density of the first state, shape (n,), at points (n, 1).
         starts: some draws of the first state, shape (n, 1).
 

@@ -24,23 +24,17 @@ class OwnGrid:
     """The levels of one sampler at one number of steps.
 
     They are complete: with `final=none` they end at σ > 0 themselves (`TruncatedLevels`).
-
-    Args:
-        sampler: whose levels they are; an equal sampler of a sweep gets them.
-        steps: the number of steps.
-        grid: makes the levels. It may compute them at its first call, from a model that is not
-            trained before.
-        name: for the column `grid` of a row.
-        id: identity of everything that determines the levels; by default that of `grid`.
-        recipe: `id` without seeds and without the number of steps, so that cells of one curve have
-            equal recipes; by default that of `id`.
     """
 
-    sampler: Sampler
-    steps: int
+    sampler: Sampler  # whose levels they are; an equal sampler of a sweep gets them
+    steps: int  # the number of steps
+    # makes the levels. It may compute them at its first call, from a model that is not trained
+    # before.
     grid: Grid
-    name: str
-    id: str = ""
+    name: str  # for the column `grid` of a row
+    id: str = ""  # identity of everything that determines the levels; by default that of `grid`
+    # `id` without seeds and without the number of steps, so that cells of one curve have equal
+    # recipes; by default that of `id`
     recipe: str = ""
 
     @cached_property

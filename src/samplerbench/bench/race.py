@@ -55,25 +55,15 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Size:
-    """How many states a race uses.
+    """How many states a race uses."""
 
-    Args:
-        first: on the track of paths in the first round.
-        batch: in each batch on the track of laws in the first round.
-        finalists: of paths.
-        noisy_finalists: of laws.
-        designs: the number of samplers for which levels are designed.
-        measured: the states of the measurement, on the track of paths.
-        measured_batch: the same in each batch, on the track of laws.
-    """
-
-    first: int = 128
-    batch: int = 32
-    finalists: int = 8
-    noisy_finalists: int = 4
-    designs: int = 4
-    measured: int = 4096
-    measured_batch: int = 512
+    first: int = 128  # on the track of paths in the first round
+    batch: int = 32  # in each batch on the track of laws in the first round
+    finalists: int = 8  # of paths
+    noisy_finalists: int = 4  # of laws
+    designs: int = 4  # the number of samplers for which levels are designed
+    measured: int = 4096  # the states of the measurement, on the track of paths
+    measured_batch: int = 512  # the same in each batch, on the track of laws
 
     def in_batch(self, round_: int) -> int:
         """The states in each batch of a round on the track of laws, which all are new."""
@@ -88,20 +78,13 @@ class Size:
 
 @dataclass
 class Standing:
-    """What a track knows about an entrant.
+    """What a track knows about an entrant."""
 
-    Attributes:
-        entrant: the entrant.
-        values: of the choice: one per start (paths), or one per batch of the last round (laws).
-        rounds: in which it ran.
-        same: the labels of entrants with the same outputs.
-        p_value: of its difference from the leader in the round that dropped it; NaN for finalists.
-    """
-
-    entrant: Entrant
-    values: Array
-    rounds: int = 1
-    same: list[str] = field(default_factory=list)
+    entrant: Entrant  # the entrant
+    values: Array  # of the choice: one per start (paths), or one per batch of the last round (laws)
+    rounds: int = 1  # in which it ran
+    same: list[str] = field(default_factory=list)  # the labels of entrants with the same outputs
+    # of its difference from the leader in the round that dropped it; NaN for finalists
     p_value: float = math.nan
 
     @property
@@ -112,19 +95,12 @@ class Standing:
 
 @dataclass(frozen=True)
 class Track:
-    """Entrants that are compared by one distance, from the best to the worst.
+    """Entrants that are compared by one distance, from the best to the worst."""
 
-    Args:
-        kind: `PATHS` or `LAWS`.
-        finalists: those that are left, the best one first.
-        dropped: those that were dropped, the last ones first.
-        undesigned: the samplers for which no levels could be designed.
-    """
-
-    kind: str
-    finalists: Sequence[Standing]
-    dropped: Sequence[Standing]
-    undesigned: Sequence[Refusal] = ()
+    kind: str  # `PATHS` or `LAWS`
+    finalists: Sequence[Standing]  # those that are left, the best one first
+    dropped: Sequence[Standing]  # those that were dropped, the last ones first
+    undesigned: Sequence[Refusal] = ()  # the samplers for which no levels could be designed
 
     @property
     def undecided(self) -> list[Standing]:
@@ -171,15 +147,7 @@ def halve(
     size: Size,
     on_run: Callable[[], None] = lambda: None,
 ) -> Track:
-    """Choose the finalists of a track on training starts.
-
-    Args:
-        course: runs the entrants.
-        kind: of the track.
-        entrants: all of them for paths without noise.
-        size: of the rounds.
-        on_run: called after each run of an entrant.
-    """
+    """Choose the finalists of a track (entrants: all on paths without noise) on training starts."""
     compare = COMPARED[kind]
     keep = size.finalists if kind == PATHS else size.noisy_finalists
     standings, firsts = list[Standing](), dict[int, Array]()
@@ -242,10 +210,7 @@ def run_count(entrants: Sequence[Entrant], size: Size) -> int:
     """The largest number of runs of `choose`."""
     noisy = sum(one.sampler.stochastic for one in entrants)
     total = 0
-    for left, keep in (
-        (len(entrants) - noisy, size.finalists),
-        (noisy, size.noisy_finalists),
-    ):
+    for left, keep in ((len(entrants) - noisy, size.finalists), (noisy, size.noisy_finalists)):
         total += left
         while left > keep:
             left = max(keep, math.ceil(left / 2))
@@ -304,25 +269,15 @@ def _near(first: Array, second: Array, tolerance: float) -> bool:
 
 @dataclass(frozen=True)
 class Measured:
-    """A measurement on held-out starts.
+    """A measurement on held-out starts."""
 
-    Attributes:
-        standing: whose.
-        kind: the distance: of `PATHS`, `LAWS` or `EXACT`.
-        mean: d² of paths, the squared distance of laws, or W₂ of exact laws.
-        lower: end of its interval.
-        upper: end of its interval.
-        compared: its difference from the winner: ln of the ratio of d², or the difference.
-        p_holm: of it, corrected; NaN for the winner.
-    """
-
-    standing: Standing
-    kind: str
-    mean: float
-    lower: float
-    upper: float
-    compared: Estimate
-    p_holm: float
+    standing: Standing  # whose
+    kind: str  # the distance: of `PATHS`, `LAWS` or `EXACT`
+    mean: float  # d² of paths, the squared distance of laws, or W₂ of exact laws
+    lower: float  # end of its interval
+    upper: float  # end of its interval
+    compared: Estimate  # its difference from the winner: ln of the ratio of d², or the difference
+    p_holm: float  # of it, corrected; NaN for the winner
 
     @property
     def apart(self) -> bool:
@@ -332,21 +287,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of a race.
+    """The result of a race."""
 
-    Attributes:
-        winner: chosen on training starts.
-        kind: the distance by which it is compared with the others of its track.
-        measured: the finalists and the default, by both distances where both are known.
-        tracks: by their kinds; one may be missing.
-        converged_to: the change of the converged run if it has half as many steps, as d.
-    """
-
-    winner: Standing
-    kind: str
+    winner: Standing  # chosen on training starts
+    kind: str  # the distance by which it is compared with the others of its track
+    # the finalists and the default, by both distances where both are known
     measured: Sequence[Measured]
-    tracks: Mapping[str, Track]
-    converged_to: float
+    tracks: Mapping[str, Track]  # by their kinds; one may be missing
+    converged_to: float  # the change of the converged run if it has half as many steps, as d
 
     def of(self, standing: Standing, kind: str) -> Measured | None:
         """One of the measurements, or None."""
@@ -364,9 +312,7 @@ def race(
     """Choose the best entrant, then measure it.
 
     Args:
-        course: runs the entrants.
         entrants: at least one.
-        size: of the race.
         default: measured in any case, also if it is none of the entrants.
         on_run: called after each run of an entrant in the choice.
     """

@@ -43,17 +43,14 @@ _SHARED = ["denoiser", "start", "schedule", "network", "objective", "target"]
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """The result of a ranking.
+    """The result of a ranking."""
 
-    Attributes:
-        order: one line per sampler, the smallest mean first: rank, best and worst (the range of the
-            rank), name, mean, lower, upper (the interval of the mean alone), count, nfe, ties (the
-            names of the samplers from which it is not distinguishable).
-        pairs: one line per pair, the better first: first, second, difference (second − first),
-            lower, upper, p_value, p_holm, significant.
-    """
-
+    # one line per sampler, the smallest mean first: rank, best and worst (the range of the rank),
+    # name, mean, lower, upper (the interval of the mean alone), count, nfe, ties (the names of the
+    # samplers from which it is not distinguishable)
     order: pd.DataFrame
+    # one line per pair, the better first: first, second, difference (second − first), lower, upper,
+    # p_value, p_holm, significant
     pairs: pd.DataFrame
 
     @property

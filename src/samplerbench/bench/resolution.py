@@ -43,42 +43,25 @@ from samplerbench.errors import require
 
 @dataclass(frozen=True)
 class Resolution:
-    """The smallest difference that the test detects, and the n or R that would detect `wanted`.
+    """The smallest difference that the test detects, and the n or R that would detect `wanted`."""
 
-    Attributes:
-        cells: the number of cells that were compared.
-        hidden: the number of them that are not distinguishable from data.
-        n_samples: n.
-        n_reference: m; 0 if the distance is to the law itself.
-        repetitions: R, the smallest of any cell.
-        floor: the mean of the floor.
-        excess: the smallest excess over the floor that is detected; infinite if none is.
-        power: the probability of its detection.
-        sets_needed: the smallest M with which any excess can be detected, with R repetitions.
-        wanted: the distance of laws that the user wants to detect, as a share of the floor.
-        n_needed: the n that detects it with R repetitions, if m grows in proportion.
-        repetitions_needed: the R, of cells and floor, that detects it with n samples; None if it
-            is above `MOST_REPETITIONS`.
-        exponent: a.
-        estimated: whether a comes from the table; otherwise it is an assumption.
-        squares_add: whether the floor and a distance of laws add in squares.
-    """
-
-    cells: int
-    hidden: int
-    n_samples: int
-    n_reference: int
-    repetitions: int
-    floor: float
-    excess: float
-    power: float
-    sets_needed: int
-    wanted: float
-    n_needed: float
+    cells: int  # the number of cells that were compared
+    hidden: int  # the number of them that are not distinguishable from data
+    n_samples: int  # n
+    n_reference: int  # m; 0 if the distance is to the law itself
+    repetitions: int  # R, the smallest of any cell
+    floor: float  # the mean of the floor
+    excess: float  # the smallest excess over the floor that is detected; infinite if none is
+    power: float  # the probability of its detection
+    sets_needed: int  # the smallest M with which any excess can be detected, with R repetitions
+    wanted: float  # the distance of laws that the user wants to detect, as a share of the floor
+    n_needed: float  # the n that detects it with R repetitions, if m grows in proportion
+    # the R, of cells and floor, that detects it with n samples; None if it is above
+    # `MOST_REPETITIONS`
     repetitions_needed: int | None
-    exponent: float
-    estimated: bool
-    squares_add: bool = True
+    exponent: float  # a
+    estimated: bool  # whether a comes from the table; otherwise it is an assumption
+    squares_add: bool = True  # whether the floor and a distance of laws add in squares
 
     @property
     def resolved(self) -> float:

@@ -23,25 +23,18 @@ from samplerbench.bench.sweep import Sweep, mean_over_samples
 from samplerbench.core.grids import in_data_units
 from samplerbench.core.models import Counted
 from samplerbench.datasets.base import LARGEST
-from samplerbench.errors import InvalidSetting
+from samplerbench.errors import require_compatible
 from samplerbench.samplers.base import iterate
 
 
 @dataclass(frozen=True)
 class SamplingCost:
-    """The cost of sampling, and the number of bad samples.
+    """The cost of sampling, and the number of bad samples."""
 
-    Args:
-        nfe: evaluations of the model per sample.
-        rounds: sequential ones of them.
-        seconds: for all samples.
-        bad: the number of samples that are not finite, or too large to be measured.
-    """
-
-    nfe: int
-    rounds: int
-    seconds: float
-    bad: int
+    nfe: int  # evaluations of the model per sample
+    rounds: int  # sequential ones of them
+    seconds: float  # for all samples
+    bad: int  # the number of samples that are not finite, or too large to be measured
 
 
 def frames(steps: int, every: int) -> list[int]:
@@ -59,14 +52,10 @@ def require_runs(sweep: Sweep, cell: Cell) -> None:
     """Raise `InvalidSetting` with the reason if a cell cannot be drawn."""
     assert cell.settings is not None
     start = sweep.starts_of(cell.settings)[cell.start]
-    reason = start.why_incompatible(sweep.dataset)
-    if reason is not None:
-        raise InvalidSetting("start", cell.start, f"another one: {reason}")
-    model = sweep.denoisers[cell.denoiser]
-    levels = sweep.levels_of(cell)
+    require_compatible(start.why_incompatible(sweep.dataset), "start", cell.start)
+    model, levels = sweep.denoisers[cell.denoiser], sweep.levels_of(cell)
     reason = cell.settings.why_incompatible(model, levels)
-    if reason is not None:
-        raise InvalidSetting("sampler", cell.sampler, f"another one: {reason}")
+    require_compatible(reason, "sampler", cell.sampler)
 
 
 def sample_into(
@@ -76,11 +65,9 @@ def sample_into(
     every: int | None = None,
     on_block: Callable[[], None] = lambda: None,
 ) -> SamplingCost:
-    """Fill an array with the samples of a cell; the memory has one block per worker.
+    """Fill an array of `shape_of` with the samples of a cell; the memory has one block per worker.
 
     Args:
-        array: of `shape_of`.
-        sweep: the sweep of the cell; its workers compute blocks in parallel.
         cell: it must pass `require_runs`.
         every: k, or None for the last states only.
         on_block: called in this thread when a block is done.

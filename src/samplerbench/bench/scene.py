@@ -37,17 +37,11 @@ LOSSES = ("step", "name", "loss")
 
 @dataclass(frozen=True, eq=False)
 class Paths:
-    """States of some chains between start and end.
+    """States of some chains between start and end."""
 
-    Args:
-        steps: the number of steps before each frame, from 0 to the last step.
-        levels: the level of each frame.
-        x: the states, shape (frames, chains, dim), float64, on the CPU.
-    """
-
-    steps: list[int]
-    levels: list[Level[float]]
-    x: Tensor
+    steps: list[int]  # the number of steps before each frame, from 0 to the last step
+    levels: list[Level[float]]  # the level of each frame
+    x: Tensor  # the states, shape (frames, chains, dim), float64, on the CPU
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -59,23 +53,14 @@ class Paths:
 
 @dataclass(frozen=True)
 class SamplerRun:
-    """A run of a sampler: denoiser, start, sampler and number of steps.
+    """A run of a sampler: denoiser, start, sampler and number of steps."""
 
-    Args:
-        denoiser: its name in the scene.
-        start: its name in the scene.
-        label: name and settings of the sampler: "ddim η=0.2".
-        sampler: with its settings.
-        steps: the number of steps.
-        law: of the start, in words.
-    """
-
-    denoiser: str
-    start: str
-    label: str
-    sampler: Sampler
-    steps: int
-    law: str
+    denoiser: str  # its name in the scene
+    start: str  # its name in the scene
+    label: str  # name and settings of the sampler: "ddim η=0.2"
+    sampler: Sampler  # with its settings
+    steps: int  # the number of steps
+    law: str  # of the start, in words
 
     @property
     def stem(self) -> str:
@@ -90,41 +75,28 @@ class SamplerRun:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """The parts of a job that pictures use, also before training, to see which are possible.
-
-    Args:
-        dataset: the law.
-        schedule: the path.
-        grid: makes the levels for a number of steps.
-        denoisers: score models by name.
-        starts: by name; the first one that fits a sampler is a picture's default.
-        samplers: (name, sampler) pairs; a name may come with several settings.
-        steps: numbers of steps; the largest is a picture's default.
-        untrained: the learned model before its training; None if nothing is trained.
-        train: training data, shape (n, dim), float64; empty if nothing is trained.
-        losses: one row for each logged loss: step, name ("train", "validation") and loss.
-        seed: of starts and noise.
-        dtype: of the state.
-        device: where states live while a sampler runs.
-        training: a description of the training.
-        own_grids: levels of single samplers, in place of `grid`.
-    """
+    """The parts of a job that pictures use, also before training, to see which are possible."""
 
     dataset: Dataset
     schedule: NoiseSchedule
-    grid: Grid
-    denoisers: Mapping[str, Score]
-    starts: Mapping[str, Start]
+    grid: Grid  # makes the levels for a number of steps
+    denoisers: Mapping[str, Score]  # score models by name
+    starts: Mapping[str, Start]  # by name; the first one that fits a sampler is a picture's default
+    # (name, sampler) pairs; a name may come with several settings
     samplers: Sequence[tuple[str, Sampler]]
-    steps: Sequence[int]
+    steps: Sequence[int]  # numbers of steps; the largest is a picture's default
+    # the learned model before its training; None if nothing is trained
     untrained: Score | None = None
+    # training data, shape (n, dim), float64; empty if nothing is trained
     train: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    # one row for each logged loss: step, name ("train", "validation") and loss
     losses: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(LOSSES)))
-    seed: int = 0
-    dtype: torch.dtype = torch.float64
+    seed: int = 0  # of starts and noise
+    dtype: torch.dtype = torch.float64  # of the state
+    # where states live while a sampler runs
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    training: str = ""
-    own_grids: Sequence[OwnGrid] = ()
+    training: str = ""  # a description of the training
+    own_grids: Sequence[OwnGrid] = ()  # levels of single samplers, in place of `grid`
 
     def levels(self, steps: int, sampler: Sampler | None = None) -> Levels:
         """The levels for a number of steps: of the job's grid, or of a sampler's own."""
@@ -136,11 +108,7 @@ class Scene:
         return sampler.levels(self.grid, self.schedule, steps)
 
     def data(self, count: int | None = None) -> Tensor:
-        """Data to show, shape (count or fewer, dim), float64: training data or fresh draws.
-
-        Args:
-            count: the largest number of rows; None for all training data, or 10 000 draws.
-        """
+        """Training data, or fresh draws, to show, at most `count`; None: all, or 10 000 draws."""
         rows = len(self.train)
         if rows > 0:
             # spread over all rows, which may be sorted, by time for example
@@ -155,15 +123,9 @@ class Scene:
         start: str | None = None,
         steps: int | None = None,
     ) -> list[SamplerRun]:
-        """Every denoiser with every sampler that runs on it.
+        """Every denoiser (None: all of the job) with every sampler that runs on it.
 
-        Args:
-            denoisers: their names; None for all of the job.
-            start: the name of a start; None for the first one that fits the sampler.
-            steps: the number of steps; None for the job's largest.
-
-        Raises:
-            InvalidSetting: if there is no such denoiser or start.
+        Without a start it is the first one that fits the sampler, and N is the job's largest.
         """
         runs = self._all_runs(denoisers, start, steps)
         return [run for run in runs if self._reason(run) is None]
@@ -203,9 +165,6 @@ class Scene:
         """Run the sampler and keep every k-th state, and the first and the last one.
 
         Args:
-            denoiser: its name.
-            start: its name.
-            sampler: with its settings.
             steps: the number of steps.
             chains: the number of chains, all in one batch.
             every: k.

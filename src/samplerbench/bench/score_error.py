@@ -59,13 +59,9 @@ def score_errors(
 
     Args:
         denoisers: scores by name; the one named oracle is left out.
-        oracle: the exact one.
-        dataset: the law of x₀.
         levels: noise levels; a score of a single level is measured at that level.
         count: points per repetition, the same for all scores.
         repetitions: independent sets of points.
-        seed: of the points.
-        device: of the models.
     """
     rows = []
     for name, model in denoisers.items():
@@ -105,10 +101,7 @@ def parts_in_the_plane(
     boundary: the normal equations are those of a graph with the weights q.
 
     Args:
-        model: the score.
-        oracle: the exact one, with a log-density.
         x: points of the law at the level, shape (n, 2); the grid covers them.
-        level: of the noise.
     """
     assert isinstance(oracle, Density)
     low, high = x.min(0).values, x.max(0).values

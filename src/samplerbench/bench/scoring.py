@@ -52,7 +52,7 @@ from samplerbench.bench.statistics import holm
 from samplerbench.core.noise import generator
 from samplerbench.datasets.base import Dataset, finite
 from samplerbench.datasets.file import TABLES
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import InvalidSetting, require, require_compatible
 from samplerbench.metrics.base import Distance, LawMetric, Metric
 
 #: The number of draws of a floor; with it the verdict is exact.
@@ -61,23 +61,14 @@ FLOORS = 39
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """Samples.
+    """Samples."""
 
-    Args:
-        points: shape (n, dim), float64.
-        chains: the same points as Markov chains; None for independent samples.
-    """
-
-    points: Tensor
-    chains: Chains | None = None
+    points: Tensor  # shape (n, dim), float64
+    chains: Chains | None = None  # the same points as Markov chains; None for independent samples
 
     @classmethod
     def of_chains(cls, frames: Tensor, name: str) -> Cloud:
-        """Chains of shape (draws, chains, dim).
-
-        Raises:
-            InvalidSetting: they are too short, or ArviZ is not installed.
-        """
+        """Chains of shape (draws, chains, dim), if they are long enough and ArviZ is installed."""
         installed = find_spec("arviz") is not None
         allowed = "independent samples, or pip install 'samplerbench[chains]'"
         require(installed, name, "chains", allowed)
@@ -112,28 +103,19 @@ class Cloud:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """The data with which samples are compared, by one metric.
-
-    Args:
-        metric: its name.
-        name: a description of the data, for the output.
-        dim: of the points.
-        distance: of samples to the data.
-        floor: samples ↦ the distances of the same number of perfect samples, shape (R,); empty if
-            there are none.
-        why_too_large: n ↦ why n samples are too many for the metric; None if they are not.
-        seed: of the groups for the intervals.
-        between: the metric, if it is one between two sets of points.
-    """
+    """The data with which samples are compared, by one metric."""
 
     metric: str
-    name: str
-    dim: int
-    distance: Distance
+    name: str  # a description of the data, for the output
+    dim: int  # of the points
+    distance: Distance  # of samples to the data
+    # samples ↦ the distances of the same number of perfect samples, shape (R,); empty if there are
+    # none
     floor: Callable[[Tensor], NDArray[np.float64]]
+    # n ↦ why n samples are too many for the metric; None if they are not
     why_too_large: Callable[[int], str | None]
-    seed: int
-    between: Metric | None = None
+    seed: int  # of the groups for the intervals
+    between: Metric | None = None  # the metric, if it is one between two sets of points
 
 
 @dataclass(frozen=True)
@@ -187,7 +169,6 @@ def truths(
     Args:
         data: a data set, or points of shape (m, dim).
         origin: the name of the data set, or of the file of points, for the output.
-        metrics: by name.
         n_reference: the number of points that represent a data set.
         seed: of all random numbers.
 
@@ -207,8 +188,7 @@ def to_points(
         raise InvalidSetting(
             "metric", name, "one between points, such as sliced: a file has no law"
         )
-    reason = metric.why_incompatible(points.shape[1])
-    require(reason is None, "metric", name, f"another one: {reason}")
+    require_compatible(metric.why_incompatible(points.shape[1]), "metric", name)
     between = metric
     return Truth(
         name,
@@ -252,8 +232,7 @@ def to_law(
         reason, against = metric.why_incompatible(dataset), "the law itself"
     else:
         reason, against = metric.why_incompatible(dataset.dim), f"{n_reference:,} draws"
-    if reason is not None:
-        raise InvalidSetting("metric", name, f"another one: {reason}")
+    require_compatible(reason, "metric", name)
     if isinstance(metric, LawMetric):
         distance = metric.against_law(dataset, seed=seed)
     else:
@@ -283,11 +262,7 @@ def to_law(
 
 
 def require_fits(clouds: Mapping[str, Cloud], truth: Truth) -> None:
-    """Refuse samples that cannot be compared with the data.
-
-    Raises:
-        InvalidSetting: they have another dimension, or are too many for the metric.
-    """
+    """Refuse samples of another dimension than the data, or too many for the metric."""
     for name, cloud in clouds.items():
         rows, columns = cloud.points.shape
         allowed = f"{truth.dim} columns, as the data have"
@@ -365,10 +340,9 @@ def _verdict(
 
 
 def prediction(floor: NDArray[np.float64]) -> tuple[float, float]:
-    """The interval that holds the distance of one more perfect sample in 95 % of cases.
+    """The interval that holds one more perfect sample's distance in 95 % of cases; see the module.
 
-    Args:
-        floor: distances of perfect samples, shape (R,), R ≥ 2; see the module.
+    `floor` has the distances of perfect samples, shape (R,), R ≥ 2.
     """
     count = len(floor)
     if count >= FLOORS:

@@ -7,9 +7,9 @@ affine:
     Var x_out = a²·Var x_in + Σ_j b_j² .
 
 `affine` gives a, b_j and c of all coordinates, without samples and without a dim × dim matrix.
-Cost: one run on a row of a few hundred numbers and two evaluations of the denoiser, or about four
-runs if there are many steps and coordinates, see `affine`. Some thousand coordinates are computed
-at a time, so the memory does not grow with their number.
+Cost: a run of the sampler's code without numbers and a few operations for each evaluation, see
+`recurrences`; more for codes of other packages, see `affine`. Some thousand coordinates are
+computed at a time, so the memory does not grow with their number.
 
 Reference: E. Pierret, B. Galerne, Diffusion models for Gaussian distributions: exact solutions and
 Wasserstein errors, ICML 2025, arXiv 2405.14250.
@@ -112,7 +112,6 @@ def output_spectrum(
     Args:
         sampler: a method with fixed steps.
         model: a denoiser that acts on each coordinate separately.
-        levels: of the sampler.
         start_mean: of the first state, shape (dim,).
         start_variances: of its independent coordinates, shape (dim,).
         steps: the number of steps to take; None for all.

@@ -73,7 +73,6 @@ def at_equal_cost(table: pd.DataFrame, bounds: Sequence[int]) -> tuple[pd.DataFr
     a run can appear at several bounds. The rows of the floor do not change.
 
     Args:
-        table: rows of the results store.
         bounds: the largest numbers of evaluations.
 
     Returns:
@@ -97,11 +96,7 @@ def at_equal_cost(table: pd.DataFrame, bounds: Sequence[int]) -> tuple[pd.DataFr
 
 
 def varied_setting(table: pd.DataFrame) -> str | None:
-    """The numeric setting of at least three values, if cells differ only in it and in denoisers.
-
-    Args:
-        table: rows of the results store.
-    """
+    """The numeric setting of at least three values, if cells differ only in it and in denoisers."""
     cells = table[table["denoiser"] != "law"]
     if any(cells[name].nunique() != 1 for name in ("sampler", "start", "steps")):
         return None
@@ -178,26 +173,16 @@ def mean_evaluations(nfe: pd.Series) -> int:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over independent repetitions and its interval.
+    """A mean over independent repetitions and its interval."""
 
-    Attributes:
-        mean: the estimate.
-        lower: end of the interval.
-        upper: end of the interval.
-        sd: of one repetition.
-        p_value: two-sided, of the hypothesis that the expectation is zero; NaN if every repetition
-            is zero.
-        count: repetitions.
-        dropped: repetitions left out because one side of a pair is missing or not ok.
-    """
-
-    mean: float
-    lower: float
-    upper: float
-    sd: float
+    mean: float  # the estimate
+    lower: float  # end of the interval
+    upper: float  # end of the interval
+    sd: float  # of one repetition
+    # two-sided, of the hypothesis that the expectation is zero; NaN if every repetition is zero
     p_value: float
-    count: int
-    dropped: int = 0
+    count: int  # repetitions
+    dropped: int = 0  # repetitions left out because one side of a pair is missing or not ok
 
     @property
     def half(self) -> float:
@@ -212,9 +197,7 @@ def t_interval(
 
     Args:
         values: one number per repetition.
-        level: of the interval.
         min_repetitions: the smallest allowed number of values.
-        dropped: copied to the result.
 
     Raises:
         InvalidSetting: too few values, or a level outside (0, 1).
@@ -230,11 +213,7 @@ def t_interval(
 
 
 def require_repetitions(count: int, least: int = 2, what: str = "an interval") -> None:
-    """Refuse fewer repetitions than an interval needs.
-
-    Raises:
-        InvalidSetting: one line with the number of repetitions and the number needed.
-    """
+    """Refuse fewer repetitions than an interval needs."""
     least = max(least, 2)
     require(count >= least, "repetitions", count, f"at least {least} for {what}")
 
@@ -242,10 +221,7 @@ def require_repetitions(count: int, least: int = 2, what: str = "an interval") -
 def select(table: pd.DataFrame, selection: Selection) -> pd.DataFrame:
     """The rows of a selection: every named column has the value, or one of the list of values.
 
-    NaN selects NaN, as for the eta of samplers without one.
-
-    Raises:
-        InvalidSetting: a name is not a column.
+    NaN selects NaN, as for the eta of samplers without one. Names must be those of columns.
     """
     if isinstance(selection, pd.Series):
         return table[selection.astype(bool)]
@@ -270,9 +246,6 @@ def paired_difference(
 
     Args:
         table: rows of the results store; only those with status ok are used.
-        first: one cell.
-        second: the other cell.
-        level: of the interval.
         over: the column whose values are the independent units. With the default, the interval is
             for other sets of samples. With "train_seed" it is for other trainings, as a claim about
             training needs; the rows of one training are averaged.
@@ -492,10 +465,6 @@ def floor_of(floors: pd.DataFrame, start: str) -> pd.Series:
     """The values of the floor for the cells of a start.
 
     Empty if the rows have several measures or sizes, since each of them has its own floor.
-
-    Args:
-        floors: rows of fresh draws of the law.
-        start: name of the start.
     """
     if len(floors[present(floors, MEASURE)].drop_duplicates()) > 1:
         return pd.Series(dtype=float)
@@ -505,11 +474,7 @@ def floor_of(floors: pd.DataFrame, start: str) -> pd.Series:
 
 
 def require_single(table: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Refuse a table in which one of the columns has several values.
-
-    Raises:
-        InvalidSetting: the message names the column and its values.
-    """
+    """Refuse a table in which one of the columns has several values."""
     for name in present(table, columns):
         values = list(table[name].drop_duplicates())
         if name == "measure_id" and len(values) > 1:  # a hash means nothing to a reader

@@ -58,12 +58,7 @@ class Store:
         self.fragments = directory / "cells"
 
     def write(self, row: Row, *, durable: bool = True) -> None:
-        """Write one fragment, atomically.
-
-        Args:
-            row: the value.
-            durable: whether to wait until it is on the disk; not needed for a cached value.
-        """
+        """Write one fragment, atomically; if `durable`, wait until it is on the disk."""
         self.fragments.mkdir(parents=True, exist_ok=True)
         path = self.fragments / fragment_name(row)
         write_atomically(path, fragment(row), durable=durable)
@@ -144,14 +139,7 @@ def fragment(row: Row) -> bytes:
 
 
 def row_of(record: Any) -> Row:
-    """The row of a fragment.
-
-    Args:
-        record: the result of `json.loads`.
-
-    Raises:
-        UNREADABLE: it is not complete, or of a version with other columns.
-    """
+    """The row of a fragment."""
     if not isinstance(record, dict) or _TYPES.keys() - record.keys():
         raise ValueError("it has other columns")
     row = Row(**cast(dict[str, Any], _completed(record)))

@@ -26,11 +26,7 @@ from torch import Tensor
 
 from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import FINAL, RESULTS, SEEDS, Against, Cell, Labels, Origin, Row
-from samplerbench.bench.converged import (
-    ConvergedRuns,
-    distances_to_converged,
-    why_not_converged,
-)
+from samplerbench.bench.converged import ConvergedRuns, distances_to_converged, why_not_converged
 from samplerbench.bench.densities import OutputLaw, density, why_no_density
 from samplerbench.bench.log_z import log_z_of, why_no_log_z
 from samplerbench.bench.own_grids import OwnGrid, require_no_doubles
@@ -47,20 +43,8 @@ from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Sobol, Start, for_samplers, stratified_draws
 from samplerbench.datasets.base import LARGEST, Dataset, all_usable
 from samplerbench.errors import kind_and_line, require
-from samplerbench.identity import (
-    VERSIONS,
-    arithmetic,
-    content,
-    identity,
-    identity_of_model,
-)
-from samplerbench.metrics.base import (
-    LawMetric,
-    Measurement,
-    Metric,
-    OutputLawMetric,
-    exact_names,
-)
+from samplerbench.identity import VERSIONS, arithmetic, content, identity, identity_of_model
+from samplerbench.metrics.base import LawMetric, Measurement, Metric, OutputLawMetric, exact_names
 from samplerbench.samplers.base import Sampler, final_state
 from samplerbench.samplers.peers import Peer
 
@@ -108,27 +92,16 @@ class Lazy(Generic[T]):
 
 @dataclass(frozen=True, eq=False)
 class LazySamples:
-    """A cell and its samples, which are not drawn if all of its values are stored.
-
-    Args:
-        cell: the cell.
-        draw: draws the samples at its first call.
-        laws: the law of the output, by the keys of `OUTPUT_LAWS`.
-    """
+    """A cell and its samples, which are not drawn if all of its values are stored."""
 
     cell: Cell
-    draw: Lazy[Samples]
-    laws: Mapping[str, Lazy[OutputLaw]]
+    draw: Lazy[Samples]  # draws the samples at its first call
+    laws: Mapping[str, Lazy[OutputLaw]]  # the law of the output, by the keys of `OUTPUT_LAWS`
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The reference of a distance.
-
-    Args:
-        distance: measures samples, or their known law, against it.
-        to: its description.
-    """
+    """The reference of a distance."""
 
     distance: Lazy[Callable[[Any], Measurement]]
     to: Against
@@ -148,70 +121,48 @@ OUTPUT_LAWS: Mapping[
 
 @dataclass(frozen=True)
 class Sweep:
-    """A grid of cells and their shared settings.
-
-    Args:
-        dataset: the law.
-        schedule: the path; every denoiser is for it.
-        grid: makes the levels for a number of steps. A `FittedGrid` must be fitted before a cell
-            runs, see `fitting`.
-        denoisers: by name.
-        starts: by name.
-        samplers: (name, sampler) pairs; a name may come with several settings.
-        steps: numbers of steps.
-        nfe: numbers of network evaluations, for comparisons at equal cost. If given, a sampler
-            takes the most steps that need no more of them, and `steps` is not used.
-        metrics: by name.
-        reference: evaluation points, shape (m, dim); no other draw shares points with them.
-        truth: the law that samples are measured against, if it is not that of the data: the data
-            with the noise of a Langevin sampler's level.
-        final: the end of a run: denoise, a step to x̂₀, or none, a normal step to the smallest
-            level with σ > 0, whose state is rescaled to x/α.
-        recall: returns the stored row of a cell_id, or None; a stored row is not computed again.
-        versions: of the software that determines the bits; part of every identity.
-        own_grids: levels of single samplers at single numbers of steps, in place of `grid`.
-        n_samples: n, per cell and repetition.
-        repetitions: independent sets of samples per cell.
-        floor_repetitions: independent sets of fresh draws for the floor.
-        seed: of starts, samplers' noise and floor draws.
-        data_seed: of the reference.
-        train_seed: of the training; for the table.
-        metric_seed: of the random numbers of metrics, such as directions.
-        origins: where denoisers come from, by name; others are identified by their content.
-        block: the number of rows of a block.
-        dtype: of the state.
-        device: of the state.
-        workers: number of threads, each with a cell of its own; changes no bit.
-        labels: names for the table.
-    """
+    """A grid of cells and their shared settings."""
 
     dataset: Dataset
-    schedule: NoiseSchedule
+    schedule: NoiseSchedule  # the path; every denoiser is for it
+    # makes the levels for a number of steps. A `FittedGrid` must be fitted before a cell runs, see
+    # `fitting`.
     grid: Grid
-    denoisers: Mapping[str, Score]
-    starts: Mapping[str, Start]
+    denoisers: Mapping[str, Score]  # by name
+    starts: Mapping[str, Start]  # by name
+    # (name, sampler) pairs; a name may come with several settings
     samplers: Sequence[tuple[str, Sampler]]
-    steps: Sequence[int]
-    metrics: Mapping[str, Metric | LawMetric]
-    reference: Tensor
-    n_samples: int
-    repetitions: int
-    floor_repetitions: int = 0
-    seed: int = 0
-    data_seed: int = 0
-    train_seed: int = 0
-    metric_seed: int = 0
+    steps: Sequence[int]  # numbers of steps
+    metrics: Mapping[str, Metric | LawMetric]  # by name
+    reference: Tensor  # evaluation points, shape (m, dim); no other draw shares points with them
+    n_samples: int  # n, per cell and repetition
+    repetitions: int  # independent sets of samples per cell
+    floor_repetitions: int = 0  # independent sets of fresh draws for the floor
+    seed: int = 0  # of starts, samplers' noise and floor draws
+    data_seed: int = 0  # of the reference
+    train_seed: int = 0  # of the training; for the table
+    metric_seed: int = 0  # of the random numbers of metrics, such as directions
+    # where denoisers come from, by name; others are identified by their content
     origins: Mapping[str, Origin] = field(default_factory=dict)
-    block: int = 1000
-    dtype: torch.dtype = torch.float64
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    workers: int = 1
-    labels: Labels = field(default_factory=Labels)
+    block: int = 1000  # the number of rows of a block
+    dtype: torch.dtype = torch.float64  # of the state
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))  # of the state
+    workers: int = 1  # number of threads, each with a cell of its own; changes no bit
+    labels: Labels = field(default_factory=Labels)  # names for the table
+    # the law that samples are measured against, if it is not that of the data: the data with the
+    # noise of a Langevin sampler's level
     truth: Dataset | None = None
+    # numbers of network evaluations, for comparisons at equal cost. If given, a sampler takes the
+    # most steps that need no more of them, and `steps` is not used.
     nfe: Sequence[int] = ()
+    # the end of a run: denoise, a step to x̂₀, or none, a normal step to the smallest level with σ
+    # > 0, whose state is rescaled to x/α
     final: str = "denoise"
+    # returns the stored row of a cell_id, or None; a stored row is not computed again
     recall: Callable[[str], Row | None] = recall_nothing
+    # of the software that determines the bits; part of every identity
     versions: Mapping[str, str] = field(default_factory=lambda: VERSIONS)
+    # levels of single samplers at single numbers of steps, in place of `grid`
     own_grids: Sequence[OwnGrid] = ()
 
     def __post_init__(self) -> None:

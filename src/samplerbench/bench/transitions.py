@@ -39,19 +39,12 @@ OnEvent = Callable[[int, Tensor, Tensor | None], None]
 
 @dataclass(frozen=True)
 class Transition:
-    """A Gaussian transition, from the previous event of the chain (or the start) to its own.
+    """A Gaussian transition, from the previous event of the chain (or the start) to its own."""
 
-    Attributes:
-        event: the number of its event.
-        with_x0: whether the sampler remembers x̂₀ besides its state at this event.
-        scale: s, the standard deviation of its noise.
-        slope: the largest |∂m/∂x| along some paths, in one dimension.
-    """
-
-    event: int
-    with_x0: bool
-    scale: float = 0.0
-    slope: float = 0.0
+    event: int  # the number of its event
+    with_x0: bool  # whether the sampler remembers x̂₀ besides its state at this event
+    scale: float = 0.0  # s, the standard deviation of its noise
+    slope: float = 0.0  # the largest |∂m/∂x| along some paths, in one dimension
 
 
 class Refused(ValueError):
@@ -107,7 +100,6 @@ def drive(
         sampler: that can run on model and levels.
         model: that the sampler needs.
         x: the first states, shape (n, dim).
-        levels: of the states.
         make_noise: the number of a draw and states ↦ standard normal numbers for them.
         on_event: may replace the states, and x̂₀, in place.
     """
@@ -137,7 +129,6 @@ def transitions(
     Args:
         sampler: a method that can run on model and levels.
         model: that the sampler needs.
-        levels: of the states.
         starts: first states, at least two different ones, shape (n, dim).
 
     Raises:

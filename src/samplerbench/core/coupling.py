@@ -107,11 +107,7 @@ class BrownianNoise:
         return (self._value(end, like) - before) / math.sqrt(_time(end) - time)
 
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
-        """Uniform numbers are no increments of a path.
-
-        Raises:
-            ValueError: always.
-        """
+        """Uniform numbers are no increments of a path."""
         raise ValueError("noise cannot be coupled: the sampler draws uniform numbers")
 
     def _value(self, place: int, like: Tensor) -> Tensor:

@@ -22,19 +22,12 @@ WARM_UP = 3
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """A recorded call.
-
-    Args:
-        graph: the call.
-        x: the memory of its state, shape (*batch, dim).
-        level: the memory of its level, tensors of shape (*batch, 1).
-        result: the memory of its result, shape (*batch, dim).
-    """
+    """A recorded call."""
 
     graph: torch.cuda.CUDAGraph
-    x: Tensor
-    level: Level[Tensor]
-    result: Tensor
+    x: Tensor  # the memory of its state, shape (*batch, dim)
+    level: Level[Tensor]  # the memory of its level, tensors of shape (*batch, 1)
+    result: Tensor  # the memory of its result, shape (*batch, dim)
 
     def replay(self, x: Tensor, level: Level[float]) -> Tensor:
         """Run the call at another state and level; return a copy of the result."""

@@ -30,15 +30,11 @@ from samplerbench.errors import require
 
 @dataclass(frozen=True)
 class Convention:
-    """A meaning of η, and its inverse.
+    """A meaning of η, and its inverse."""
 
-    Args:
-        share: (η, ρ) ↦ the variance of the fresh noise, divided by that of ancestral sampling.
-        eta: (share, ρ) ↦ η.
-    """
-
+    # (η, ρ) ↦ the variance of the fresh noise, divided by that of ancestral sampling
     share: Callable[[float, float], float]
-    eta: Callable[[float, float], float]
+    eta: Callable[[float, float], float]  # (share, ρ) ↦ η
 
 
 PAPER = Convention(lambda eta, _: eta**2, lambda share, _: math.sqrt(share))

@@ -61,11 +61,8 @@ class Fitting:
     """What a grid is fitted to, and the count of its evaluations.
 
     Args:
-        denoiser: the model.
         law: of the data.
         spectrum: gives the eigenvalues of the data's covariance, shape (dim,).
-        dtype: of the states.
-        device: of the states.
 
     Attributes:
         evaluations: of the denoiser so far; a call for n states counts n times.
@@ -185,14 +182,10 @@ class EqualCost:
 
     Between the rows ln κ is a monotone cubic function of the cost. A millionth of the cost is
     spread evenly over ln κ, so that there is one κ for each cost.
-
-    Args:
-        noise: κ, decreasing, shape (M,), float64.
-        cost: the cumulative cost from κ_max, increasing from 0, same shape.
     """
 
-    noise: Tensor
-    cost: Tensor
+    noise: Tensor  # κ, decreasing, shape (M,), float64
+    cost: Tensor  # the cumulative cost from κ_max, increasing from 0, same shape
 
     def __post_init__(self) -> None:
         _require_falling(self.noise)
@@ -223,13 +216,10 @@ class CheapestPath:
 
     Dynamic programming finds the best choice: V_k(j) = min_i V_{k−1}(i) + c(i, j). It has at most
     half of the M levels; for larger N the logarithms of the largest choice are interpolated.
-
-    Args:
-        noise: κ, decreasing, shape (M,), float64.
-        cost: c(i, j) of the step from level i to level j > i, shape (M, M); other entries are 0.
     """
 
-    noise: Tensor
+    noise: Tensor  # κ, decreasing, shape (M,), float64
+    # c(i, j) of the step from level i to level j > i, shape (M, M); other entries are 0
     cost: Tensor
 
     def __post_init__(self) -> None:
@@ -266,17 +256,11 @@ class CheapestPath:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A fitted grid with its origin.
+    """A fitted grid with its origin."""
 
-    Args:
-        grid: the result of the fit.
-        recipe: what was fitted.
-        to: identity of the denoiser without seeds, as in `bench.cell.Origin.recipe`.
-    """
-
-    grid: Grid
-    recipe: FittedGrid
-    to: str
+    grid: Grid  # the result of the fit
+    recipe: FittedGrid  # what was fitted
+    to: str  # identity of the denoiser without seeds, as in `bench.cell.Origin.recipe`
 
     def __call__(self, schedule: NoiseSchedule, steps: int) -> Levels:
         return self.grid(schedule, steps)
@@ -530,11 +514,7 @@ def to_bytes(grid: Grid) -> bytes:
 
 
 def from_bytes(content: bytes) -> Grid:
-    """The grid of a file that `to_bytes` made.
-
-    Raises:
-        ValueError: the file has other content.
-    """
+    """The grid of a file that `to_bytes` made."""
     record = json.loads(content)
     table = TABLES.get(record.pop("table", "")) if isinstance(record, dict) else None
     if table is None or {field.name for field in fields(table)} != {*record}:

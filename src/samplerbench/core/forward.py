@@ -36,7 +36,6 @@ def euler_maruyama(
     x_t = x_s + f·x_s·Δt + g·√Δt·z with f and g at s. Weak order 1.
 
     Args:
-        schedule: the path.
         x: the state at t = 0, shape (*batch, dim); it is yielded first.
         steps: the number of intervals.
         noise: the source of noise, one normal draw for each interval.

@@ -316,20 +316,13 @@ class DensityLine(LineLaw):
 
 @dataclass(frozen=True, eq=False)
 class LineNodes:
-    """A law on a line by the nodes of a quadrature, float64, shape (n,) each.
+    """A law on a line by the nodes of a quadrature, float64, shape (n,) each."""
 
-    Attributes:
-        points: the nodes.
-        masses: ωᵢ with E g(Y) ≈ Σ ωᵢ·g(yᵢ).
-        log_density: ln of the density at the nodes.
-        cdf: F at the nodes.
-        coarse: the same law with fewer nodes, for the error of the quadrature.
-    """
-
-    points: Tensor
-    masses: Tensor
-    log_density: Tensor
-    cdf: Tensor
+    points: Tensor  # the nodes
+    masses: Tensor  # ωᵢ with E g(Y) ≈ Σ ωᵢ·g(yᵢ)
+    log_density: Tensor  # ln of the density at the nodes
+    cdf: Tensor  # F at the nodes
+    # the same law with fewer nodes, for the error of the quadrature
     coarse: LineNodes | None = None
 
     def mean(self, values: Tensor) -> Tensor:

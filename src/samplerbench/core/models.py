@@ -22,18 +22,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from samplerbench.core.grids import AnyLevel, Level, Levels
-from samplerbench.core.responsibilities import (
-    log_sum,
-    relative_terms,
-    responsibilities,
-    summands,
-)
+from samplerbench.core.responsibilities import log_sum, relative_terms, responsibilities, summands
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.targets import Target
 from samplerbench.errors import require
@@ -93,6 +89,15 @@ class Density(Protocol):
         ...
 
 
+@runtime_checkable
+class Differentiated(Protocol):
+    """A network that computes its derivative in a way of its own."""
+
+    def derivative(self, u: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        """y and ∂y/∂u_i of states (n, dim), shapes (n, dim) and (dim, n, dim)."""
+        ...
+
+
 class Denoiser(Score):
     """A model of E[x₀ | x_t].
 
@@ -144,7 +149,6 @@ class Guided(Denoiser):
     predictor-corrector", 2024 (arXiv 2408.09000).
 
     Args:
-        model: the denoiser.
         guide: the other one, for the same path.
         weight: γ; 1 is the model alone.
     """
@@ -197,7 +201,6 @@ class Corrupted(Denoiser):
     `along` and the profiles p.
 
     Args:
-        model: the denoiser.
         amplitude: ε.
         profile: the name of p: constant is 1; sine is (1 + sin 2πt)/2; noise is 1 for t > cut and
             data is 1 for t ≤ cut, and 0 elsewhere; t is the time of the schedule.
@@ -347,6 +350,32 @@ class Learned(Standardised, Denoiser):
         y = self.network(u.to(self.mean.dtype), standard).to(x.dtype)
         return self.target.denoise(u, y, standard) * self._std + mean
 
+    def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        """As for any denoiser; by one pass forward if the network has its own `derivative`."""
+        if not (isinstance(self.network, Differentiated) and self._is_affine):
+            return super().derivative(x, level)
+        mean, dim = self.mean.to(x), x.shape[1]
+        u, standard = (x - level.alpha * mean) / self._std, self.standard_level(level)
+        y, slopes = (
+            one.to(x.dtype) for one in self.network.derivative(u.to(self.mean.dtype), standard)
+        )
+        x0_hat = self.target.denoise(u, y, standard) * self._std + mean
+        # that of an affine function is a difference
+        none = x.new_zeros(1, dim)
+        along = torch.eye(dim).to(x)[:, None].expand_as(slopes)
+        columns = self.target.denoise(along, slopes, standard)
+        columns = columns - self.target.denoise(none, none, standard)
+        return x0_hat, columns.permute(1, 2, 0)
+
+    @cached_property
+    def _is_affine(self) -> bool:
+        """Whether x̂₀ is affine in u and y together, as for all targets of this package."""
+        numbers = torch.arange(12, dtype=torch.float64).reshape(2, 6, 1).sin() * 9
+        level = Level(0.5, 0.8, 0.6)
+        pairs = (numbers, numbers.flip(1), (numbers + numbers.flip(1)) / 2)
+        one, two, between = (self.target.denoise(u, y, level) for u, y in pairs)
+        return bool(((one + two) / 2 - between).abs().max() < 1e-9)
+
 
 class LevelFree(Standardised):
     """A network for the score of one law: that of x₀ + υ·ε with one fixed υ.
@@ -402,7 +431,6 @@ class IsotropicMixtureOracle(Denoiser):
     on this state only, so a state does not depend on its neighbours.
 
     Args:
-        schedule: the path.
         weights: positive, shape (K,); normalised here.
         means: shape (K, dim).
         variances: c_k ≥ 0, shape (K,).
@@ -553,7 +581,6 @@ def _in_pieces(
     Args:
         part: of states (n, dim), float64, and of α and σ of shape (1, 1) or (1, n).
         x: the states, shape (*batch, dim); the result has their dtype.
-        level: of the states.
         rows: the largest number of states at a time.
     """
     flat, alpha, sigma = x.reshape(-1, x.shape[-1]), _flat(level.alpha, x), _flat(level.sigma, x)
@@ -575,7 +602,6 @@ class MixtureOracle(Denoiser):
     tables have about `ENTRIES` numbers.
 
     Args:
-        schedule: the path.
         weights: positive, shape (K,); normalised here.
         means: shape (K, dim).
         covariances: symmetric, positive semi-definite, shape (K, dim, dim).

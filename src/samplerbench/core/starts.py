@@ -45,7 +45,7 @@ from torch import Tensor
 
 from samplerbench.core.grids import Level
 from samplerbench.core.noise import generator
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import InvalidSetting, require, require_compatible
 
 #: Stands for the data in starts that do not use them.
 _NONE = torch.full((1, 1), torch.nan, dtype=torch.float64)
@@ -134,15 +134,12 @@ class Start(ABC):
         Args:
             x0: shape (n, dim), float64; see `uses_data`.
             eps: shape (n, dim), float64.
-            level: the first level of the sampler.
         """
 
     def log_density(self, x: Tensor, level: Level[float], path: PathDensity) -> Tensor:
         """ln of the density of the first state, shape (n,), at points (n, dim).
 
         Args:
-            x: the points.
-            level: the first level of the sampler.
             path: ln q(x) of the path at a level.
 
         Raises:
@@ -158,7 +155,6 @@ class Start(ABC):
         Args:
             mean: of the data, shape (dim,).
             variances: of its independent coordinates, shape (dim,).
-            level: the first level of the sampler.
 
         Raises:
             InvalidSetting: the first state is not known to be Gaussian.
@@ -177,9 +173,7 @@ class Start(ABC):
         """Draw the first states of a block, shape (count, dim), float64.
 
         Args:
-            dataset: the law of x₀.
             count: the size of the block.
-            level: the first level of the sampler.
             key: (seed, repetition, block). The draw depends only on this key.
         """
         eps = generator("start", *key, "eps").standard_normal((count, dataset.dim))
@@ -373,17 +367,13 @@ class Sobol(Start):
         """Draw the first states of a block, shape (count, dim), float64.
 
         Args:
-            dataset: the law of x₀.
             count: the size of the block, the same for all blocks.
-            level: the first level of the sampler.
             key: (seed, repetition, block). The points of the sequence depend on the block.
 
         Raises:
             InvalidSetting: the start needs x₀, and the data set is not a map of the unit cube.
         """
-        reason = self.why_incompatible(dataset)
-        if reason is not None:
-            raise InvalidSetting("start", type(self).__name__, f"another one: {reason}")
+        require_compatible(self.why_incompatible(dataset), "start", type(self).__name__)
         data_columns = dataset.uniform_dim or 0
         *shared, block = key
         first = int(block) * count
@@ -428,7 +418,6 @@ def stratified_draws(dataset: Law, count: int, *key: int | str) -> Tensor:
     """Draws of the law from Sobol points, shape (count, dim), float64: the floor of Sobol starts.
 
     Args:
-        dataset: the law.
         count: n, best a power of two.
         key: purpose, seed and repetition. Every key has its own scramble.
 

@@ -40,11 +40,7 @@ def animal_mnist(train: float = 0.5, validation: float = 0.1, evaluation: float 
 
 
 def pixels(path: Path) -> NDArray[np.uint8]:
-    """The images in a gzipped pickle of one array of bytes, shape `SHAPE`.
-
-    Raises:
-        InvalidSetting: the file does not contain them.
-    """
+    """The images in a gzipped pickle of one array of bytes, shape `SHAPE`; others are refused."""
     size = int(np.prod(SHAPE))
     try:
         with gzip.open(path) as stream:

@@ -152,7 +152,6 @@ class Dataset(ABC):
         Args:
             count: number of draws.
             purpose: "train", "validation", "evaluation", "floor", …; each has its own draws.
-            key: seeds.
         """
         return self.sample(count, generator("data", purpose, *key))
 

@@ -85,7 +85,6 @@ class CheckerboardOracle(Denoiser):
     2·n·`NODES` exponentials per state.
 
     Args:
-        schedule: the path.
         squares: n, along each side of the board.
         side: s, of one square.
     """

@@ -108,7 +108,6 @@ class CurveOracle(Denoiser):
     If every state has its own level, the lowest noise among them is used for all.
 
     Args:
-        schedule: the path.
         mixtures: for bumps of width noise, 2·noise, 4·noise, ….
         noise: of the curve, standard deviation per coordinate.
     """

@@ -64,27 +64,14 @@ def from_file(
 
 
 def require_upright(data: Tensor, path: str) -> None:
-    """Refuse data of a few points and many coordinates: they may be on their side.
-
-    Raises:
-        InvalidSetting: with the shape.
-    """
+    """Refuse data of a few points and many coordinates: they may be on their side."""
     rows, columns = data.shape
     allowed = f"an array with a point a row: it is {rows} × {columns}; save its transpose"
     require(rows >= min(10, columns), "path", path, allowed)
 
 
 def read_points(path: str, *, array: str | None = None, columns: str | None = None) -> Tensor:
-    """The points in a file, one a row, shape (n, dim), float64; see `from_file`.
-
-    Args:
-        path: of the file.
-        array: as in `from_file`.
-        columns: as in `from_file`.
-
-    Raises:
-        InvalidSetting: with the path and the fault of the file.
-    """
+    """The points in a file, one a row, shape (n, dim), float64; see `from_file`."""
     values = _read(path, array, columns)
     return as_points(values.reshape(-1, values.shape[-1]) if names_axes(path) else values, path)
 
@@ -100,13 +87,9 @@ def read_chains(
     """Markov chains in a file, shape (draws, chains, dim), float64.
 
     Args:
-        path: of the file.
         layout: as in `as_chains`; None for a file that names its axes.
         array: as in `read_points`.
         columns: as in `read_points`.
-
-    Raises:
-        InvalidSetting: with the path and the fault of the file.
     """
     named = names_axes(path)
     require(layout is None or not named, "layout", layout, f"left out: {path} names its axes")
@@ -114,11 +97,7 @@ def read_chains(
 
 
 def read_frames(path: str, *, array: str | None = None) -> Tensor:
-    """The states along the way to samples, shape (frames, n, dim), as `sample --every` writes them.
-
-    Raises:
-        InvalidSetting: with the path and the fault of the file.
-    """
+    """States on the way to samples, shape (frames, n, dim), as `sample --every` writes them."""
     values = _read(path, array, None)
     allowed = f"an array of shape (frames, n, dim) for frame=: it is {values.shape}"
     require(values.ndim == 3, "path", path, allowed)
@@ -133,13 +112,9 @@ def as_chains(values: np.ndarray, layout: str, name: str) -> Tensor:
     """Markov chains, shape (draws, chains, dim), float64.
 
     Args:
-        values: the array.
         layout: what its first axes are, one of `LAYOUTS`; the last axis is the coordinates, and is
             left out of data in one dimension.
         name: of the array, for messages.
-
-    Raises:
-        InvalidSetting: with the fault of the array.
     """
     require(layout in LAYOUTS, "layout", layout, f"one of {' or '.join(LAYOUTS)}")
     axes = layout.split(",")
@@ -155,11 +130,7 @@ def as_chains(values: np.ndarray, layout: str, name: str) -> Tensor:
 
 
 def as_points(array: np.ndarray, name: str) -> Tensor:
-    """Points, one a row, shape (n, dim), float64.
-
-    Raises:
-        InvalidSetting: with the fault of the array.
-    """
+    """Points, one a row, shape (n, dim), float64."""
     fault = _fault(array)
     require(not fault, "path", name, f"a finite array of numbers of shape (n, dim), n ≥ 2: {fault}")
     return torch.from_numpy(array.astype(np.float64))

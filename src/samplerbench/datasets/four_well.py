@@ -29,11 +29,7 @@ from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.divided import KEYS
 from samplerbench.datasets.empirical import Empirical
-from samplerbench.datasets.four_well_boltzmann import (
-    BUMPS,
-    FourWellBoltzmann,
-    require_temperature,
-)
+from samplerbench.datasets.four_well_boltzmann import BUMPS, FourWellBoltzmann, require_temperature
 from samplerbench.errors import InvalidSetting, require
 
 

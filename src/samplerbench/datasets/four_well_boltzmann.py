@@ -146,7 +146,6 @@ class FourWellOracle(Denoiser):
     else `MANY`. It works on a few states at a time, in bounded memory.
 
     Args:
-        schedule: the path.
         beta: β.
     """
 
@@ -269,25 +268,15 @@ class FourWellOracle(Denoiser):
 
 
 class _Intervals(NamedTuple):
-    """States, their scales, and the intervals of their integrals, shape (n,) each.
+    """States, their scales, and the intervals of their integrals, shape (n,) each."""
 
-    Attributes:
-        x: states.
-        alpha: α.
-        sigma: σ.
-        precision: 1/κ².
-        mode: s.
-        low: the lower end of the interval, relative to s.
-        high: the upper end.
-    """
-
-    x: Tensor
-    alpha: Tensor
-    sigma: Tensor
-    precision: Tensor
-    mode: Tensor
-    low: Tensor
-    high: Tensor
+    x: Tensor  # states
+    alpha: Tensor  # α
+    sigma: Tensor  # σ
+    precision: Tensor  # 1/κ²
+    mode: Tensor  # s
+    low: Tensor  # the lower end of the interval, relative to s
+    high: Tensor  # the upper end
 
 
 def _without_noise(level: AnyLevel) -> bool:

@@ -99,8 +99,6 @@ class GaussianMixture(Dataset):
 
         Args:
             count: number of draws.
-            purpose: as for any data set.
-            key: seeds.
         """
         if not self.exact_shares or purpose not in ("train", "validation"):
             return super().draws(count, purpose, *key)

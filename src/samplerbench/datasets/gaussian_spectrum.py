@@ -29,6 +29,8 @@ from samplerbench.core.starts import Moments
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting, first_line, require
 
+Array = NDArray[np.float64]
+
 #: The dimension up to which SciPy has Sobol points.
 _MOST_SOBOL = 10_000
 
@@ -93,7 +95,6 @@ class SpectrumOracle(Denoiser):
     """The exact denoiser of N(mean, diag(variances)), in float64; the result has the state's dtype.
 
     Args:
-        schedule: the path.
         mean: shape (dim,).
         variances: shape (dim,).
     """
@@ -115,6 +116,13 @@ class SpectrumOracle(Denoiser):
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         offset, noisy = self._offset(x, level)
         return (self.mean + level.alpha * self.variances / noisy * offset).to(x.dtype)
+
+    def line(self, alpha: Array, sigma: Array) -> tuple[Array, Array]:
+        """g and h of x̂₀ = g·x + h in each coordinate, shape (K, dim), for α and σ (K, 1)."""
+        mean, variances, noise = self.mean.cpu().numpy(), self.variances.cpu().numpy(), sigma**2
+        signal = alpha * variances
+        noisy = alpha * signal + noise
+        return signal / noisy, noise * mean / noisy
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         offset, noisy = self._offset(x, level)
@@ -227,11 +235,7 @@ def _from_file(path: str) -> GaussianSpectrum:
 
 
 def _real(array: NDArray[Any]) -> NDArray[np.float64]:
-    """An array in float64.
-
-    Raises:
-        TypeError: it has no real numbers.
-    """
+    """An array in float64."""
     if array.dtype.kind not in "fiu":
         raise TypeError(f"real numbers are needed, and these are {array.dtype}")
     return array.astype(np.float64)

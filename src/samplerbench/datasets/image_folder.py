@@ -73,9 +73,6 @@ def read_samples(path: str, shape: tuple[int, ...] | None = None) -> NDArray[np.
         path: of the folder.
         shape: of the images of the comparison, (channels, height, width); it determines the
             colours. None for three channels.
-
-    Raises:
-        InvalidSetting: with the folder and its fault.
     """
     allowed = "a data set of images, or files of numbers in place of folders"
     require(shape is None or len(shape) == 3, "dataset", f"points of shape {shape}", allowed)

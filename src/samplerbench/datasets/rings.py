@@ -74,7 +74,6 @@ class RingsOracle(Denoiser):
     """The exact denoiser of equally weighted rings, in float64; the result has the state's dtype.
 
     Args:
-        schedule: the path.
         radii: shape (J,).
         noise: standard deviation per coordinate.
     """

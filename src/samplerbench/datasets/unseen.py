@@ -44,11 +44,7 @@ class Unseen(Dataset):
         return 0
 
     def draws(self, count: int, purpose: str, *key: int) -> Tensor:
-        """NaN for a picture, which then shows no data.
-
-        Raises:
-            InvalidSetting: the draws have another purpose.
-        """
+        """NaN for a picture, which then shows no data."""
         if purpose == "picture":
             return super().draws(count, purpose, *key)
         only = "without data there are pictures only, metric=[] picture=image_panel start=prior"

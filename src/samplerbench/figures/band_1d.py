@@ -17,7 +17,6 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -26,23 +25,17 @@ from matplotlib.ticker import SymmetricalLogLocator
 from samplerbench.bench.scene import Paths, SamplerRun, Scene
 from samplerbench.figures.base import Animation, Drawings, PathPicture, require_counts
 from samplerbench.figures.panels import GENERATED, grouped, legend_below, score_name, start_name
-from samplerbench.figures.style import sized, styled, subtitle
+from samplerbench.figures.style import new_figure, sized, subtitle
 
 
 @dataclass(frozen=True)
 class Band1D(PathPicture):
-    """One figure and one animation for each denoiser, one panel for each sampler setting.
-
-    Args:
-        chains: number of chains.
-        frames: largest number of frames of the animation.
-        milliseconds: duration of each frame.
-    """
+    """One figure and one animation for each denoiser, one panel for each sampler setting."""
 
     shown_dim: ClassVar[int] = 1
-    chains: int = 8
-    frames: int = 60
-    milliseconds: int = 80
+    chains: int = 8  # number of chains
+    frames: int = 60  # largest number of frames of the animation
+    milliseconds: int = 80  # duration of each frame
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,8 +71,7 @@ class Band1D(PathPicture):
     def _panels(
         self, scene: Scene, runs: list[SamplerRun], paths: list[Paths]
     ) -> tuple[Figure, list[list[Line2D]]]:
-        with mpl.rc_context(styled()):
-            figure = Figure(figsize=sized(4.2 * len(runs) + 0.4, 3.8), layout="constrained")
+        with new_figure(4.2 * len(runs) + 0.4, 3.8) as figure:
             panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
             lines = []
             for axes, run, path in zip(panels, runs, paths, strict=True):

@@ -35,23 +35,15 @@ PALETTE = 128
 
 @dataclass(frozen=True, eq=False)
 class Animation:
-    """A figure whose artists move.
+    """A figure whose artists move."""
 
-    Args:
-        figure: with all artists; its dots per inch are those of the file.
-        moving: the artists that `update` changes; they are drawn last, in this order.
-        update: sets them to their state in a frame, given the frame's number.
-        frames: number of frames.
-        milliseconds: duration of each frame.
-        rest: duration of the last frame, in milliseconds.
-    """
-
-    figure: Figure
+    figure: Figure  # with all artists; its dots per inch are those of the file
+    # the artists that `update` changes; they are drawn last, in this order
     moving: Sequence[Artist]
-    update: Callable[[int], None]
-    frames: int
-    milliseconds: int = 80
-    rest: int = 2000
+    update: Callable[[int], None]  # sets them to their state in a frame, given the frame's number
+    frames: int  # number of frames
+    milliseconds: int = 80  # duration of each frame
+    rest: int = 2000  # duration of the last frame, in milliseconds
 
     def __post_init__(self) -> None:
         require_counts(self, frames=1, milliseconds=20)
@@ -104,15 +96,7 @@ MOST_OTHERS = 1_000_000
 
 
 def require_counts(picture: object, **least: int) -> None:
-    """Refuse counts in the settings of a picture that are too small or too large.
-
-    Args:
-        picture: the settings.
-        least: the smallest value of each setting.
-
-    Raises:
-        InvalidSetting: it names the first such setting.
-    """
+    """Refuse counts in the settings of a picture that are below the least ones, or too large."""
     for name, low in least.items():
         value, high = getattr(picture, name), MOST.get(name, MOST_OTHERS)
         require(low <= value <= high, name, value, f"{low} to {high:,}")

@@ -7,7 +7,6 @@ have intervals. `bench.budget` defines both.
 
 from __future__ import annotations
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,7 +16,7 @@ from matplotlib.patches import Patch
 from samplerbench.bench.budget.parts import KEY, PARTS
 from samplerbench.bench.cell import sampler_name
 from samplerbench.figures.common import PART_COLOURS, metric_title
-from samplerbench.figures.style import narrow, sized, styled, subtitle
+from samplerbench.figures.style import narrow, new_figure, subtitle
 
 _PANEL = 3.1
 """The width of a panel in inches."""
@@ -35,11 +34,6 @@ def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
     """One row for each sampler setting; columns for the fewest, a middle and the most steps.
 
     A narrow figure has no middle column.
-
-    Args:
-        lines: of `bench.budget.parts.parts`.
-        metric: the metric to draw.
-        title: a line above the panels.
     """
     lines = lines[lines["metric"] == metric]
     settings = lines.sort_values(["sampler", "eta"])[[*KEY, "eta"]].drop_duplicates()
@@ -48,9 +42,7 @@ def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
     stacked = narrow(_PANEL * len(columns) + 1.0)
     if stacked:
         columns = sorted({columns[0], columns[-1]})
-    with mpl.rc_context(styled()):
-        size = (_PANEL * len(columns) + 1.0, 2.1 * len(settings) + 0.9)
-        figure = Figure(figsize=sized(*size), layout="constrained")
+    with new_figure(_PANEL * len(columns) + 1.0, 2.1 * len(settings) + 0.9) as figure:
         panels = figure.subplots(
             len(settings), len(columns), sharex=True, sharey=True, squeeze=False
         )

@@ -10,10 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import matplotlib as mpl
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from samplerbench.bench.scene import Scene
@@ -33,23 +31,17 @@ from samplerbench.figures.panels import (
     score_name,
     standard_normal,
 )
-from samplerbench.figures.style import sized, styled, subtitle
+from samplerbench.figures.style import new_figure, subtitle
 
 
 @dataclass(frozen=True)
 class Chain(PathPicture):
-    """One figure for each sampler setting, one panel for each denoiser.
-
-    Args:
-        every: k, the number of steps from one drawn state to the next.
-        points: largest number of draws of the law, in grey.
-        half_width: half the widths of the axes; null fits the law.
-    """
+    """One figure for each sampler setting, one panel for each denoiser."""
 
     shown_dim: ClassVar[int] = 2
-    every: int = 1000
-    points: int = 2000
-    half_width: HalfWidth | None = None
+    every: int = 1000  # k, the number of steps from one drawn state to the next
+    points: int = 2000  # largest number of draws of the law, in grey
+    half_width: HalfWidth | None = None  # half the widths of the axes; null fits the law
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,10 +57,8 @@ class Chain(PathPicture):
             # the law of a chain that stays at this level
             law = level.alpha * x0 + level.sigma * standard_normal(x0, scene, "chain")
             shown = frame(law, self.half_width, [path.x for path in paths])
-            with mpl.rc_context(styled()):
-                width = 3.6 if len(runs) > 1 else 4.4
-                size = (width * len(runs) + 1.6, (width - 0.6) * shown.ratio + 1.4)
-                figure = Figure(figsize=sized(*size), layout="constrained")
+            width = 3.6 if len(runs) > 1 else 4.4
+            with new_figure(width * len(runs) + 1.6, (width - 0.6) * shown.ratio + 1.4) as figure:
                 panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
                 for axes, run, path in zip(panels, runs, paths, strict=True):
                     scatter(axes, law, GREY, label=_law_name(level))

@@ -21,11 +21,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.artist import Artist
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from samplerbench.bench.scene import SamplerRun, Scene
@@ -35,7 +33,7 @@ from samplerbench.core.starts import Exact, sobol_points
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.figures.base import Drawings, Picture, require_counts
 from samplerbench.figures.panels import score_name
-from samplerbench.figures.style import add_legend, curve_style, sized, styled, subtitle
+from samplerbench.figures.style import add_legend, curve_style, new_figure, subtitle
 from samplerbench.metrics.modes import modes_of
 from samplerbench.samplers.base import final_state
 
@@ -44,15 +42,10 @@ _EVEN = 4096
 
 @dataclass(frozen=True)
 class Clones(Picture):
-    """φ against the noise-to-signal ratio: exact, and by samplers.
+    """φ against the noise-to-signal ratio: exact, and by samplers."""
 
-    Args:
-        points: the number of pairs of clones at a level.
-        levels: the number of levels at which clones begin.
-    """
-
-    points: int = 2000
-    levels: int = 9
+    points: int = 2000  # the number of pairs of clones at a level
+    levels: int = 9  # the number of levels at which clones begin
 
     def __post_init__(self) -> None:
         require_counts(self, points=10, levels=1)
@@ -72,8 +65,7 @@ class Clones(Picture):
         kappa = np.geomspace(ratios[-1], ratios[0], 60)
         u = sobol_points(_EVEN, law.uniform_dim, 0, "clones", scene.seed)
         exact = [same_mode(law, float(one), u) for one in kappa]
-        with mpl.rc_context(styled()):
-            figure = Figure(figsize=sized(7.0, 3.8), layout="constrained")
+        with new_figure(7.0, 3.8) as figure:
             axes = figure.subplots()
             handles: list[Artist] = [*axes.plot(kappa, exact, color="0.5", label="exact")]
             for place, run in enumerate(runs):

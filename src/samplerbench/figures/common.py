@@ -98,12 +98,7 @@ PART_COLOURS = {
 
 
 def ticks(numbers: Iterable[float], width: float) -> list[float]:
-    """The numbers on a log axis that have space for a label, from the largest one down.
-
-    Args:
-        numbers: positive.
-        width: of the axis, in inches.
-    """
+    """The positive numbers on a log axis that have space for a label, from the largest one down."""
     ordered = sorted(set(numbers), reverse=True)
     # the axis is a tenth longer than the numbers; a digit of 10 points is 0.09 inches wide
     inches = width / 1.1 / (math.log(ordered[0] / ordered[-1]) or 1.0)
@@ -163,12 +158,7 @@ def metric_title(metric: str) -> str:
 
 
 def distance_title(metric: str, references: Iterable[str]) -> str:
-    """The metric and its reference: "sliced W₂ to the data".
-
-    Args:
-        metric: its name.
-        references: the references of its rows.
-    """
+    """The metric and its reference: "sliced W₂ to the data"."""
     if _kind(metric) in _WHOLE:
         return metric_title(metric)
     return f"{metric_title(metric)} to the {'law' if set(references) == {'law'} else 'data'}"
@@ -178,8 +168,6 @@ def sizes(metrics: Iterable[str], n_samples: Iterable[int], exact: bool = False)
     """The source of values: "n = 2,000 samples", exact laws, or the points of a density.
 
     Args:
-        metrics: their names.
-        n_samples: of their rows.
         exact: whether densities are those of exact laws, as they are on a line.
     """
     kinds, counts = set(map(_kind, metrics)), sorted(set(n_samples))

@@ -24,11 +24,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.artist import Artist
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from torch import Tensor
@@ -40,14 +38,7 @@ from samplerbench.core.noise import KeyedNoise
 from samplerbench.errors import require
 from samplerbench.figures.base import Drawings, Picture, require_counts
 from samplerbench.figures.panels import score_name, start_name
-from samplerbench.figures.style import (
-    add_legend,
-    curve_style,
-    label_log_axis,
-    sized,
-    styled,
-    subtitle,
-)
+from samplerbench.figures.style import add_legend, curve_style, label_log_axis, new_figure, subtitle
 from samplerbench.metrics.exact_w1 import ExactW1
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.heun import Heun
@@ -70,19 +61,12 @@ class Errors(NamedTuple):
 
 @dataclass(frozen=True)
 class Contraction(Picture):
-    """Three panels, against the number of evaluations of the whole run.
+    """Three panels, against the number of evaluations of the whole run."""
 
-    Args:
-        ratio: the smallest κ = σ/α of the level at which a run is cut.
-        points: the number of samples of each run.
-        steps: the numbers of steps; null is all of the job.
-        denoiser: its name in the job; null is the first.
-    """
-
-    ratio: float = 0.3
-    points: int = 2000
-    steps: tuple[int, ...] | None = None
-    denoiser: str | None = None
+    ratio: float = 0.3  # the smallest κ = σ/α of the level at which a run is cut
+    points: int = 2000  # the number of samples of each run
+    steps: tuple[int, ...] | None = None  # the numbers of steps; null is all of the job
+    denoiser: str | None = None  # its name in the job; null is the first
 
     def __post_init__(self) -> None:
         require(0 < self.ratio < float("inf"), "ratio", self.ratio, "positive and finite")
@@ -104,8 +88,7 @@ class Contraction(Picture):
         found = {run: self.errors(scene, run) for run in runs}
         labels = list(dict.fromkeys(run.label for run in runs))
         floor = self.floor(scene)
-        with mpl.rc_context(styled()):
-            figure = Figure(figsize=sized(10.0, 3.6), layout="constrained")
+        with new_figure(10.0, 3.6) as figure:
             panels = figure.subplots(1, 3)
             handles: list[Artist] = []
             for place, label in enumerate(labels):

@@ -15,9 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib as mpl
 import torch
-from matplotlib.figure import Figure
 
 from samplerbench.bench.scene import Scene
 from samplerbench.core.grids import Level
@@ -26,22 +24,17 @@ from samplerbench.errors import require
 from samplerbench.figures.base import Drawings, Picture, require_counts
 from samplerbench.figures.common import COLOURS
 from samplerbench.figures.panels import density, kernel_width, level_name, span_of
-from samplerbench.figures.style import sized, styled
+from samplerbench.figures.style import new_figure
 
 
 @dataclass(frozen=True)
 class Densities1D(Picture):
-    """One panel: a curve for each time, and N(0, σ(1)²) dashed.
+    """One panel: a curve for each time, and N(0, σ(1)²) dashed."""
 
-    Args:
-        times: t of the curves; 0 is data (or the least noise of the path), 1 is noise.
-        points: largest number of data.
-        bandwidth: of the smallest kernel, in units of Scott's rule, which is too wide for several
-            modes.
-    """
-
+    # t of the curves; 0 is data (or the least noise of the path), 1 is noise
     times: tuple[float, ...] = (0.0, 0.5, 0.7, 1.0)
-    points: int = 10_000
+    points: int = 10_000  # largest number of data
+    # of the smallest kernel, in units of Scott's rule, which is too wide for several modes
     bandwidth: float = 0.5
 
     def __post_init__(self) -> None:
@@ -59,8 +52,7 @@ class Densities1D(Picture):
         reach = 3.0 * max(level.sigma for level in levels)
         low, high = span_of([level.alpha * x0 for level in levels], 0.0)
         span = low - reach, high + reach
-        with mpl.rc_context(styled()):
-            figure = Figure(figsize=sized(6.0, 3.6), layout="constrained")
+        with new_figure(6.0, 3.6) as figure:
             axes = figure.subplots()
             for place, level in enumerate(levels):
                 signal = level.alpha * x0[:, 0]

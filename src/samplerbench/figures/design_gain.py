@@ -9,29 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from samplerbench.bench.designing import Carried, Designed
-from samplerbench.figures.style import add_legend, curve_style, sized, styled
+from samplerbench.figures.style import add_legend, curve_style, new_figure
 
 
 def design_gain(designs: Sequence[Designed], carried: Sequence[Carried], made_for: str) -> Figure:
-    """The figure.
-
-    Args:
-        designs: the designs.
-        carried: their values elsewhere.
-        made_for: what they were made for, in words.
-    """
+    """The gains of designs on what they were made for (`made_for`, in words), and elsewhere."""
     rows = {one.name: place for place, one in enumerate(reversed(designs))}
     marks = [(made_for, one.name, one.gain, one.lower, one.upper) for one in designs]
     marks += [(one.to, one.design, one.gain, one.lower, one.upper) for one in carried]
     kinds = list(dict.fromkeys(mark[0] for mark in marks))
-    with mpl.rc_context(styled()):
-        figure = Figure(figsize=sized(7.2, 1.2 + 0.3 * len(rows)), layout="constrained")
+    with new_figure(7.2, 1.2 + 0.3 * len(rows)) as figure:
         axes = figure.subplots()
         for kind, name, gain, lower, upper in marks:
             place = kinds.index(kind)

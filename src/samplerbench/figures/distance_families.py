@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -21,20 +20,15 @@ from matplotlib.patches import Patch
 from samplerbench.bench.cell import curve_names
 from samplerbench.bench.statistics import floor_of, summary
 from samplerbench.figures.common import distance_title, score_title
-from samplerbench.figures.distance import (
-    about,
-    distance_against,
-    floor_band,
-)
+from samplerbench.figures.distance import about, distance_against, floor_band
 from samplerbench.figures.style import (
     CurveStyle,
     curve_style,
     fit_distances,
     interval_curve,
     label_log_axis,
-    sized,
+    new_figure,
     spans_decades,
-    styled,
     subtitle,
 )
 from samplerbench.samplers.base import Sampler
@@ -63,13 +57,9 @@ def family(sampler: Sampler) -> str:
 def distance_figure(
     table: pd.DataFrame, metric: str, x: str, families: Mapping[str, str]
 ) -> Figure:
-    """Distance against steps or evaluations; with many samplers there are panels by family.
+    """Distance against x, a key of `X_TITLES`; with many samplers there are panels by family.
 
-    Args:
-        table: rows of the results store.
-        metric: one of its metrics.
-        x: a key of `distance.X_TITLES`.
-        families: the `family` of each sampler setting, by the name of `sampler_name`.
+    Families are those of sampler settings, by the name of `sampler_name`.
     """
     if len(families) <= MOST_CURVES:
         return distance_against(table, metric, x)
@@ -79,16 +69,10 @@ def distance_figure(
 def distance_of_families(
     table: pd.DataFrame, metric: str, x: str, families: Mapping[str, str]
 ) -> Figure:
-    """One row for each family, one column for each denoiser and start.
+    """One row for each family, one column for each denoiser and start; see `distance_figure`.
 
     The axis ends where most curves end. Longer curves are cut there, but never before their first
     value. The entries of a legend are sorted by the geometric mean of the curve, largest first.
-
-    Args:
-        table: rows of the results store.
-        metric: one of its metrics.
-        x: a key of `distance.X_TITLES`.
-        families: the `family` of each sampler setting, by the name of `sampler_name`.
     """
     lines = summary(table[table["metric"] == metric])
     cells = lines[lines["denoiser"] != "law"]
@@ -106,8 +90,7 @@ def distance_of_families(
     # a quarter of the width, except for one column, which would be too narrow for names
     beside_width = min(2.3, max(1.7, 1.05 * len(columns)))
     width = 3.15 * len(columns) + beside_width + 0.3
-    with mpl.rc_context(styled()):
-        figure = Figure(figsize=sized(width, 2.75 * len(rows) + 0.5), layout="constrained")
+    with new_figure(width, 2.75 * len(rows) + 0.5) as figure:
         grid = figure.add_gridspec(
             len(rows), len(columns) + 1, width_ratios=[3.15] * len(columns) + [beside_width]
         )

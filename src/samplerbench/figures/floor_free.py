@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from textwrap import wrap
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -39,9 +38,8 @@ from samplerbench.figures.distance import (
 from samplerbench.figures.style import (
     fit_distances,
     label_log_axis,
+    new_figure,
     sampler_styles,
-    sized,
-    styled,
     subtitle,
 )
 
@@ -50,14 +48,7 @@ _WIDEST = 40
 
 
 def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -> Figure:
-    """Panels of distances with their floor, and of errors that have no floor.
-
-    Args:
-        table: rows of the results store.
-        metric: of the distances.
-        x: a key of `distance.X_TITLES`.
-        view: the views whose rows have no floor.
-    """
+    """Panels of distances with their floor, and of errors without one, the rows of `view`."""
     own = to_data(table)
     floors = own[(own["metric"] == metric) & (own["denoiser"] == "law")]
     cells = _named(own[(own["metric"] == metric) & (own["denoiser"] != "law")])
@@ -67,8 +58,7 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
     of_starts = {start: floor_of(floors, start) for start in starts}
     styles, lines = sampler_styles(table), score_lines(cells["denoiser"])
     columns = len(starts) + 1
-    with mpl.rc_context(styled()):
-        figure = Figure(figsize=sized(3.7 * columns, 6.6), layout="constrained")
+    with new_figure(3.7 * columns, 6.6) as figure:
         grid = figure.add_gridspec(2, columns)
         upper: list[Axes] = []
         for place, start in enumerate(starts):

@@ -16,7 +16,6 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from samplerbench.bench.scene import SamplerRun, Scene
@@ -33,7 +32,7 @@ from samplerbench.figures.panels import (
     score_name,
     span_of,
 )
-from samplerbench.figures.style import sized, styled, subtitle
+from samplerbench.figures.style import new_figure, subtitle
 
 _FRAMES = 201
 """The number of states kept of each path: with 500 steps, the nearest time is within 1/400."""
@@ -41,19 +40,13 @@ _FRAMES = 201
 
 @dataclass(frozen=True)
 class ForwardBackward1D(PathPicture):
-    """One figure for each sampler setting, one panel for each time, one curve for each denoiser.
-
-    Args:
-        times: t of the panels, from noise to data.
-        chains: number of samples.
-        points: largest number of data.
-        bandwidth: of the kernel, in units of Scott's rule, which is too wide for several modes.
-    """
+    """One figure for each sampler setting, one panel for each time, one curve for each denoiser."""
 
     shown_dim: ClassVar[int] = 1
-    times: tuple[float, ...] = (1.0, 0.7, 0.5, 0.0)
-    chains: int = 5000
-    points: int = 10_000
+    times: tuple[float, ...] = (1.0, 0.7, 0.5, 0.0)  # t of the panels, from noise to data
+    chains: int = 5000  # number of samples
+    points: int = 10_000  # largest number of data
+    # of the kernel, in units of Scott's rule, which is too wide for several modes
     bandwidth: float = 0.5
 
     def __post_init__(self) -> None:
@@ -72,10 +65,9 @@ class ForwardBackward1D(PathPicture):
         x0 = scene.data(self.points)
         paths = [scene.follow(run, chains=self.chains, every=run.every(_FRAMES)) for run in runs]
         frames = [paths[0].nearest(t) for t in self.times]
-        with mpl.rc_context(styled()):
-            columns = min(len(frames), 2)
-            rows = -(-len(frames) // columns)
-            figure = Figure(figsize=sized(4.0 * columns, 2.4 * rows + 0.6), layout="constrained")
+        columns = min(len(frames), 2)
+        rows = -(-len(frames) // columns)
+        with new_figure(4.0 * columns, 2.4 * rows + 0.6) as figure:
             panels = figure.subplots(rows, columns, squeeze=False)
             for axes in panels.flat[len(frames) :]:
                 axes.set_visible(False)

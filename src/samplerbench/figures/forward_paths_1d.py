@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import matplotlib as mpl
 import torch
-from matplotlib.figure import Figure
 
 from samplerbench.bench.scene import Scene
 from samplerbench.core.forward import euler_maruyama
@@ -20,22 +18,16 @@ from samplerbench.core.noise import KeyedNoise
 from samplerbench.errors import require
 from samplerbench.figures.base import Drawings, Picture, require_counts
 from samplerbench.figures.panels import GENERATED, legend_below
-from samplerbench.figures.style import sized, styled
+from samplerbench.figures.style import new_figure
 
 
 @dataclass(frozen=True)
 class ForwardPaths1D(Picture):
-    """Trajectories of the forward SDE from t = 0 to t_max.
+    """Trajectories of the forward SDE from t = 0 to t_max."""
 
-    Args:
-        chains: number of trajectories.
-        steps: number of steps of Euler–Maruyama.
-        t_max: the last time; below 1 if the path ends without signal.
-    """
-
-    chains: int = 40
-    steps: int = 500
-    t_max: float = 1.0
+    chains: int = 40  # number of trajectories
+    steps: int = 500  # number of steps of Euler–Maruyama
+    t_max: float = 1.0  # the last time; below 1 if the path ends without signal
 
     def __post_init__(self) -> None:
         require_counts(self, chains=1, steps=1)
@@ -56,8 +48,7 @@ class ForwardPaths1D(Picture):
         alpha, sigma = scene.schedule(times)
         centre = alpha * data.mean()
         half = 2 * (alpha.square() * data.var(correction=0) + sigma.square()).sqrt()
-        with mpl.rc_context(styled()):
-            figure = Figure(figsize=sized(7.0, 3.6), layout="constrained")
+        with new_figure(7.0, 3.6) as figure:
             axes = figure.subplots()
             axes.fill_between(
                 times,

@@ -15,13 +15,9 @@ from samplerbench.figures.base import Picture
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianPicture(Picture):
-    """A picture of the law of a sampler's states on a Gaussian, without samples.
+    """A picture of the law of a sampler's states on a Gaussian, without samples."""
 
-    Args:
-        start: the name of one of the job's starts; null is the first.
-    """
-
-    start: str | None = None
+    start: str | None = None  # the name of one of the job's starts; null is the first
 
     def why_incompatible(self, scene: Scene) -> str | None:
         if not isinstance(scene.dataset, GaussianSpectrum):

@@ -14,11 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.artist import Artist
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from samplerbench.bench.scene import SamplerRun, Scene
@@ -26,7 +24,7 @@ from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.datasets.two_modes import two_modes
 from samplerbench.errors import require
 from samplerbench.figures.base import Drawings, Picture, require_counts
-from samplerbench.figures.style import add_legend, curve_style, sized, styled, subtitle
+from samplerbench.figures.style import add_legend, curve_style, new_figure, subtitle
 from samplerbench.metrics.modes import modes_of
 
 _EXACT = "oracle"
@@ -34,15 +32,10 @@ _EXACT = "oracle"
 
 @dataclass(frozen=True)
 class HeavyMode(Picture):
-    """The share of the samples in the heavier mode, by sampler.
+    """The share of the samples in the heavier mode, by sampler."""
 
-    Args:
-        dims: the dimensions, in ascending order.
-        points: the number of samples in each.
-    """
-
-    dims: tuple[int, ...] = (2, 4, 8, 16, 32, 64, 128)
-    points: int = 2000
+    dims: tuple[int, ...] = (2, 4, 8, 16, 32, 64, 128)  # the dimensions, in ascending order
+    points: int = 2000  # the number of samples in each
 
     def __post_init__(self) -> None:
         require_counts(self, points=10)
@@ -63,8 +56,7 @@ class HeavyMode(Picture):
         runs = scene.runs(denoisers=[_EXACT])
         found = {run.label: [self.share(scene, run, dim) for dim in self.dims] for run in runs}
         weight = max(law.weights)
-        with mpl.rc_context(styled()):
-            figure = Figure(figsize=sized(7.0, 3.8), layout="constrained")
+        with new_figure(7.0, 3.8) as figure:
             axes = figure.subplots()
             line = axes.axhline(weight, color="0.5", label=f"weight of the mode, {weight:.3g}")
             handles: list[Artist] = [line]

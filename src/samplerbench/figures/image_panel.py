@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,24 +19,17 @@ from samplerbench.bench.scene import Scene
 from samplerbench.errors import require
 from samplerbench.figures.base import Drawings, Picture, require_counts
 from samplerbench.figures.panels import grouped, score_name, start_name
-from samplerbench.figures.style import sized, styled, subtitle
+from samplerbench.figures.style import new_figure, subtitle
 
 
 @dataclass(frozen=True)
 class ImagePanel(Picture):
-    """One figure for each denoiser.
+    """One figure for each denoiser."""
 
-    Args:
-        images: number of images in each panel, in a square.
-        denoisers: their names in the job; null is all.
-        start: the name of one of the job's starts; null is the first.
-        steps: numbers of steps, one for each column; null is the job's.
-    """
-
-    images: int = 9
-    denoisers: tuple[str, ...] | None = None
-    start: str | None = None
-    steps: tuple[int, ...] | None = None
+    images: int = 9  # number of images in each panel, in a square
+    denoisers: tuple[str, ...] | None = None  # their names in the job; null is all
+    start: str | None = None  # the name of one of the job's starts; null is the first
+    steps: tuple[int, ...] | None = None  # numbers of steps, one for each column; null is the job's
 
     def __post_init__(self) -> None:
         require_counts(self, images=1)
@@ -85,8 +77,7 @@ class ImagePanel(Picture):
             parts = zip(columns, data.tensor_split(len(columns)), strict=True)
             cells = cells | {("data", n): x for n, x in parts if len(x) > 0}
             rows.append("data")
-        with mpl.rc_context(styled()):
-            figure = Figure(figsize=sized(1.3 * len(columns) + 1.2, 1.3 * len(rows) + 0.6))
+        with new_figure(1.3 * len(columns) + 1.2, 1.3 * len(rows) + 0.6) as figure:
             figure.set_layout_engine("compressed", wspace=0.12, hspace=0.12)
             panels = figure.subplots(len(rows), len(columns), squeeze=False)
             for place, label in enumerate(rows):
@@ -111,12 +102,7 @@ def why_no_images(scene: Scene) -> str | None:
 
 
 def montage(x: Tensor, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Images side by side in a square, with white between them: (height, width, 1 or 3).
-
-    Args:
-        x: flattened images, shape (n, dim).
-        shape: of one image: (channels, height, width).
-    """
+    """Images (n, dim) of a shape, side by side in a square: (height, width, 1 or 3)."""
     _, height, width = shape
     side = int(np.ceil(np.sqrt(len(x))))
     lines = -(-len(x) // side)

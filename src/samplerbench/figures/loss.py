@@ -10,14 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 from samplerbench.bench.scene import Scene
 from samplerbench.figures.base import Drawings, Picture
 from samplerbench.figures.common import COLOURS
-from samplerbench.figures.style import label_log_values, sized, styled
+from samplerbench.figures.style import label_log_values, new_figure
 
 _STYLES: dict[str, dict[str, Any]] = {
     "train": {"color": COLOURS[0], "lw": 1.0},
@@ -36,8 +34,7 @@ class Loss(Picture):
 
     def draw(self, scene: Scene) -> Drawings:
         losses = scene.losses[np.isfinite(scene.losses["loss"].astype(float))]
-        with mpl.rc_context(styled()):
-            figure = Figure(figsize=sized(5.6, 3.4), layout="constrained")
+        with new_figure(5.6, 3.4) as figure:
             axes = figure.subplots()
             for name, curve in losses.groupby("name", sort=False):
                 curve = curve.sort_values("step")

@@ -11,9 +11,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
 from samplerbench.bench.scene import Scene
 from samplerbench.errors import require
 from samplerbench.figures.base import Drawings, Picture, require_counts
@@ -26,22 +23,16 @@ from samplerbench.figures.panels import (
     scatter,
     standard_normal,
 )
-from samplerbench.figures.style import sized, styled
+from samplerbench.figures.style import new_figure
 
 
 @dataclass(frozen=True)
 class NoisedData(Picture):
-    """Two panels: data and noised data.
+    """Two panels: data and noised data."""
 
-    Args:
-        noise: σ, in data units.
-        points: largest number of points.
-        half_width: half the widths of the axes; null fits the data.
-    """
-
-    noise: float = 3.0
-    points: int = 2000
-    half_width: HalfWidth | None = None
+    noise: float = 3.0  # σ, in data units
+    points: int = 2000  # largest number of points
+    half_width: HalfWidth | None = None  # half the widths of the axes; null fits the data
 
     def __post_init__(self) -> None:
         require(0 < self.noise < math.inf, "noise", self.noise, "positive")
@@ -55,8 +46,7 @@ class NoisedData(Picture):
         x0 = scene.data(self.points)
         noised = x0 + self.noise * standard_normal(x0, scene, "noised_data")
         shown = frame(x0, self.half_width, [noised])
-        with mpl.rc_context(styled()):
-            figure = Figure(figsize=sized(8.0, 3.5 * shown.ratio + 0.8))
+        with new_figure(8.0, 3.5 * shown.ratio + 0.8) as figure:
             figure.set_layout_engine("constrained", wspace=0.06)
             left, right = figure.subplots(1, 2, sharex=True, sharey=True)
             scatter(left, x0, COLOURS[0])

@@ -10,9 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
 from samplerbench.bench.scene import Scene
 from samplerbench.core.grids import Level
 from samplerbench.errors import require
@@ -28,26 +25,18 @@ from samplerbench.figures.panels import (
     scatter,
     standard_normal,
 )
-from samplerbench.figures.style import sized, styled
+from samplerbench.figures.style import new_figure
 
 
 @dataclass(frozen=True)
 class Noising(Picture):
-    """One panel, animated over the levels of the grid.
+    """One panel, animated over the levels of the grid."""
 
-    Args:
-        points: largest number of data.
-        frames: largest number of frames, one for each level.
-        milliseconds: duration of each frame.
-        steps: number of steps of the grid; null is the job's largest.
-        half_width: half the widths of the axes; null fits the data.
-    """
-
-    points: int = 1000
-    frames: int = 60
-    milliseconds: int = 80
-    steps: int | None = None
-    half_width: HalfWidth | None = None
+    points: int = 1000  # largest number of data
+    frames: int = 60  # largest number of frames, one for each level
+    milliseconds: int = 80  # duration of each frame
+    steps: int | None = None  # number of steps of the grid; null is the job's largest
+    half_width: HalfWidth | None = None  # half the widths of the axes; null fits the data
 
     def __post_init__(self) -> None:
         require_counts(self, points=1, frames=2, milliseconds=20)
@@ -69,8 +58,7 @@ class Noising(Picture):
         last = levels[-1].alpha * x0 + levels[-1].sigma * eps
         shown = frame(x0, self.half_width, [last])
         count = [int(shown.inside(level.alpha * x0 + level.sigma * eps).sum()) for level in levels]
-        with mpl.rc_context(styled()):
-            figure = Figure(figsize=sized(4.6, 4.6), layout="constrained")
+        with new_figure(4.6, 4.6) as figure:
             axes = figure.subplots()
             scatter(axes, x0, COLOURS[0])
             plane(axes, shown, " ")

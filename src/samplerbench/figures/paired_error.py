@@ -10,7 +10,6 @@ W₂² is proportional to their share.
 
 from __future__ import annotations
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -23,9 +22,8 @@ from samplerbench.figures.style import (
     fit_distances,
     interval_curve,
     label_log_axis,
+    new_figure,
     sampler_styles,
-    sized,
-    styled,
     subtitle,
 )
 
@@ -35,7 +33,6 @@ def paired_errors(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 
     Args:
         table: rows of the results store, written by a budget.
-        metric: one of its metrics.
 
     Raises:
         InvalidSetting: the rows are of several sweeps.
@@ -52,17 +49,11 @@ def paired_errors(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def paired_error_against_nfe(table: pd.DataFrame, metric: str) -> Figure:
-    """One curve for each sampler setting; the legend has the order of the curves' right ends.
-
-    Args:
-        table: rows of the results store, written by a budget.
-        metric: one of its metrics.
-    """
+    """One curve for each sampler setting; the legend has the order of the curves' right ends."""
     lines = paired_errors(table, metric)
     last = lines.sort_values("nfe").groupby("sampler")["mean"].last().sort_values(ascending=False)
     styles = sampler_styles(table)
-    with mpl.rc_context(styled()):
-        figure = Figure(figsize=sized(7.6, 4.6), layout="constrained")
+    with new_figure(7.6, 4.6) as figure:
         axes = figure.subplots()
         axes.set_yscale("log")
         for name in last.index:

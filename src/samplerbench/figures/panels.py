@@ -90,15 +90,10 @@ def require_half_width(half_width: HalfWidth | None) -> None:
 
 @dataclass(frozen=True)
 class Frame:
-    """The part of the plane that a panel shows.
+    """The part of the plane that a panel shows."""
 
-    Attributes:
-        centre: its middle.
-        half_width: half its width and half its height.
-    """
-
-    centre: tuple[float, float]
-    half_width: HalfWidth
+    centre: tuple[float, float]  # its middle
+    half_width: HalfWidth  # half its width and half its height
 
     @property
     def ratio(self) -> float:
@@ -117,7 +112,6 @@ def frame(data: Tensor, half_width: HalfWidth | None, samples: Sequence[Tensor] 
 
     Args:
         data: shape (n, 2); nearly all of them are shown.
-        half_width: given by the user.
         samples: other points, shape (*, 2) each. The square is enlarged until it contains nearly
             all of them, but at most to twice the size: points far away would make the rest too
             small to see.
@@ -146,11 +140,6 @@ def in_frame(shown: Sequence[int], count: int, number: int) -> str:
     """The number of points that an animation shows in a frame, for its title.
 
     Empty only if every frame shows all points, so that the title does not jump.
-
-    Args:
-        shown: the number of points in each frame.
-        count: of all points.
-        number: of the frame.
     """
     return f"\n{shown[number]:,} of {count:,} in the frame" if min(shown) < count else ""
 
@@ -188,11 +177,9 @@ def density(
     """Draw a kernel density estimate of points on the line, shape (n,), by seaborn.
 
     Args:
-        axes: where it is drawn.
         points: points that are not finite are ignored; nothing is drawn without two different ones.
         width: standard deviation of the Gaussian kernel, in data units.
         span: the interval on which it is drawn.
-        style: of the line: color, label, …
     """
     import seaborn  # type: ignore[import-untyped]  # slow to import
 

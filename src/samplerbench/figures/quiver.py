@@ -47,26 +47,16 @@ _ARROWS = "0.45"
 
 @dataclass(frozen=True)
 class Quiver(PathPicture):
-    """One animation for each denoiser and sampler setting; the title counts chains that leave.
-
-    Args:
-        mesh: number of arrows along each axis.
-        chains: number of chains.
-        trail: number of earlier frames in the trail behind each chain.
-        points: largest number of data, drawn faintly.
-        frames: largest number of frames.
-        milliseconds: duration of each frame.
-        half_width: half the widths of the axes; null fits the data.
-    """
+    """One animation for each denoiser and sampler setting; the title counts chains that leave."""
 
     shown_dim: ClassVar[int] = 2
-    mesh: int = 50
-    chains: int = 20
-    trail: int = 3
-    points: int = 300
-    frames: int = 30
-    milliseconds: int = 100
-    half_width: HalfWidth | None = None
+    mesh: int = 50  # number of arrows along each axis
+    chains: int = 20  # number of chains
+    trail: int = 3  # number of earlier frames in the trail behind each chain
+    points: int = 300  # largest number of data, drawn faintly
+    frames: int = 30  # largest number of frames
+    milliseconds: int = 100  # duration of each frame
+    half_width: HalfWidth | None = None  # half the widths of the axes; null fits the data
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,9 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
 from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.figures.base import Drawings, PathPicture, require_counts
 from samplerbench.figures.panels import (
@@ -32,23 +29,17 @@ from samplerbench.figures.panels import (
     standard_normal,
     start_name,
 )
-from samplerbench.figures.style import sized, styled, subtitle
+from samplerbench.figures.style import new_figure, subtitle
 
 
 @dataclass(frozen=True)
 class Samples(PathPicture):
-    """One row for each sampler setting, one column for each denoiser; a single setting fills rows.
-
-    Args:
-        chains: number of samples.
-        points: largest number of data.
-        half_width: half the widths of the axes; null fits the data.
-    """
+    """A row for each sampler setting, a column for each denoiser; a single setting fills rows."""
 
     shown_dim: ClassVar[int] = 2
-    chains: int = 300
-    points: int = 2000
-    half_width: HalfWidth | None = None
+    chains: int = 300  # number of samples
+    points: int = 2000  # largest number of data
+    half_width: HalfWidth | None = None  # half the widths of the axes; null fits the data
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,11 +55,9 @@ class Samples(PathPicture):
         behind = level.alpha * x0 + level.sigma * standard_normal(x0, scene, "samples")
         shown = frame(behind, self.half_width, [end.x[-1] for end in ends])
         places, rows, columns = _places(runs)
-        with mpl.rc_context(styled()):
-            width = 3.6 if columns > 1 else 4.4
-            height = width * shown.ratio + 0.25  # with a title
-            figure = Figure(figsize=sized(width * columns + 0.4, height * rows + 1.2))
-            figure.set_layout_engine("constrained")
+        width = 3.6 if columns > 1 else 4.4
+        height = width * shown.ratio + 0.25  # with a title
+        with new_figure(width * columns + 0.4, height * rows + 1.2) as figure:
             panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
             for axes in panels.flat:
                 axes.set_visible(False)
@@ -86,8 +75,7 @@ class Samples(PathPicture):
                 if column > 0:
                     axes.set_ylabel("")
             subtitle(
-                figure,
-                f"n = {self.chains:,}, N = {runs[0].steps:,} steps, {start_name(runs)}",
+                figure, f"n = {self.chains:,}, N = {runs[0].steps:,} steps, {start_name(runs)}"
             )
             legend_below(figure, next(axes for axes in panels.flat if axes.get_visible()))
         return {"samples": figure}

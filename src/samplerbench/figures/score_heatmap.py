@@ -11,11 +11,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.colors import SymLogNorm
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from samplerbench.bench.scene import Scene
@@ -24,22 +22,16 @@ from samplerbench.errors import require
 from samplerbench.figures.base import Drawings, Picture, require_counts
 from samplerbench.figures.densities_1d import level_at
 from samplerbench.figures.panels import score_name
-from samplerbench.figures.style import sized, styled
+from samplerbench.figures.style import new_figure
 
 
 @dataclass(frozen=True)
 class ScoreHeatmap(Picture):
-    """One panel each: the untrained model, every denoiser of the job, and the oracle if it exists.
+    """A panel each: the untrained model, every denoiser of the job, and the oracle if it exists."""
 
-    Args:
-        cells: number of cells along each axis.
-        low: the smallest x, in data units.
-        high: the largest x, in data units.
-    """
-
-    cells: int = 100
-    low: float = -2.0
-    high: float = 2.0
+    cells: int = 100  # number of cells along each axis
+    low: float = -2.0  # the smallest x, in data units
+    high: float = 2.0  # the largest x, in data units
 
     def __post_init__(self) -> None:
         require_counts(self, cells=2)
@@ -60,8 +52,7 @@ class ScoreHeatmap(Picture):
         sizes = list(maps.values())[-1].abs().flatten()
         sizes = sizes[sizes.isfinite()]
         most = max(2.0, float(np.quantile(sizes, 0.97))) if len(sizes) > 0 else 2.0
-        with mpl.rc_context(styled()):
-            figure = Figure(figsize=sized(3.0 * len(maps) + 1.2, 3.2), layout="constrained")
+        with new_figure(3.0 * len(maps) + 1.2, 3.2) as figure:
             panels = figure.subplots(1, len(maps), sharey=True, squeeze=False)[0]
             for axes, (name, values) in zip(panels, maps.items(), strict=True):
                 image = axes.imshow(

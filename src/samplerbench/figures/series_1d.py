@@ -10,26 +10,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
 import torch
-from matplotlib.figure import Figure
 
 from samplerbench.bench.scene import Scene
 from samplerbench.figures.base import Drawings, Picture, require_counts
 from samplerbench.figures.common import COLOURS
 from samplerbench.figures.panels import law_density, legend_below
-from samplerbench.figures.style import sized, styled
+from samplerbench.figures.style import new_figure
 
 
 @dataclass(frozen=True)
 class Series1D(Picture):
-    """Two panels that share the axis of x.
+    """Two panels that share the axis of x."""
 
-    Args:
-        bins: of the histogram.
-    """
-
-    bins: int = 50
+    bins: int = 50  # of the histogram
 
     def __post_init__(self) -> None:
         require_counts(self, bins=2)
@@ -49,8 +43,7 @@ class Series1D(Picture):
         room = 0.08 * (high - low)
         x = torch.linspace(low - room, high + room, 1000, dtype=torch.float64)
         law = law_density(scene, x)
-        with mpl.rc_context(styled()):
-            figure = Figure(figsize=sized(8.0, 3.6), layout="constrained")
+        with new_figure(8.0, 3.6) as figure:
             left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
             time = dt * torch.arange(len(trajectory), dtype=torch.float64)
             left.plot(time, trajectory, color=COLOURS[0], lw=0.4)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
@@ -23,9 +22,8 @@ from samplerbench.figures.style import (
     add_legend,
     fit_distances,
     interval_curve,
-    sized,
+    new_figure,
     spans_decades,
-    styled,
     subtitle,
 )
 
@@ -33,12 +31,9 @@ _EXACT = "oracle"
 
 
 def setting_figure(table: pd.DataFrame, metric: str, setting: str) -> Figure:
-    """A panel for each denoiser besides the exact one.
+    """A panel for each denoiser besides the exact one, along a setting of one sampler at one N.
 
-    Args:
-        table: rows of the results store, with one sampler, one start and one N.
-        metric: one of its metrics.
-        setting: the setting along the axis, see `statistics.varied_setting`.
+    The setting is that of `statistics.varied_setting`.
     """
     own = table[table["metric"] == metric]
     lines = summary(own)
@@ -51,9 +46,7 @@ def setting_figure(table: pd.DataFrame, metric: str, setting: str) -> Figure:
     floor = floor_of(own[own["denoiser"] == "law"], str(cells["start"].iloc[0]))
     columns = panel_columns(len(shown))
     rows = -(-len(shown) // columns)
-    with mpl.rc_context(styled()):
-        size = sized(max(3.2 * columns, 4.6) + 1.9, 3.0 * rows + 0.6)
-        figure = Figure(figsize=size, layout="constrained")
+    with new_figure(max(3.2 * columns, 4.6) + 1.9, 3.0 * rows + 0.6) as figure:
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         panels = list(grid.flat)
         if spans_decades(cells["mean"]):

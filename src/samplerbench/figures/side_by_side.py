@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
 from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.figures.base import Animation, Drawings, PathPicture, require_counts
 from samplerbench.figures.panels import (
@@ -24,27 +21,19 @@ from samplerbench.figures.panels import (
     scatter,
     score_name,
 )
-from samplerbench.figures.style import sized, styled
+from samplerbench.figures.style import new_figure
 
 
 @dataclass(frozen=True)
 class SideBySide(PathPicture):
-    """One animation for each denoiser, one panel for each sampler setting.
-
-    Args:
-        chains: number of samples.
-        points: largest number of data, in grey.
-        frames: largest number of frames.
-        milliseconds: duration of each frame.
-        half_width: half the widths of the axes; null fits the data.
-    """
+    """One animation for each denoiser, one panel for each sampler setting."""
 
     shown_dim: ClassVar[int] = 2
-    chains: int = 100
-    points: int = 1000
-    frames: int = 60
-    milliseconds: int = 80
-    half_width: HalfWidth | None = None
+    chains: int = 100  # number of samples
+    points: int = 1000  # largest number of data, in grey
+    frames: int = 60  # largest number of frames
+    milliseconds: int = 80  # duration of each frame
+    half_width: HalfWidth | None = None  # half the widths of the axes; null fits the data
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,11 +50,9 @@ class SideBySide(PathPicture):
         x0 = scene.data(self.points)
         shown = frame(x0, self.half_width, [path.x[-1] for path in paths])
         columns = panel_columns(len(runs))
-        with mpl.rc_context(styled()):
-            rows = -(-len(runs) // columns)
-            width = (4.6, 6.0, 7.2)[min(columns, 3) - 1]
-            figure = Figure(figsize=sized(width, rows * (width / columns + 0.1) + 0.5))
-            figure.set_layout_engine("constrained")
+        rows = -(-len(runs) // columns)
+        width = (4.6, 6.0, 7.2)[min(columns, 3) - 1]
+        with new_figure(width, rows * (width / columns + 0.1) + 0.5) as figure:
             panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
             dots, counts = [], []
             inside = [[int(shown.inside(x).sum()) for x in path.x] for path in paths]

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from samplerbench.bench.scene import Scene
@@ -20,7 +19,7 @@ from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.figures.base import Drawings
 from samplerbench.figures.gaussian import GaussianPicture, state_law
 from samplerbench.figures.panels import grouped, score_name, start_name
-from samplerbench.figures.style import add_legend, sized, styled, subtitle
+from samplerbench.figures.style import add_legend, new_figure, subtitle
 
 _COLUMNS = 3
 
@@ -43,8 +42,7 @@ class SpectrumError(GaussianPicture):
             count: mpl.colormaps["viridis"](0.9 * place / max(len(steps) - 1, 1))
             for place, count in enumerate(steps)
         }
-        with mpl.rc_context(styled()):
-            figure = Figure(figsize=sized(3.1 * columns + 1.2, 2.9 * rows), layout="constrained")
+        with new_figure(3.1 * columns + 1.2, 2.9 * rows) as figure:
             ranks = np.geomspace(1, len(eigenvalues), 60).astype(int)  # even along the axis
             errors = []
             grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)

@@ -5,7 +5,8 @@ Figures are made without pyplot, so there is no global state and no window, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -47,16 +48,11 @@ _DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
 
 @dataclass(frozen=True)
 class CurveStyle:
-    """The look of a curve; the first 49 all differ in colour or marker.
+    """The look of a curve; the first 49 all differ in colour or marker."""
 
-    Attributes:
-        colour: of line and marker.
-        marker: matplotlib's name of it.
-        dashes: one pattern for the first seven curves, another one for the next seven.
-    """
-
-    colour: str
-    marker: str
+    colour: str  # of line and marker
+    marker: str  # matplotlib's name of it
+    # one pattern for the first seven curves, another one for the next seven
     dashes: str | tuple[int, tuple[float, float]]
 
     @property
@@ -73,11 +69,7 @@ def curve_style(place: int) -> CurveStyle:
 
 
 def sampler_styles(table: pd.DataFrame) -> Mapping[str, CurveStyle]:
-    """The style of each sampler setting by its name: the same in all figures of a table.
-
-    Args:
-        table: rows of the results store, of all its samplers.
-    """
+    """The style of each sampler setting of a table by its name: the same in all its figures."""
     # the converged runs of a budget have no curves
     own = (table["sampler"] != "") & ~table["sampler"].str.endswith(LIMIT)
     names = table.loc[own, ["sampler", "eta", "sampler_settings"]]
@@ -92,11 +84,9 @@ def interval_curve(
     """Draw a curve of means with their intervals.
 
     Args:
-        axes: of the panel.
         curve: with the columns mean, lower and upper, and that of `x`; an interval may be NaN.
         x: the column along the axis.
         cap: length of the intervals' caps, in points.
-        line: parameters of matplotlib.
     """
     low = curve["mean"] - curve["lower"]
     if axes.get_yscale() == "log":  # an interval that extends below 0 has no end there
@@ -112,11 +102,7 @@ def interval_curve(
 
 
 def narrow(width: float) -> bool:
-    """Whether a figure is too narrow for panels side by side.
-
-    Args:
-        width: of these panels in inches, for text of 10 points.
-    """
+    """Whether panels, in inches for text of 10 points, are too narrow to be side by side."""
     inches = look().inches
     return inches is not None and inches < 0.6 * width * look().scale
 
@@ -133,13 +119,17 @@ def sized(width: float, height: float) -> tuple[float, float]:
     return chosen.inches, (height - titles) * chosen.inches / width + titles * chosen.scale
 
 
-def label_log_axis(axes: Axes, numbers: Iterable[float], share: float) -> None:
-    """Make x logarithmic, with labels at the numbers that have space for one.
+@contextmanager
+def new_figure(width: float, height: float) -> Iterator[Figure]:
+    """A figure of the `sized` size; within the block all that is drawn has the style."""
+    with mpl.rc_context(styled()):
+        yield Figure(figsize=sized(width, height), layout="constrained")
 
-    Args:
-        axes: the panel, or one of those that share its axis.
-        numbers: positive; all of the panel.
-        share: of the figure's width that the panel has.
+
+def label_log_axis(axes: Axes, numbers: Iterable[float], share: float) -> None:
+    """Make x logarithmic, with labels at the (positive) numbers that have space for one.
+
+    `share` is that of the figure's width that the panel has.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
@@ -165,10 +155,7 @@ def spans_decades(means: pd.Series) -> bool:
 def fit_distances(axes: Axes, means: pd.Series, floor: pd.Series) -> None:
     """Set the ends of the axis of distances, after all panels that share it are drawn.
 
-    Args:
-        axes: one of the panels that share the axis.
-        means: of all curves.
-        floor: its values; may be empty.
+    `floor` has the values of the floor; it may be empty.
     """
     low, high = float(means.min()), float(means.max())
     if axes.get_yscale() == "log":
@@ -200,11 +187,7 @@ def add_legend(figure: Figure, handles: Sequence[Artist]) -> None:
 def legend_above(axes: Axes, handles: Sequence[Artist]) -> None:
     """Put a legend into a panel, above its curves: the upper end of its axis rises.
 
-    The legend gets two thirds of the panel at most.
-
-    Args:
-        axes: the panel, in a figure whose layout is the user's.
-        handles: the entries.
+    The legend gets two thirds of the panel at most. The layout of its figure is the user's.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None

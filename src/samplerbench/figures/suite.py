@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -26,9 +25,8 @@ from samplerbench.figures.style import (
     curve_style,
     interval_curve,
     label_log_axis,
+    new_figure,
     save,
-    sized,
-    styled,
     subtitle,
 )
 
@@ -43,13 +41,9 @@ def write_suite_figures(
     targets: Mapping[str, Sequence[float]],
     tasks: Sequence[tuple[str, str, str, str]] = (),
 ) -> list[Path]:
-    """Write suite_shares.png and suite_tasks.png; returns their paths.
+    """Write suite_shares.png and suite_tasks.png from `bench.suite.results`; returns their paths.
 
-    Args:
-        results: one row a value, from `bench.suite.results`.
-        folder: where they go.
-        targets: of each quantity.
-        tasks: law, path, denoiser and quantity of the panels; without any, four that differ.
+    Tasks (law, path, denoiser and quantity) have panels; without any, four that differ do.
     """
     folder.mkdir(parents=True, exist_ok=True)
     chosen = tasks or different_tasks(results)
@@ -60,19 +54,13 @@ def write_suite_figures(
 
 
 def suite_shares(results: pd.DataFrame, targets: Mapping[str, Sequence[float]]) -> Figure:
-    """The share of problems solved against evaluations, for the best entrants.
-
-    Args:
-        results: one row a value.
-        targets: of each quantity.
-    """
+    """The share of problems solved against evaluations, for the best entrants."""
     times = runtimes(results, targets)
     best = _best(times, MOST_SHARES)
     styles = _styles(best)
     bad = _failed(results)
-    with mpl.rc_context(styled()):
-        grids = sorted(times["grid"].unique())
-        figure = Figure(figsize=sized(4.1 * len(grids), 3.6), layout="constrained")
+    grids = sorted(times["grid"].unique())
+    with new_figure(4.1 * len(grids), 3.6) as figure:
         panels = figure.subplots(1, len(grids), sharey=True, squeeze=False)[0]
         shown = times[times["entrant"].isin(best) & times["solved"]]
         least = float(shown["runtime"].min()) if len(shown) else 1.0
@@ -112,22 +100,14 @@ def suite_tasks(
     targets: Mapping[str, Sequence[float]],
     tasks: Sequence[tuple[str, str, str, str]],
 ) -> Figure:
-    """Error against evaluations on some tasks, each sampler with the best of its grids.
-
-    Args:
-        results: one row a value.
-        targets: of each quantity, the horizontal lines.
-        tasks: law, path, denoiser and quantity of each panel.
-    """
+    """Error against evaluations on some tasks, each sampler with the best of its grids."""
     times = runtimes(results, targets)
     best = _best(times, MOST_ERRORS)
     styles = _styles(best)
     grid = sorted(results["grid"].unique())[-1]
-    with mpl.rc_context(styled()):
-        rows = -(-len(tasks) // 2)
-        columns = min(len(tasks), 2)
-        size = sized(4.1 * columns, 3.0 * rows + 0.4)
-        figure = Figure(figsize=size, layout="constrained")
+    rows = -(-len(tasks) // 2)
+    columns = min(len(tasks), 2)
+    with new_figure(4.1 * columns, 3.0 * rows + 0.4) as figure:
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes in panels[len(tasks) :]:
             axes.remove()

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import matplotlib as mpl
 import torch
-from matplotlib.figure import Figure
 
 from samplerbench.bench.scene import Scene
 from samplerbench.figures.base import Drawings, PathPicture, require_counts
@@ -20,23 +18,17 @@ from samplerbench.figures.panels import (
     score_name,
     span_of,
 )
-from samplerbench.figures.style import sized, styled
+from samplerbench.figures.style import new_figure
 
 
 @dataclass(frozen=True)
 class TruthGenerated1D(PathPicture):
-    """One panel for each sampler setting: data filled, one outline for each denoiser.
-
-    Args:
-        chains: number of samples.
-        points: largest number of data.
-        bins: number of bins, the same for all histograms.
-    """
+    """One panel for each sampler setting: data filled, one outline for each denoiser."""
 
     shown_dim: ClassVar[int] = 1
-    chains: int = 10_000
-    points: int = 10_000
-    bins: int = 50
+    chains: int = 10_000  # number of samples
+    points: int = 10_000  # largest number of data
+    bins: int = 50  # number of bins, the same for all histograms
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,9 +42,8 @@ class TruthGenerated1D(PathPicture):
         x = torch.linspace(low, high, 1000, dtype=torch.float64)
         law = law_density(scene, x)
         name = "law in the long run" if hasattr(scene.dataset, "boltzmann") else "law of the data"
-        with mpl.rc_context(styled()):
-            width = 6.4 if len(groups) == 1 else 4.2 * len(groups)
-            figure = Figure(figsize=sized(width, 3.8), layout="constrained")
+        width = 6.4 if len(groups) == 1 else 4.2 * len(groups)
+        with new_figure(width, 3.8) as figure:
             panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
             for axes, (label, runs) in zip(panels, groups.items(), strict=True):
                 axes.hist(x0, edges, density=True, color="0.8", label=f"data, n = {len(x0):,}")

@@ -10,9 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import matplotlib as mpl
 import torch
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from samplerbench.bench.scene import SamplerRun, Scene
@@ -22,7 +20,7 @@ from samplerbench.errors import require
 from samplerbench.figures.base import Drawings
 from samplerbench.figures.gaussian import GaussianPicture, state_law
 from samplerbench.figures.panels import score_name, start_name
-from samplerbench.figures.style import add_legend, curve_style, sized, styled, subtitle
+from samplerbench.figures.style import add_legend, curve_style, new_figure, subtitle
 from samplerbench.metrics.w2_law_gaussian import W2LawGaussian
 
 #: The largest number of states that are shown; the law of each needs a separate run.
@@ -31,13 +29,9 @@ _FRAMES = 30
 
 @dataclass(frozen=True, kw_only=True)
 class W2Path(GaussianPicture):
-    """A curve for each sampler.
+    """A curve for each sampler."""
 
-    Args:
-        steps: number of steps of the samplers; null is the job's largest.
-    """
-
-    steps: int | None = None
+    steps: int | None = None  # number of steps of the samplers; null is the job's largest
 
     def __post_init__(self) -> None:
         require(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1, or null")
@@ -48,8 +42,7 @@ class W2Path(GaussianPicture):
         least = min(ratio for curve in curves.values() for ratio, _ in curve if ratio > 0)
         most = max(ratio for curve in curves.values() for ratio, _ in curve)
         data = least / (most / least) ** 0.08
-        with mpl.rc_context(styled()):
-            figure = Figure(figsize=sized(7.0, 3.8), layout="constrained")
+        with new_figure(7.0, 3.8) as figure:
             axes = figure.subplots()
             handles = []
             for place, (label, curve) in enumerate(curves.items()):

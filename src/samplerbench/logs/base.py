@@ -44,21 +44,13 @@ message = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunInfo:
-    """The information about a run that its log gets.
+    """The information about a run that its log gets."""
 
-    Args:
-        directory: every file of the log is below it.
-        name: the name of the run for readers.
-        config: the resolved config, plain values only.
-        group: a name that all runs of one multirun share.
-        tags: words for finding the run.
-    """
-
-    directory: Path
-    name: str
-    config: Mapping[str, object]
-    group: str | None = None
-    tags: Sequence[str] = ()
+    directory: Path  # every file of the log is below it
+    name: str  # the name of the run for readers
+    config: Mapping[str, object]  # the resolved config, plain values only
+    group: str | None = None  # a name that all runs of one multirun share
+    tags: Sequence[str] = ()  # words for finding the run
 
 
 class Log(AbstractContextManager["Log"]):
@@ -76,11 +68,7 @@ class Log(AbstractContextManager["Log"]):
         """The place of the log: a folder, a URL, or an empty text."""
 
     def losses(self, rows: Sequence[Loss]) -> None:
-        """Log the losses of a training.
-
-        Args:
-            rows: all losses so far, in order; those that are already logged are skipped.
-        """
+        """Log all losses of a training so far; those that are already logged are skipped."""
         for row in rows[self._logged :]:
             self._loss(*row)
         self._logged = max(self._logged, len(rows))

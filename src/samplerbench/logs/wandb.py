@@ -34,19 +34,14 @@ class Wandb(Logger):
 
     If the mode is online and the server cannot be reached or there is no key, the run continues
     offline with one warning. Code, git state, console output and machine data are not recorded.
-
-    Args:
-        project: name of the project.
-        entity: team or user; the account's own by default.
-        mode: online, offline or disabled.
-        init_timeout: seconds to wait for the server at the start; wandb's own default is 90.
-        finish_timeout: seconds to wait for uploads at the end; the rest stays on the disk.
     """
 
-    project: str = "samplerbench"
-    entity: str | None = None
-    mode: Mode = "offline"
+    project: str = "samplerbench"  # name of the project
+    entity: str | None = None  # team or user; the account's own by default
+    mode: Mode = "offline"  # online, offline or disabled
+    # seconds to wait for the server at the start; wandb's own default is 90
     init_timeout: float = 6.0
+    # seconds to wait for uploads at the end; the rest stays on the disk
     finish_timeout: float = 300.0
 
     def __post_init__(self) -> None:

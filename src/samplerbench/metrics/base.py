@@ -36,23 +36,16 @@ from samplerbench.errors import InvalidSetting, require
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """The result of one distance.
+    """The result of one distance."""
 
-    Attributes:
-        value: the estimate, in data units.
-        lower: a lower bound on the metric, nan if there is none.
-        upper: an upper bound on the metric, nan if there is none.
-        direction: the unit vector `(dim,)` that attains the value, in float64 on the CPU; None
-            for a metric without directions.
-        evaluations: the number of one-dimensional distances that were computed.
-        info: more numbers by name, such as the p-value of a test; see the member.
-    """
-
-    value: float
-    lower: float
-    upper: float
+    value: float  # the estimate, in data units
+    lower: float  # a lower bound on the metric, nan if there is none
+    upper: float  # an upper bound on the metric, nan if there is none
+    # the unit vector `(dim,)` that attains the value, in float64 on the CPU; None for a metric
+    # without directions
     direction: Tensor | None
-    evaluations: int
+    evaluations: int  # the number of one-dimensional distances that were computed
+    # more numbers by name, such as the p-value of a test; see the member
     info: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -278,16 +271,26 @@ class Divergence(OutputLawMetric):
         """The divergence from ln r at the nodes of q and their masses, shape (n,) each."""
 
 
+def total(values: Tensor, of: Callable[[Tensor], Tensor]) -> float:
+    """The sum of a function of each value, from some values at a time."""
+    return math.fsum(float(of(piece).sum()) for piece in torch.split(values, PIECE))
+
+
+def mean_with_half(values: Tensor, of: Callable[[Tensor], Tensor]) -> tuple[float, float]:
+    """The mean of a function of the values, and half of its 95 % interval."""
+    count = len(values)
+    mean = total(values, of) / count
+    squares = total(values, lambda piece: (of(piece) - mean).square())
+    return mean, 1.96 * math.sqrt(squares / (count - 1) / count) if count > 1 else math.nan
+
+
 def mean_ratio(log_ratios: Tensor) -> dict[str, float]:
     """The mean of r, an estimate of E_q[r], and half of its 95 % interval.
 
     Args:
         log_ratios: ln r at n points drawn from q, shape (n,).
     """
-    count, pieces = len(log_ratios), torch.split(log_ratios, PIECE)
-    excess = math.fsum(float(piece.expm1().sum()) for piece in pieces) / count
-    squares = math.fsum(float((piece.expm1() - excess).square().sum()) for piece in pieces)
-    half = 1.96 * math.sqrt(squares / (count - 1) / count) if count > 1 else math.nan
+    excess, half = mean_with_half(log_ratios, torch.expm1)
     return {"mean_ratio": excess + 1, "mean_ratio_half_width": half}
 
 

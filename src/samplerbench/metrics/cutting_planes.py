@@ -35,17 +35,11 @@ START_ANGLES = [math.pi * k / _STARTS for k in range(_STARTS)]
 
 
 class Bound(NamedTuple):
-    """The sinusoid A + Re(Z̄ e^{iψ}) in ψ = 2φ, an upper bound of W₂².
+    """The sinusoid A + Re(Z̄ e^{iψ}) in ψ = 2φ, an upper bound of W₂²."""
 
-    Attributes:
-        mean: A, with the margin.
-        wave: Z.
-        margin: the largest rounding error of A, which A already includes.
-    """
-
-    mean: float
-    wave: complex
-    margin: float
+    mean: float  # A, with the margin
+    wave: complex  # Z
+    margin: float  # the largest rounding error of A, which A already includes
 
     def at(self, psi: float) -> float:
         """Return its height at an angle ψ."""
@@ -53,17 +47,11 @@ class Bound(NamedTuple):
 
 
 class Peak(NamedTuple):
-    """The result of a search.
+    """The result of a search."""
 
-    Attributes:
-        phi: the angle of the best direction.
-        upper: an upper bound on max-W₂.
-        evaluations: the number of couplings that were computed.
-    """
-
-    phi: float
-    upper: float
-    evaluations: int
+    phi: float  # the angle of the best direction
+    upper: float  # an upper bound on max-W₂
+    evaluations: int  # the number of couplings that were computed
 
 
 class _Arc(NamedTuple):
@@ -109,17 +97,11 @@ def check_stop(relative_tolerance: float, evaluations: int) -> None:
 
 
 def search(
-    couple: Callable[[float], Bound],
-    *,
-    relative_tolerance: float,
-    evaluations: int,
+    couple: Callable[[float], Bound], *, relative_tolerance: float, evaluations: int
 ) -> Peak:
     """Find the direction of the largest W₂; stop at a small gap or at the last evaluation.
 
-    Args:
-        couple: returns for an angle φ the bound of the monotone coupling along that direction.
-        relative_tolerance: the allowed gap upper − lower relative to upper, ≥ 0.
-        evaluations: the largest number of couplings, ≥ 8.
+    `couple` returns for an angle φ the bound of the monotone coupling along that direction.
     """
     bounds = [couple(phi) for phi in START_ANGLES]
     squares = [_square(bound, phi) for phi, bound in zip(START_ANGLES, bounds, strict=True)]

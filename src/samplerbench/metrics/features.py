@@ -53,17 +53,14 @@ Summary = TypeVar("Summary")
 
 @dataclass(frozen=True)
 class Features:
-    """The features of images by a network.
+    """The features of images by a network."""
 
-    Args:
-        network: maps images (n, *shape) to (n, d); more axes are flattened. It is put into
-            evaluation mode, and moved to the device of the points.
-        shape: of an image; None for square ones, grey or in three colours.
-        digest: identity of the network: its code, parts, attributes and weights; computed here.
-    """
-
+    # maps images (n, *shape) to (n, d); more axes are flattened. It is put into evaluation mode,
+    # and moved to the device of the points.
     network: InitVar[nn.Module]
+    # of an image; None for square ones, grey or in three colours
     shape: tuple[int, ...] | None = None
+    # identity of the network: its code, parts, attributes and weights; computed here
     digest: str = field(init=False)
 
     def __post_init__(self, network: nn.Module) -> None:
@@ -121,11 +118,7 @@ class Features:
 
 @dataclass(frozen=True)
 class FeatureMetric(Metric):
-    """A squared distance between features, in their squared units.
-
-    Args:
-        features: of images.
-    """
+    """A squared distance between features, in their squared units."""
 
     is_wasserstein: ClassVar[bool] = False
     features: Features

@@ -37,11 +37,7 @@ from samplerbench.metrics.features import FeatureDistance, FeatureMetric, incept
 
 @dataclass(frozen=True)
 class FID(FeatureMetric):
-    """The squared Fréchet distance between features.
-
-    Args:
-        features: of images.
-    """
+    """The squared Fréchet distance between features."""
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:
         return _FrechetDistance(self.features, reference)

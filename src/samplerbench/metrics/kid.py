@@ -30,11 +30,7 @@ from samplerbench.metrics.pairs import PIECE, why_too_many
 
 @dataclass(frozen=True)
 class KID(FeatureMetric):
-    """The squared MMD of features with a cubic kernel, unbiased: it may be negative.
-
-    Args:
-        features: of images.
-    """
+    """The squared MMD of features with a cubic kernel, unbiased: it may be negative."""
 
     allows_coupled: ClassVar[bool] = False  # clouds with the same starts would seem too near
 

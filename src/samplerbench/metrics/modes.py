@@ -38,17 +38,11 @@ _THINNEST = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Modes:
-    """The parts of a mixture as tensors, in float64 on the CPU.
+    """The parts of a mixture as tensors, in float64 on the CPU."""
 
-    Attributes:
-        weights: `(K,)`, sum 1.
-        means: `(K, dim)`.
-        covariances: `(K, dim, dim)`, positive definite.
-    """
-
-    weights: Tensor
-    means: Tensor
-    covariances: Tensor
+    weights: Tensor  # `(K,)`, sum 1
+    means: Tensor  # `(K, dim)`
+    covariances: Tensor  # `(K, dim, dim)`, positive definite
 
     def assign(self, samples: Tensor) -> Tensor:
         """Return the index of the mode of each of the samples `(n, dim)`: `(n,)`."""

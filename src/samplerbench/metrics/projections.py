@@ -87,16 +87,12 @@ def long_sum(lines: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class QuantileGrid:
-    """The common refinement of n and m equal quantile cells, cell by cell of the first.
+    """The common refinement of n and m equal quantile cells, cell by cell of the first."""
 
-    Attributes:
-        index: the cells of m that overlap cell i of n: `(n, width)`; short rows repeat their last
-            entry, with weight 0.
-        weight: the sizes of the overlaps: `(n, width)` in float64, sum 1.
-    """
-
+    # the cells of m that overlap cell i of n: `(n, width)`; short rows repeat their last entry,
+    # with weight 0
     index: Tensor
-    weight: Tensor
+    weight: Tensor  # the sizes of the overlaps: `(n, width)` in float64, sum 1
 
     def pick(self, y: Tensor) -> Tensor:
         """Sorted lines `(k, m)` by cells, shape `(k, n, width)`; a view if n divides m."""

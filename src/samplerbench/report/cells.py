@@ -112,9 +112,6 @@ def over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
     A pooled line has the mean over the seeds and half of Student's 95 % interval of that mean: its
     `count` is the number of seeds. Its verdict only gives this number; the tests against the floor
     of each seed are in the lines themselves.
-
-    Args:
-        lines: from `cell_lines`.
     """
     curve = ["measure", "setting_id", "denoiser", "start", "name"]
     finished = lines[lines["mean"].notna()]

@@ -34,28 +34,15 @@ _CLOSED = {"learned": "", "oracle": "-open", "empirical": "-open-dot"}
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """One chart of the page.
+    """One chart of the page."""
 
-    Args:
-        section: the heading of its section.
-        title: above the chart, plain text.
-        figure: data and layout of plotly.
-    """
-
-    section: str
-    title: str
-    figure: Mapping[str, Any]
+    section: str  # the heading of its section
+    title: str  # above the chart, plain text
+    figure: Mapping[str, Any]  # data and layout of plotly
 
 
 def figure(data: Sequence[Mapping[str, Any]], x: Any, y: Any, **layout: Any) -> Mapping[str, Any]:
-    """A figure of plotly.
-
-    Args:
-        data: its traces.
-        x: the x axis.
-        y: the y axis.
-        layout: more settings of the layout.
-    """
+    """A figure of plotly."""
     return {"data": data, "layout": {"xaxis": x, "yaxis": y, **layout}}
 
 
@@ -65,12 +52,7 @@ def titled(text: str) -> dict[str, Any]:
 
 
 def floor_bands(lines: pd.DataFrame, distances: pd.DataFrame) -> Iterator[Mapping[str, Any]]:
-    """The floor and the title of the chart of each measure and start.
-
-    Args:
-        lines: from `cells.cell_lines`.
-        distances: from `entries.distances`, for the floors.
-    """
+    """The floor and the title of the chart of each measure and start."""
     law = floors(distances)
     for measure, own in lines.groupby("measure", sort=False):
         own_law = law[law["measure"] == measure]
@@ -90,9 +72,6 @@ def heat_maps(lines: pd.DataFrame) -> Iterator[Chart]:
     """The mean over η × steps, if a sampler has at least two of each.
 
     Maps of one measure and sampler share their colours, so they can be compared.
-
-    Args:
-        lines: from `cells.over_seeds`.
     """
     with_eta = lines[lines["mean"].notna() & lines["eta"].notna()]
     with_eta = with_eta.sort_values(
@@ -248,10 +227,6 @@ def difference_charts(comparison: Comparison) -> Iterator[Chart]:
                     "marker": {"symbol": symbol + _CLOSED.get(str(denoiser), "-open"), "size": 7},
                 }
             )
-        x = {
-            **titled("number of steps N"),
-            "type": "log",
-            "tickvals": ticks(rows["steps"], 4.0),
-        }
+        x = {**titled("number of steps N"), "type": "log", "tickvals": ticks(rows["steps"], 4.0)}
         drawn = figure(traces, x, titled(f"difference {first} − {second}"), shapes=[_ZERO])
         yield Chart(f"{first} − {second}", f"{metric}, {start} start", drawn)

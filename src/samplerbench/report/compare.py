@@ -26,26 +26,17 @@ _COMMON = ["seed", "n_samples", "block", "dtype"]
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The differences first − second of two runs.
+    """The differences first − second of two runs."""
 
-    Args:
-        labels: of the runs.
-        lines: one for each cell: the columns of the key, name, first and second (means),
-            difference, lower, upper, p_holm, count, paired and verdict.
-        unmatched: cells of only one run, one line each.
-    """
-
-    labels: tuple[str, str]
+    labels: tuple[str, str]  # of the runs
+    # one for each cell: the columns of the key, name, first and second (means), difference, lower,
+    # upper, p_holm, count, paired and verdict
     lines: pd.DataFrame
-    unmatched: Sequence[str]
+    unmatched: Sequence[str]  # cells of only one run, one line each
 
 
 def compare(first: Entry, second: Entry) -> Comparison:
-    """Compare two runs with the same measures.
-
-    Raises:
-        InvalidSetting: the measures differ (the message names how), or there is no common cell.
-    """
+    """Compare two runs that have the same measures, and cells in common; others are refused."""
     rows = distances(first.values), distances(second.values)
     _require_same(first, second, *rows)
     cells, other_cells = map(_cells, rows)

@@ -15,29 +15,18 @@ from samplerbench.report.entries import Entry, all_values, distances, warnings
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """The content of a report.
-
-    Args:
-        entries: the runs.
-        values: all their rows, from `entries.all_values`.
-        distances: from `entries.distances`.
-        lines: from `cells.cell_lines`.
-        curves: from `cells.over_seeds`.
-        budgets: the parts of a run by its label, from `bench.budget.parts`.
-        panels: the sample panels.
-        notes: missing content and the reasons, one line each.
-        comparison: of two runs, with --compare.
-    """
+    """The content of a report."""
 
     entries: Sequence[Entry]
-    values: pd.DataFrame
-    distances: pd.DataFrame
-    lines: pd.DataFrame
-    curves: pd.DataFrame
+    values: pd.DataFrame  # all their rows, from `entries.all_values`
+    distances: pd.DataFrame  # from `entries.distances`
+    lines: pd.DataFrame  # from `cells.cell_lines`
+    curves: pd.DataFrame  # from `cells.over_seeds`
+    # the parts of a run by its label, from `bench.budget.parts`
     budgets: Mapping[str, pd.DataFrame]
     panels: Sequence[Chart]
-    notes: Sequence[str]
-    comparison: Comparison | None = None
+    notes: Sequence[str]  # missing content and the reasons, one line each
+    comparison: Comparison | None = None  # of two runs, with --compare
 
 
 def gather(entries: Sequence[Entry]) -> Report:

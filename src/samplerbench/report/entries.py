@@ -23,35 +23,20 @@ from samplerbench.logs.base import run_name
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One run, as it was read.
+    """One run, as it was read."""
 
-    Args:
-        label: short, for legends: its differences from the other runs, "ncsn · seed=1", or "#1".
-        name: of its folder.
-        state: running, finished, failed, interrupted or unreadable.
-        message: the reason, in one line, unless the run is finished or running.
-        expected: the number of values of the complete run; 0 if it is not known.
-        values: its rows so far, with the columns of `bench.store.Row`.
-        overrides: the words of its command.
-        config: the resolved config as plain values; empty if it cannot be read.
-        config_text: the config as it is stored.
-        versions: of the software.
-        problems: files of its folder that could not be read, one line each.
-        unordered: its metrics with `smaller_is_better = False`.
-    """
-
-    label: str
-    name: str
-    state: str
-    message: str
-    expected: int
-    values: pd.DataFrame
-    overrides: Sequence[str]
-    config: Mapping[str, Any]
-    config_text: str
-    versions: Mapping[str, str]
-    problems: Sequence[str]
-    unordered: frozenset[str] = frozenset()
+    label: str  # short, for legends: its differences from the other runs, "ncsn · seed=1", or "#1"
+    name: str  # of its folder
+    state: str  # running, finished, failed, interrupted or unreadable
+    message: str  # the reason, in one line, unless the run is finished or running
+    expected: int  # the number of values of the complete run; 0 if it is not known
+    values: pd.DataFrame  # its rows so far, with the columns of `bench.store.Row`
+    overrides: Sequence[str]  # the words of its command
+    config: Mapping[str, Any]  # the resolved config as plain values; empty if it cannot be read
+    config_text: str  # the config as it is stored
+    versions: Mapping[str, str]  # of the software
+    problems: Sequence[str]  # files of its folder that could not be read, one line each
+    unordered: frozenset[str] = frozenset()  # its metrics with `smaller_is_better = False`
 
     @property
     def summary(self) -> str:
@@ -162,11 +147,7 @@ def all_values(entries: Sequence[Entry]) -> pd.DataFrame:
 
 
 def distances(values: pd.DataFrame) -> pd.DataFrame:
-    """The distances to data or law, with the column `measure`; a budget's other rows are left out.
-
-    Args:
-        values: from `all_values`.
-    """
+    """The distances to data or law, with the column `measure`, without a budget's other rows."""
     limits = values["sampler"].str.endswith(LIMIT)
     rows = values[values["reference"].isin(["data", "law", ""]) & ~limits]
     named = []
@@ -214,12 +195,7 @@ def _parsed(text: str) -> Any:
 
 
 def warnings(entries: Sequence[Entry], rows: pd.DataFrame) -> list[str]:
-    """Warnings for a reader who compares runs: unread files, different measures and versions.
-
-    Args:
-        entries: the runs.
-        rows: from `distances`.
-    """
+    """Warnings for a reader who compares runs: unread files, different measures and versions."""
     lines = [f"{entry.label}: skipped {problem}" for entry in entries for problem in entry.problems]
     names = rows.groupby("metric")["measure"].unique()
     lines += [

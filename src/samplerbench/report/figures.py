@@ -23,13 +23,7 @@ MOST_IN_FIGURE = 7
 
 
 def write_figures(report: Report, directory: Path, formats: Sequence[str]) -> None:
-    """Write distance against steps, NFE and rounds, and budgets.
-
-    Args:
-        report: the content.
-        directory: of the files.
-        formats: their suffixes.
-    """
+    """Write distance against steps, NFE and rounds, and budgets."""
     law = floors(report.distances)
     samplers = in_order(report.curves)
     for number, (measure, own) in enumerate(report.curves.groupby("measure", sort=False), 1):

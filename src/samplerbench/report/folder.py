@@ -26,16 +26,7 @@ from samplerbench.report.tables import latex, markdown
 
 
 def write_report(report: Report, directory: Path, figures: Sequence[str] = ()) -> None:
-    """Write the folder, complete or not at all.
-
-    Args:
-        report: the content.
-        directory: a new folder.
-        figures: formats of figures; empty for none.
-
-    Raises:
-        InvalidSetting: the folder exists already, or it cannot be written.
-    """
+    """Write the folder, complete or not at all."""
     allowed = "a new folder: nothing is overwritten"
     if directory.exists() or directory.is_symlink():
         raise InvalidSetting("out", directory, allowed)

@@ -57,11 +57,7 @@ def mentioned(text: str) -> list[str]:
 
 
 def references(target: str) -> list[str]:
-    """The keys of the entries that a class or function refers to.
-
-    Args:
-        target: its full name, "samplerbench.samplers.heun.Heun".
-    """
+    """The keys of the entries that a class or function, by its full name, refers to."""
     return mentioned(_document(target))
 
 
@@ -74,13 +70,7 @@ def without_entry(target: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Source:
-    """The sources of a member of a group.
-
-    Args:
-        group: of the config.
-        name: of the member.
-        texts: one for each paper.
-    """
+    """The sources of a member of a group."""
 
     group: str
     name: str
@@ -165,12 +155,7 @@ def _title(key: str) -> str:
 
 
 def declared(target: str, name: str) -> Any:
-    """A plain value that the class of one of our members declares, or None.
-
-    Args:
-        target: the full name of the class.
-        name: of its attribute.
-    """
+    """A plain value that the class of one of our members declares, or None."""
     node, _ = _defined(target) if _OURS.fullmatch(target) else (None, None)
     values = {
         ast.unparse(line.target): line.value.value

@@ -129,6 +129,7 @@ def page_content(
             "budget": standing.BUDGET,
             "unsolved": standing.UNSOLVED,
             "at": standing.AT,
+            "ranked": standing.RANKED,
             "draws": standing.DRAWS,
             "ends": [standing.LOW, standing.HIGH],
             "shown": SHOWN,

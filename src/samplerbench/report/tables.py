@@ -86,21 +86,13 @@ def _render(template: str, escape: Callable[[str], str], report: Report, **delim
 
 @dataclass(frozen=True)
 class Value:
-    """One entry of a table.
-
-    Args:
-        metric: its name.
-        mean: of the cell.
-        half: of its interval.
-        same: whether it is not distinguishable from the floor.
-        best: whether it is the smallest for its start, denoiser and N.
-    """
+    """One entry of a table."""
 
     metric: str
-    mean: float
-    half: float
-    same: bool
-    best: bool
+    mean: float  # of the cell
+    half: float  # of its interval
+    same: bool  # whether it is not distinguishable from the floor
+    best: bool  # whether it is the smallest for its start, denoiser and N
 
     def text(self) -> str:
         """The numbers."""
@@ -109,18 +101,12 @@ class Value:
 
 @dataclass(frozen=True)
 class Grid:
-    """The cells of one measure, for some of the numbers of steps.
-
-    Args:
-        measure: its name.
-        about: data set, n and floor, in words.
-        columns: numbers of steps.
-        lines: names of a setting (run, start, denoiser, sampler) and its values; None is a gap.
-    """
+    """The cells of one measure, for some of the numbers of steps."""
 
     measure: str
-    about: str
-    columns: list[int]
+    about: str  # data set, n and floor, in words
+    columns: list[int]  # numbers of steps
+    # names of a setting (run, start, denoiser, sampler) and its values; None is a gap
     lines: list[tuple[list[str], list[Value | None]]]
 
 

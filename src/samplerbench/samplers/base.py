@@ -25,7 +25,7 @@ from samplerbench.core.grids import MOST_NOISE, Grid, Level, Levels, for_sampler
 from samplerbench.core.models import Denoiser, Density, Score
 from samplerbench.core.noise import Noise
 from samplerbench.core.schedules import NoiseSchedule
-from samplerbench.errors import IN_STEP, require
+from samplerbench.errors import IN_STEP, InvalidSetting, require
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,25 +227,29 @@ def iterate(
         sampler: it must be compatible with the model and the levels; see `why_incompatible`.
         model: of the type that the sampler `needs`.
         x: the first state, shape (*batch, dim).
-        levels: of the states.
         noise: the source of fresh noise.
 
     Raises:
         InvalidSetting: the sampler yields fewer or more states, or a state of another shape.
     """
-    count = 0
+    count, steps, shape = 0, levels.steps, x.shape
     for count, step in enumerate(_noted(sampler, model, x, levels, noise), 1):
-        if count > levels.steps:
+        if count > steps:
             break
-        name = type(step).__name__
-        require(isinstance(step, Step), "steps", name, "a generator that yields Step(x, x0_hat)")
-        shape = tuple(step.x.shape)
-        require(
-            shape == tuple(x.shape), "step.x.shape", shape, f"that of the start, {tuple(x.shape)}"
-        )
+        if not isinstance(step, Step) or step.x.shape != shape:
+            _refuse(step, shape)
         yield step
-    name, allowed = type(sampler).__name__, f"a sampler that yields {levels.steps} states"
-    require(count == levels.steps, "sampler", name, f"{allowed}, one for each step")
+    name, allowed = type(sampler).__name__, f"a sampler that yields {steps} states"
+    require(count == steps, "sampler", name, f"{allowed}, one for each step")
+
+
+def _refuse(step: object, shape: Sequence[int]) -> None:
+    """Refuse what a sampler has yielded, with the reason."""
+    name, allowed = type(step).__name__, "a generator that yields Step(x, x0_hat)"
+    if not isinstance(step, Step):
+        raise InvalidSetting("steps", name, allowed)
+    wanted = f"that of the start, {tuple(shape)}"
+    raise InvalidSetting("step.x.shape", tuple(step.x.shape), wanted)
 
 
 def _noted(
@@ -317,7 +321,6 @@ def stages(schedule: NoiseSchedule, levels: Levels, share: float) -> list[Stage]
 
     Args:
         schedule: the path, for the levels between those of the grid.
-        levels: of the sampler.
         share: c ∈ [0, 1] of the Butcher tableau; for 0 and 1 the stages are levels of the grid.
     """
     rows = torch.stack([levels.t, levels.alpha, levels.sigma])[:, levels.sigma > 0]

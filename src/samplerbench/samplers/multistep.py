@@ -106,7 +106,6 @@ def half_weights(levels: Levels, size: Tensor | None = None) -> list[tuple[float
     the first step w = 0.
 
     Args:
-        levels: of the sampler.
         size: replaces b in w, with b = size + O(h²), shape (steps,); b itself by default.
     """
     h, b = log_snr(levels).diff().tolist(), constant_weights(levels).tolist()

@@ -14,17 +14,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Particles:
-    """States with weights.
+    """States with weights."""
 
-    Attributes:
-        states: tensors of the particles, shape (P, *batch, …) each; the first are the positions.
-        log_weights: shape (P, *batch), float64; the weights of a sample add up to 1.
-        log_z: ln of the estimated normalising constant, shape (*batch,), float64.
-    """
-
+    # tensors of the particles, shape (P, *batch, …) each; the first are the positions
     states: tuple[Tensor, ...]
-    log_weights: Tensor
-    log_z: Tensor
+    log_weights: Tensor  # shape (P, *batch), float64; the weights of a sample add up to 1
+    log_z: Tensor  # ln of the estimated normalising constant, shape (*batch,), float64
 
     @classmethod
     def equal(cls, *states: Tensor) -> Particles:

@@ -18,21 +18,24 @@ from samplerbench.errors import require
 from samplerbench.samplers.base import Sampler, Step, ode_coefficients
 from samplerbench.samplers.ddim import coefficients
 
-#: (k, p) of each step x_s = k·x_t + p·x̂₀(x_t) of a rule.
-Weights = Sequence[tuple[float, float]]
+#: (k, p, ς) of each step x_s = k·x_t + p·x̂₀(x_t) + ς·z of a rule.
+Weights = Sequence[tuple[float, float, float]]
 
 
-def _ddim(schedule: NoiseSchedule, levels: Levels) -> Weights:
-    return [coefficients(now, to, 0.0)[:2] for _, now, to in levels.pairs()]
+def _ddim(schedule: NoiseSchedule, levels: Levels, eta: float) -> Weights:
+    return [coefficients(now, to, eta) for _, now, to in levels.pairs()]
 
 
-def _euler(schedule: NoiseSchedule, levels: Levels) -> Weights:
+def _euler(schedule: NoiseSchedule, levels: Levels, eta: float) -> Weights:
     pairs = zip(ode_coefficients(schedule, levels), levels.pairs(), strict=False)
-    weights = [(1 + (to.t - now.t) * a, (to.t - now.t) * b) for (a, b), (_, now, to) in pairs]
-    return [*weights[:-1], (0.0, 1.0)] if levels.rows[-1].sigma == 0 else weights
+    weights = [(1 + (to.t - now.t) * a, (to.t - now.t) * b, 0.0) for (a, b), (_, now, to) in pairs]
+    return [*weights[:-1], (0.0, 1.0, 0.0)] if levels.rows[-1].sigma == 0 else weights
 
 
-RULES: Mapping[str, Callable[[NoiseSchedule, Levels], Weights]] = {"ddim": _ddim, "euler": _euler}
+RULES: Mapping[str, Callable[[NoiseSchedule, Levels, float], Weights]] = {
+    "ddim": _ddim,
+    "euler": _euler,
+}
 
 
 @dataclass(frozen=True)
@@ -47,56 +50,74 @@ class Picard(Sampler):
     least x_{i+1} is then known, so N steps take at most N rounds; at tolerance 0 the result is that
     of the rule, up to rounding. New states of the window begin as copies of its last one.
 
+    With η > 0 (ParaDDPM) the noise ς_l·z_l of all steps is drawn before the first round and is a
+    part of F_l. So F is a fixed map again, and the states are those of `DDIM` with the same η and
+    the same noise.
+
     The gain is in time, not in work: fewer sequential rounds, each of W evaluations on parallel
     devices, and more evaluations in total. Both are counted. The window gets smaller at the end of
     the run; a sample has its own place and does not depend on others, so the rounds are those of
-    the slowest sample of a block. The memory has 2(N + W) states of each sample.
+    the slowest sample of a block. The memory has 2(N + W) states of each sample, and N more if
+    there is noise.
 
-    Order 1, that of its rules: `DDIM` with η = 0 and `Euler`. Shih, Belkhale, Ermon, Sadigh, Anari,
-    "Parallel sampling of diffusion models", NeurIPS 2023 (arXiv 2305.16317), Algorithm 1. There the
-    changes are compared with the deviations of DDPM's noise, and here with σ of the level.
+    Order 1, that of its rules: `DDIM` and `Euler`. Shih, Belkhale, Ermon, Sadigh, Anari, "Parallel
+    sampling of diffusion models", NeurIPS 2023 (arXiv 2305.16317), Algorithm 1. There the changes
+    are compared with the deviations of DDPM's noise, and here with σ of the level.
 
     Args:
         rule: ddim or euler.
         window: W, the evaluations of a round.
         tolerance: of a state, in units of its σ.
+        eta: that of DDIM; Euler's rule has no noise.
     """
 
     order: ClassVar[int] = 1
-    stochastic: ClassVar[bool] = False
+    couples: ClassVar[bool] = True
     affine: ClassVar[bool] = False
     rule: str = "ddim"
     window: int = 50
     tolerance: float = 1e-3
+    eta: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.rule in RULES, "rule", self.rule, " or ".join(RULES))
         require(self.window >= 1, "window", self.window, "at least 1")
         allowed = "at least 0 and finite"
         require(0 <= self.tolerance < math.inf, "tolerance", self.tolerance, allowed)
+        require(0 <= self.eta < math.inf, "eta", self.eta, allowed)
+        if self.rule == "euler":
+            require(self.eta == 0, "eta", self.eta, "0 with rule=euler")
 
     @classmethod
     def variants(cls) -> Sequence[Self]:
-        return [cls(), cls("euler", window=3, tolerance=1e-6)]
+        return [cls(), cls("euler", window=3, tolerance=1e-6), cls(tolerance=1e-6, eta=1.0)]
+
+    @property
+    def stochastic(self) -> bool:
+        return self.eta > 0
 
     def evaluations(self, steps: int) -> int | None:
         return None
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
-        states, outputs = self._solved(model, x, levels)
+        states, outputs = self._solved(model, x, levels, noise)
         for x, x0_hat in zip(states[1 : levels.steps + 1], outputs, strict=False):
             yield Step(x, x0_hat)
 
-    def _solved(self, model: Denoiser, x: Tensor, levels: Levels) -> tuple[Tensor, Tensor]:
+    def _solved(
+        self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise
+    ) -> tuple[Tensor, Tensor]:
         """The states of all levels and x̂₀ of all steps, shape (N + 1 + W, *batch, dim).
 
         The last W rows are never used: the window of a sample may reach beyond its last step.
         """
         steps = levels.steps
+        weights = RULES[self.rule](model.schedule, levels, self.eta)
+        drawn = _drawn(weights, x, noise) if self.stochastic else None
         # one column for each step: t, α and σ of its evaluation, k, p, and the allowed change
         sigma = levels.sigma
         allowed = self.tolerance * torch.where(sigma[1:] > 0, sigma[1:], sigma[:-1])
-        k, p = torch.tensor(RULES[self.rule](model.schedule, levels), dtype=torch.float64).T
+        k, p, _ = torch.tensor(weights, dtype=torch.float64).T
         table = torch.stack([levels.t[:-1], levels.alpha[:-1], sigma[:-1], k, p, allowed]).to(x)
         states = x.expand(steps + 1 + self.window, *x.shape).clone()
         outputs = torch.zeros_like(states)
@@ -108,6 +129,8 @@ class Picard(Sampler):
             old = states.gather(0, _rows(place, x))
             x0_hat = model.parallel(model.denoiser, old, Level(t, alpha, sigma))
             moved = (k - 1) * old + p * x0_hat
+            if drawn is not None:
+                moved = moved + drawn.gather(0, _rows(place.clamp(max=steps - 1), x))
             new = states.gather(0, _rows(known[None], x)) + moved.cumsum(0)
             if levels.rows[-1].sigma == 0:
                 new = torch.where((place == steps - 1).unsqueeze(-1), x0_hat, new)
@@ -121,6 +144,13 @@ class Picard(Sampler):
             begun = states.gather(0, _rows(torch.minimum(ahead, last), x))
             states = states.scatter(0, _rows(ahead, x), begun)
         return states, outputs
+
+
+def _drawn(weights: Weights, x: Tensor, noise: Noise) -> Tensor:
+    """ς·z of all steps, shape (N, *batch, dim)."""
+    none = torch.zeros_like(x)
+    fresh = enumerate(scale for _, _, scale in weights)
+    return torch.stack([s * noise.normal(x, step) if s > 0 else none for step, s in fresh])
 
 
 def _from(known: Tensor, count: int) -> Tensor:

@@ -54,13 +54,7 @@ CONTRACTS: dict[str, dict[str, Check]] = {
 
 
 def faults(promises: Mapping[str, Check], member: Any, *bed: Any) -> dict[str, str | None]:
-    """The result of each check; an error that it raises is a fault, too.
-
-    Args:
-        promises: checks by name, such as `CONTRACTS["dataset"]`.
-        member: of the kind.
-        bed: replaces the default test bed of the checks.
-    """
+    """The result of each check; an error that it raises is a fault, too."""
     lines: dict[str, str | None] = {}
     kept = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     try:

@@ -42,12 +42,8 @@ def output_law(
     Args:
         sampler: a method whose steps are affine in state and noise.
         model: an affine denoiser, such as the oracle of one Gaussian.
-        levels: of the sampler.
         start_mean: of the first state, shape (dim,).
         start_covariance: of the first state, shape (dim, dim).
-
-    Raises:
-        ValueError: the sampler cannot run here, or its run is not affine.
     """
     of = affine_map(sampler, model, levels, start_mean)
     covariance = of.by_state @ start_covariance.double() @ of.by_state.mT

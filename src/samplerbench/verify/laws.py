@@ -41,16 +41,12 @@ COVARIANCE = torch.tensor(GAUSSIAN.covariances[0], dtype=torch.float64)
 
 @dataclass(frozen=True)
 class LawError:
-    """The error of a sampler's law, divided by the width of the exact law.
+    """The error of a sampler's law, divided by the width of the exact law."""
 
-    Args:
-        errors: with few and with many steps, or at the step size and at a quarter of it; only one
-            number if nothing can be refined.
-        small: an error that is small enough.
-    """
-
+    # with few and with many steps, or at the step size and at a quarter of it; only one number if
+    # nothing can be refined
     errors: tuple[float, ...]
-    small: float
+    small: float  # an error that is small enough
 
     @property
     def right(self) -> bool:
@@ -62,12 +58,7 @@ class LawError:
 def measured_law(sampler: Sampler, schedule: NoiseSchedule) -> LawError | None:
     """The error of a sampler's law, or None if it neither declares an order nor holds a level.
 
-    Args:
-        sampler: with its settings.
-        schedule: the path.
-
-    Raises:
-        ValueError: it declares itself affine and is not, or does not forget its start.
+    A sampler that declares itself affine must be, and must forget its start.
     """
     if not sampler.holds and sampler.order is None:
         return None
@@ -89,15 +80,9 @@ def measured_law(sampler: Sampler, schedule: NoiseSchedule) -> LawError | None:
 def stationary_law(
     sampler: Sampler, schedule: NoiseSchedule, levels: Levels
 ) -> tuple[Tensor, Tensor]:
-    """Mean (dim,) and covariance (dim, dim) of the stationary law of N steps at one level.
+    """Mean (dim,) and covariance (dim, dim) of the stationary law of N steps of an affine sampler.
 
-    Args:
-        sampler: an affine Langevin sampler.
-        schedule: the path.
-        levels: of a hold grid.
-
-    Raises:
-        ValueError: the sampler does not forget its start, so there is no unique stationary law.
+    It is a Langevin sampler on a hold grid, and must forget its start: otherwise `ValueError`.
     """
     oracle, zero = GAUSSIAN.oracle(schedule), torch.zeros_like(COVARIANCE)
     c, noise = output_law(sampler, oracle, levels, torch.zeros_like(MEAN), zero)

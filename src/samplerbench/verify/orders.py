@@ -78,19 +78,12 @@ REFERENCES: dict[int, Sampler] = {
 
 @dataclass(frozen=True)
 class Order:
-    """A measured order.
+    """A measured order."""
 
-    Args:
-        law: gaussian or mixture.
-        weak: whether the errors are those of the law, not of the states.
-        steps: the numbers of steps.
-        errors: the error for each number of steps.
-    """
-
-    law: str
-    weak: bool
-    steps: tuple[int, ...]
-    errors: tuple[float, ...]
+    law: str  # gaussian or mixture
+    weak: bool  # whether the errors are those of the law, not of the states
+    steps: tuple[int, ...]  # the numbers of steps
+    errors: tuple[float, ...]  # the error for each number of steps
 
     @property
     def slope(self) -> float:
@@ -123,13 +116,8 @@ def relative_error(
 ) -> float | None:
     """The error on the mixture, divided by that of the reference method of the declared order.
 
-    Args:
-        sampler: with its settings.
-        levels: `interior` or `rough`.
-        steps: N.
-
-    Returns:
-        None for a stochastic or adaptive sampler, and if there is no method of its order.
+    `levels` are interior or rough. None for a stochastic or adaptive sampler, and if there is no
+    method of its order.
     """
     reference = REFERENCES.get(sampler.order or 0)
     if reference is None or sampler.stochastic or sampler.adaptive:
@@ -144,16 +132,10 @@ def relative_error(
 def measured_order(
     sampler: Sampler, schedule: NoiseSchedule, law: str, steps: Sequence[int] = STEPS
 ) -> Order | None:
-    """The order on a law, or None if it cannot be measured.
+    """The order on a law (gaussian or mixture) from increasing N, or None if it cannot be measured.
 
     It cannot be measured for Langevin and adaptive methods. For a stochastic method it needs an
     affine method on the Gaussian, and on the mixture a law by quadrature.
-
-    Args:
-        sampler: with its settings.
-        schedule: the path.
-        law: gaussian or mixture.
-        steps: numbers of steps, increasing.
     """
     if sampler.order is None or sampler.adaptive:
         return None

@@ -117,35 +117,21 @@ def quantiles(law: int, alpha: float, sigma: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Point:
-    """A run at one number of steps.
+    """A run at one number of steps."""
 
-    Args:
-        steps: N.
-        evaluations: of the model.
-        states: yielded by the run.
-        first: σ/α of the first level.
-        last: σ/α of the last level.
-        before: σ/α of the level before it.
-        gaussian: the error on the Gaussian; NaN if it is not known.
-        mixture: the error on the mixture; NaN if it is not known.
-        spread: the relative error of the standard deviation on the Gaussian, with its sign.
-        finite: whether all states are finite.
-        refused: the message with which the package refuses N; empty if it does not.
-        noisy: whether the errors are those of the law of a peer with noise.
-    """
-
-    steps: int
-    evaluations: int = 0
-    states: int = 0
-    first: float = math.nan
-    last: float = math.nan
-    before: float = math.nan
-    gaussian: float = math.nan
-    mixture: float = math.nan
+    steps: int  # N
+    evaluations: int = 0  # of the model
+    states: int = 0  # yielded by the run
+    first: float = math.nan  # σ/α of the first level
+    last: float = math.nan  # σ/α of the last level
+    before: float = math.nan  # σ/α of the level before it
+    gaussian: float = math.nan  # the error on the Gaussian; NaN if it is not known
+    mixture: float = math.nan  # the error on the mixture; NaN if it is not known
+    # the relative error of the standard deviation on the Gaussian, with its sign
     spread: float = math.nan
-    finite: bool = True
-    refused: str = ""
-    noisy: bool = False
+    finite: bool = True  # whether all states are finite
+    refused: str = ""  # the message with which the package refuses N; empty if it does not
+    noisy: bool = False  # whether the errors are those of the law of a peer with noise
 
     @property
     def error(self) -> float:
@@ -258,17 +244,11 @@ def _on_mixture(peer: Peer, levels: Levels) -> float:
 
 @dataclass(frozen=True)
 class Curve:
-    """The runs of a peer at many numbers of steps.
+    """The runs of a peer at many numbers of steps."""
 
-    Args:
-        points: in the order of steps.
-        floats: whether its float64 states have the digits of float32 only.
-        lists: for each N to `MOST` the number of states, None if it is refused; empty if they were
-            not made.
-    """
-
-    points: tuple[Point, ...]
-    floats: bool
+    points: tuple[Point, ...]  # in the order of steps
+    floats: bool  # whether its float64 states have the digits of float32 only
+    # for each N to `MOST` the number of states, None if it is refused; empty if they were not made
     lists: tuple[int | None, ...] = ()
 
     def at(self, steps: int) -> Point:
@@ -355,7 +335,6 @@ def curve(peer: Peer, *, steps: Sequence[int] | None = None) -> Curve:
     """The curve of a peer.
 
     Args:
-        peer: with its settings.
         steps: the numbers of steps; None is every number to `EVERY`, some above, `STEPS`, and the
             first three above `EVERY` whose levels repeat. Then the levels of every number to `MOST`
             are made.

@@ -36,19 +36,13 @@ STEPS = 5
 
 @dataclass(frozen=True)
 class TestBed:
-    """A law and a path on which samplers are tested.
-
-    Args:
-        law: of data in the plane.
-        schedule: the path.
-        device: of model and states.
-    """
+    """A law and a path on which samplers are tested."""
 
     __test__ = False  # for pytest: this is not a test
 
-    law: GaussianMixture
+    law: GaussianMixture  # of data in the plane
     schedule: NoiseSchedule
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))  # of model and states
 
     @cached_property
     def model(self) -> Denoiser:

@@ -238,17 +238,37 @@ def test_standing_orders_entrants_and_shows_ties():
         assert line.log2_runtime == pytest.approx(logs.mean())
 
 
-def test_an_entrant_of_easy_problems_only_is_not_ranked_above_a_better_one():
-    """The easy tasks are solved with fewer evaluations by every entrant."""
+def easy_and_hard(easy):
+    """Two entrants on some easy tasks, and one of them on nine hard ones too."""
     good, poor = {4: 0.05, 8: 0.005}, {4: 0.5, 8: 0.05, 16: 0.005}
     hard = {4: 0.5, 64: 0.05, 128: 0.005}
-    rows = [curve("good", good, law=f"easy {i}") for i in range(3)]
-    rows += [curve("poor", poor, law=f"easy {i}") for i in range(3)]
+    rows = [curve("good", good, law=f"easy {i}") for i in range(easy)]
+    rows += [curve("poor", poor, law=f"easy {i}") for i in range(easy)]
     rows += [curve("good", hard, law=f"hard {i}") for i in range(9)]
-    table = standing(runtimes(pd.concat(rows), TARGETS)).set_index("entrant")
+    return standing(runtimes(pd.concat(rows), TARGETS)).set_index("entrant")
+
+
+def test_an_entrant_of_easy_problems_only_is_not_ranked_above_a_better_one():
+    """The easy tasks are solved with fewer evaluations by every entrant."""
+    table = easy_and_hard(9)
     assert table.loc["poor", "log2_runtime"] < table.loc["good", "log2_runtime"]
+    assert table["rank"].to_dict() == {"good": 1, "poor": 2}
+    assert table["problems"].to_dict() == {"good": 36, "poor": 18}
+
+
+def test_an_entrant_with_less_than_half_of_the_problems_has_no_rank_and_comes_last():
+    """It is the best of all where it runs."""
+    table = easy_and_hard(8)
     assert table.loc["good", "rank"] == 1
-    assert table["problems"].to_dict() == {"good": 24, "poor": 6}
+    assert pd.isna(table.loc["poor", "rank"])
+    assert not table.loc["poor", "tied"]
+    assert table["all_problems"].tolist() == [34, 34]
+    few = curve("best", {4: 0.005}, law="0")
+    table = standing(runtimes(pd.concat([planted({"a": (1.0, 1.0), "b": (2.0, 9.0)}), few]), TEN))
+    assert table["entrant"].tolist()[-1] == "best"
+    assert table["to_field"].idxmin() == 2
+    assert table["rank"].isna().tolist() == [False, False, True]
+    assert table["rank"].tolist()[:2] == [1, 2]
 
 
 def test_all_ratios_are_those_of_the_pairs():

@@ -32,11 +32,7 @@ DAY, HOUR = 86_400, 3600
 
 
 def main(words: list[str]) -> None:
-    """List or prune.
-
-    Raises:
-        InvalidSetting: the command does not use a word, or there is no such folder.
-    """
+    """List or prune."""
     tasks, values = read_words("cache", words, ["cache_dir", "days"])
     task = " ".join(tasks) or "list"
     require(task in ("list", "prune"), "cache", task, "list or prune, with cache_dir=… or days=…")
@@ -70,8 +66,7 @@ def show(directory: Path) -> None:
     size = sum(found.st_size for found in _stats(files))
     out.print(
         f"{len(folders):,} trainings, {_count(values):,} values and {_count(archives):,} archives "
-        f"of figures and grids, {size / 1e6:,.1f} MB in {directory}",
-        markup=False,
+        f"of figures and grids, {size / 1e6:,.1f} MB in {directory}"
     )
 
 
@@ -81,11 +76,7 @@ def _count(paths: Iterable[Path]) -> int:
 
 
 def prune(directory: Path, before: float) -> None:
-    """Remove everything that was written before a time, in seconds since 1970.
-
-    Raises:
-        InvalidSetting: the folder cannot be written to.
-    """
+    """Remove everything that was written before a time, in seconds since 1970."""
     cache = Cache(directory)
     try:
         models = sum(_removed(folder, before) for folder in cache.trainings())

@@ -35,11 +35,7 @@ from samplerbench.errors import InvalidSetting, require, similar
 
 
 def main(words: list[str]) -> None:
-    """Check and print.
-
-    Raises:
-        InvalidSetting: there is no such kind or member, or it cannot be built.
-    """
+    """Check and print."""
     chosen = []
     given = [word for word in words if "=" in word and _kind_of_setting(word) in groups()]
     for word in [word for word in words if word not in given] or member_files("sampler"):

@@ -24,7 +24,7 @@ from pybtex.database import BibliographyData, Entry, Person
 from samplerbench.app.commands.words import read_words
 from samplerbench.app.config.construct import first_comment, trusted
 from samplerbench.app.config.folders import member_files
-from samplerbench.app.folder.runs import StoredRun, find_runs, open_run
+from samplerbench.app.folder.runs import COMPLETE, StoredRun, find_runs, open_run
 from samplerbench.errors import InvalidSetting, kind_and_line, require
 from samplerbench.report.references import bibtex, mentioned, references, without_entry
 
@@ -36,27 +36,16 @@ TRAINING = ("network", "objective", "target", "level_law", "weighting")
 
 @dataclass(frozen=True)
 class Use:
-    """A member that a run used, and its references.
+    """A member that a run used, and its references."""
 
-    Args:
-        group: "sampler".
-        name: of the member in the group.
-        keys: of entries in references.bib.
-        numbers: arXiv numbers that have no entry.
-    """
-
-    group: str
-    name: str
-    keys: tuple[str, ...]
-    numbers: tuple[str, ...] = ()
+    group: str  # "sampler"
+    name: str  # of the member in the group
+    keys: tuple[str, ...]  # of entries in references.bib
+    numbers: tuple[str, ...] = ()  # arXiv numbers that have no entry
 
 
 def main(words: list[str]) -> None:
-    """Print a comment for each member, and the entries.
-
-    Raises:
-        InvalidSetting: no folder is named, or a folder has no run that can be read.
-    """
+    """Print a comment for each member, and the entries."""
     folders, _ = read_words("cite", words, [])
     require(len(folders) > 0, "cite", "no folder", "one or more folders of runs")
     runs = [open_run(path) for folder in folders for path in find_runs(Path(folder))]
@@ -78,16 +67,12 @@ def _uses(run: StoredRun) -> list[Use]:
     except InvalidSetting:
         raise
     except Exception as error:  # the file may have any content
-        allowed = f"a complete run of this version ({kind_and_line(error)})"
+        allowed = f"{COMPLETE} ({kind_and_line(error)})"
         raise InvalidSetting("run", run.directory, allowed) from error
 
 
 def members_used(run: StoredRun) -> Iterator[Use]:
-    """The members that a run used, from its config.
-
-    Raises:
-        InvalidSetting: a member is of a package that is not trusted.
-    """
+    """The members that a run used, from its config."""
     from samplerbench.app.job.training import training_keys  # slow: imports torch
 
     config = run.config

@@ -15,7 +15,8 @@ of `carry=[…]`, to the other samplers of the command at as many steps, and, fo
 η = `eta` (0.5). A design can be worse than the standard grid there.
 
 RUN is the folder of a run; its data, path and denoisers are used. Without it `dataset`, `schedule`
-and `denoiser` (oracle, or empirical) are as in a job. The other words are those of a job too:
+and `denoiser` (oracle, empirical, or pretrained with `model` and `clip_x0`) are as in a job. The
+other words are those of a job too:
 `sampler`, `start`, `nfe` or `steps`, `final`, `law`, `seed`, each with its settings, and
 `grid.criterion` (paired, kl, spectrum), `grid.budget`, `grid.seed` and the other settings of
 grid=designed. `out` is a new file: .json for the levels (σ/α, the words for a job, and lists for
@@ -39,21 +40,17 @@ from samplerbench.errors import require
 #: The keys of a job that are used here, and those of them with settings.
 USED = (
     *("sampler", "nfe", "steps", "dataset", "schedule", "denoiser", "start", "final", "law"),
-    *("grid", "seed", "device", "n_train"),
+    *("grid", "seed", "device", "n_train", "model", "clip_x0"),
 )
 GROUPS = ("sampler", "dataset", "schedule", "start", "grid")
 #: The suffixes of `out`: levels, or the figure of the gains.
 WRITTEN = (".json", ".yaml", ".png", ".pdf", ".svg")
 #: Those that a run has already.
-OF_RUN = ("dataset", "schedule", "denoiser", "law", "n_train")
+OF_RUN = ("dataset", "schedule", "denoiser", "law", "n_train", "model", "clip_x0")
 
 
 def main(words: list[str]) -> None:
-    """Print the tables and the levels.
-
-    Raises:
-        InvalidSetting: a word has no use here, or nothing can be designed.
-    """
+    """Print the tables and the levels."""
     runs, values = read_words("design", words, ("carry", "eta", "out", *USED), groups=GROUPS)
     require(len(runs) <= 1, "design", " ".join(runs), "at most one folder of a run")
     out = values.pop("out", None)

@@ -29,7 +29,7 @@ from samplerbench.app.config.folders import member_files
 from samplerbench.app.terminal import console
 from samplerbench.bench.rounding import plain
 from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified, VPLinear
-from samplerbench.errors import IN_STEP, InvalidSetting, kind_and_line, require
+from samplerbench.errors import IN_STEP, InvalidSetting, kind_and_line, refusing, require
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective, Recipe
 from samplerbench.samplers.base import WITHOUT_SIGNAL, Sampler
@@ -71,12 +71,8 @@ _RAISED = re.compile(r"(?:on \w+: )?(\w+): .*(\([^()]+\.py, line \d+\))")
 def examine(chosen: Sequence[tuple[str, str]], given: Sequence[str] = ()) -> None:
     """Check members and print; exit with status 1 if a promise is broken.
 
-    Args:
-        chosen: pairs of a kind and the name of a member of conf/KIND/, or of a class.
-        given: settings of members, "sampler.diffusers.scheduler=EulerDiscreteScheduler".
-
-    Raises:
-        InvalidSetting: there is no such kind or member, or it cannot be built.
+    `chosen` has pairs of a kind and the name of a member of conf/KIND/, or of a class; `given` has
+    settings of members, "sampler.diffusers.scheduler=EulerDiscreteScheduler".
     """
     samplers = Table("sampler", "declared", box=None, pad_edge=False)
     for law, path in ON:
@@ -239,16 +235,7 @@ def declared(sampler: Sampler) -> str:
 
 
 def objects(kind: str, name: str, given: Sequence[str] = ()) -> list[Any]:
-    """The objects to check: samplers with all their settings, or one member of another kind.
-
-    Args:
-        kind: of the member.
-        name: of its yaml, or its class.
-        given: settings of members, as on the command line.
-
-    Raises:
-        InvalidSetting: there is no such kind or member, or it cannot be built.
-    """
+    """The objects to check: samplers with all their settings, or one member of another kind."""
     require(kind in CONTRACTS, "check", kind, f"one of {', '.join(sorted(CONTRACTS))}")
     if kind == "sampler":
         return settings(name, given)
@@ -336,22 +323,16 @@ def settings(name: str, given: Sequence[str] = ()) -> list[Sampler]:
         return grid if len(grid) == 1 else [grid[0], grid[-1]]
     module, _, class_name = name.rpartition(".")
     allowed = "a member of conf/sampler/, or a sampler's class, package.Class"
-    try:
-        with trust(name):
-            member_class = getattr(import_module(module), class_name)
-    except Exception as error:  # the code of a module may raise anything
-        reason = kind_and_line(error)
-        raise InvalidSetting("check", name, f"{allowed} ({reason})") from error
+    with refusing("check", name, allowed), trust(name):
+        member_class = getattr(import_module(module), class_name)
     if not (inspect.isclass(member_class) and issubclass(member_class, Sampler)):
         raise InvalidSetting("check", name, allowed)
     if inspect.isabstract(member_class):
         missing = ", ".join(sorted(member_class.__abstractmethods__))
         raise InvalidSetting("check", name, f"a complete class: it has no {missing}")
-    try:
+    # its code may raise anything, or settings have no default
+    with refusing("check", name, "a class whose variants() are objects with their settings"):
         return list(member_class.variants())
-    except Exception as error:  # its own code, or settings without a default
-        allowed = "a class whose variants() are objects with their settings"
-        raise InvalidSetting("check", name, f"{allowed} ({kind_and_line(error)})") from error
 
 
 def is_wrong(order: Order, declared: int) -> bool:

@@ -25,11 +25,7 @@ LEVELS = "levels.json"
 
 
 def main(words: list[str]) -> None:
-    """Write the folder, and print how to load it.
-
-    Raises:
-        InvalidSetting: the model cannot be exported; nothing is written.
-    """
+    """Write the folder, and print how to load it."""
     folders, values = read_words("export", words, ["out"])
     require(len(folders) == 1, "export", " ".join(folders) or "no folder", "the folder of one run")
     require("out" in values, "out", "", "given, as in out=my_model")

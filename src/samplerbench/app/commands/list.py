@@ -25,11 +25,7 @@ if TYPE_CHECKING:
 
 
 def main(words: list[str]) -> None:
-    """Print the members of the named groups, or all groups.
-
-    Raises:
-        InvalidSetting: there is no such group.
-    """
+    """Print the members of the named groups, or all groups."""
     known = groups()
     out = console()
     for word in words:
@@ -83,9 +79,6 @@ def described(node: DictConfig, key: str) -> tuple[str, str, str]:
 
     The settings of a peer decide its order and its cost, `samplerbench check` measures them. So it
     is not constructed: the import of its package can take a second.
-
-    Raises:
-        InvalidSetting: the member cannot be constructed, or a package is not installed.
     """
     from samplerbench.samplers.peers import Peer  # slow: imports torch
 

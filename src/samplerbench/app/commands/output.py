@@ -13,11 +13,7 @@ from samplerbench.files import temporary_name
 
 
 def new_path(out: Path, kind: str) -> Path:
-    """The path, if it does not exist and its folder can be written to.
-
-    Raises:
-        InvalidSetting: it names the path.
-    """
+    """The path, if it does not exist and its folder can be written to."""
     writable = out.parent.is_dir() and os.access(out.parent, os.W_OK)
     require(writable, "out", out, "in a folder that exists and can be written to")
     require(not os.path.lexists(out), "out", out, f"a new {kind}; the existing one is kept")

@@ -52,11 +52,7 @@ OTHER = ("sampler", "grid", "denoiser", "start", "seed", "device", "out")
 
 
 def main(words: list[str]) -> None:
-    """Race and print.
-
-    Raises:
-        InvalidSetting: before any work, if a word is not allowed.
-    """
+    """Race and print."""
     folders, texts = read_words("recommend", words, ("nfe", *LAW, *OTHER), groups=LAW)
     values = {k: text if k == "out" else value_of(f"{k}={text}") for k, text in texts.items()}
     require("nfe" in values, "nfe", "", "given, as in nfe=10")

@@ -53,11 +53,7 @@ MOST_PANELS = 4
 
 
 def main(words: list[str]) -> None:
-    """Write a report and print its path.
-
-    Raises:
-        InvalidSetting: a word cannot be parsed, a folder has no run, or `out` exists already.
-    """
+    """Write a report and print its path."""
     keys = ["out", "panels", "figures", "style"]
     folders, values = read_words("report", words, keys, options=["--compare"])
     require(len(folders) > 0, "report", "no folder", "one or more folders of runs")
@@ -123,11 +119,7 @@ def report(
     figures: Sequence[str],
     comparing: bool,
 ) -> None:
-    """Write a report of runs and print a line for each.
-
-    Raises:
-        InvalidSetting: the two runs have different measures.
-    """
+    """Write a report of runs and print a line for each."""
     read = [_entry(path, f"#{place}") for place, path in enumerate(paths, 1)]
     entries = labelled([entry for entry, _ in read])
     notes = [*skipped, *(line for folder in folders for line in _plan_notes(folder))]

@@ -98,11 +98,7 @@ def _remove_empty(directory: Path) -> None:
 
 
 def _settle(config: DictConfig) -> None:
-    """Use the folder that contains this job: its number in the multirun may have changed.
-
-    Raises:
-        InvalidSetting: the folder would be outside that of its multirun.
-    """
+    """Use the folder that contains this job: its number in the multirun may have changed."""
     hydra = HydraConfig.get()
     multirun = Path(os.path.abspath(os.path.join(hydra.runtime.cwd, hydra.sweep.dir)))
     directory = Path(os.path.abspath(hydra.runtime.output_dir))

@@ -72,11 +72,7 @@ class Request:
 
 
 def main(words: list[str]) -> None:
-    """Sample, write the file and print a summary; status 1 if some samples are not finite.
-
-    Raises:
-        InvalidSetting: before any work, if a word is not allowed.
-    """
+    """Sample, write the file and print a summary; status 1 if some samples are not finite."""
     request = read(words)
     # slow: imports torch
     from samplerbench.bench.sampling import sample_into, shape_of
@@ -109,12 +105,7 @@ def main(words: list[str]) -> None:
 
 
 def read(words: list[str]) -> Request:
-    """The words, checked as far as possible without opening the run.
-
-    Raises:
-        InvalidSetting: it names the word and what is allowed.
-        HydraException: a value cannot be parsed.
-    """
+    """The words, checked as far as possible without opening the run."""
     folders, texts = read_words("sample", words, (*NEEDED, *OTHER), groups=GROUPS)
     require(len(folders) == 1, "sample", " ".join(folders) or "no folder", "the folder of one run")
     # a path is used as it is typed
@@ -137,11 +128,7 @@ def whole(key: str, value: object) -> int:
 
 
 def one_cell(run: StoredRun, request: Request) -> tuple[Sweep, Cell]:
-    """The run's sweep with the requested settings, and the cell to sample.
-
-    Raises:
-        InvalidSetting: the run has no such model, or the sampler cannot run on it.
-    """
+    """The run's sweep with the requested settings, and the cell to sample."""
     from samplerbench.app.job.rebuild import rebuild
     from samplerbench.bench.cell import Cell
     from samplerbench.bench.designing import designed
@@ -216,11 +203,7 @@ def node(run: StoredRun, request: Request, group: str, name: str) -> DictConfig:
 
 @contextmanager
 def new_array(out: Path, shape: tuple[int, ...], dtype: str) -> Iterator[NDArray[np.floating]]:
-    """An empty array on the disk.
-
-    Raises:
-        InvalidSetting: there is no space for it, or the file was created meanwhile.
-    """
+    """An empty array on the disk."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     free = shutil.disk_usage(out.parent).free
     require(size < free, "out", out, f"where {size / 1e6:,.0f} MB are free, not {free / 1e6:,.0f}")

@@ -18,6 +18,7 @@ default multirun/suite-v1. In it are `results.parquet`, one row per value, and t
 
 from __future__ import annotations
 
+import os
 import secrets
 import shlex
 import sys
@@ -117,11 +118,11 @@ def _run(words: Sequence[str]) -> int:
     print(f"{jobs} jobs in {folder}; their output: {folder / OUTPUT}", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     status = 0
-    with _counting(folder, jobs), (folder / OUTPUT).open("a", encoding="utf-8") as log:
+    with _counting(folder, jobs):
         from samplerbench.app.commands import run  # it imports Hydra
 
         try:
-            with redirect_stdout(log):
+            with _printing_to(folder / OUTPUT):
                 run.main(swept)
         except SystemExit as ended:
             status = int(ended.code or 0)
@@ -164,6 +165,23 @@ def _checked(words: Sequence[str]) -> set[bool]:
         of_jobs = [word for word in rest if not word.lstrip("+~").startswith("hydra")]
         config, _ = compose_config(of_jobs)
         return {sampler.stochastic for _, sampler in samplers_of(config)}
+
+
+@contextmanager
+def _printing_to(path: Path) -> Iterator[None]:
+    """Within it standard output is at the end of a file, also that of processes begun within it.
+
+    The workers of joblib inherit the file descriptor, not Python's `sys.stdout`.
+    """
+    with path.open("a", encoding="utf-8") as log:
+        before = os.dup(1)
+        os.dup2(log.fileno(), 1)
+        try:
+            with redirect_stdout(log):
+                yield
+        finally:
+            os.dup2(before, 1)
+            os.close(before)
 
 
 @contextmanager
@@ -220,9 +238,14 @@ def _written(folders: Sequence[Path], place: Path) -> None:
     for (grid, noise), rows in solved.groupby(["grid", "noise"], sort=True):
         table = standing(rows)
         kind = "with" if noise else "without"
-        first = table.head(PRINTED)
+        first, unranked = table.head(PRINTED), table["rank"].isna()
         of = f"the first {len(first)} of {len(table)}"
         _print(f"Samplers {kind} noise, {grid} grid: {of}", first)
+        if unranked.any():
+            print(
+                f"{int(unranked.sum())} of them have no rank: they can run on less than half of "
+                f"the {table['all_problems'].iloc[0]} problems"
+            )
     for path in write_suite_figures(results, place, TARGETS):
         print(f"figure:  {shown(path)}")
     print(f"page:    {shown(write_suite_page(results, place, TARGETS))}")
@@ -238,6 +261,8 @@ def _read(folder: Path) -> Any:
 
 def _print(title: str, rows: Any) -> None:
     """A table of standings."""
+    import pandas as pd
+
     solved = [name for name in rows.columns if name.startswith("solved_")]
     caption = (
         "share of problems solved within so many evaluations; evaluations: the mean ratio to those "
@@ -252,7 +277,7 @@ def _print(title: str, rows: Any) -> None:
         )
     for row in rows.to_dict("records"):
         shares = [f"{row[name]:.0%}" for name in solved]
-        rank = f"{row['rank']}{'=' if row['tied'] else ''}"
+        rank = "" if pd.isna(row["rank"]) else f"{row['rank']}{'=' if row['tied'] else ''}"
         texts = (rank, row["entrant"], f"{row['problems']}", *shares, f"{row['to_field']:.2f}")
         table.add_row(*map(str, texts))
     out.print(table)

@@ -29,15 +29,11 @@ def read_words(
     """The folders or files that the words name, and the values of the keys.
 
     Args:
-        command: its name, for messages.
         words: without those of `split_member_words`.
         keys: that the command uses.
         groups: keys that may have settings too, `group.setting=value`.
         options: words without a value, such as `--compare`; their value is "".
         place: the kind of thing that a word without a key names.
-
-    Raises:
-        InvalidSetting: the command does not use a key, or a key has no value or several.
     """
     places: list[str] = []
     values: dict[str, str] = {}
@@ -63,14 +59,7 @@ def read_words(
 
 
 def split_member_words(words: Sequence[str]) -> tuple[list[Path], object, list[str]]:
-    """Separate the words that add members of other packages from the rest.
-
-    Returns:
-        The folders after `--config-dir`, the value of `trusted=`, and the other words.
-
-    Raises:
-        InvalidSetting: `--config-dir` has no folder, or `trusted` is given twice.
-    """
+    """The folders after `--config-dir`, the value of `trusted=`, and the other words."""
     folders, trusted, kept = [], list[object](), []
     rest = iter(words)
     for word in rest:

@@ -37,7 +37,9 @@ def _fidelity(quick: Any, source: Any, *, _root_: DictConfig) -> Any:
     settings = {"quick": quick, "notebook": source, "paper": source}
     if _root_.fidelity not in settings:
         raise InvalidSetting("fidelity", _root_.fidelity, f"one of {', '.join(settings)}")
-    return settings[_root_.fidelity]
+    value = settings[_root_.fidelity]
+    # a plain list would not be a list to those who read the config
+    return OmegaConf.create(value) if isinstance(value, list) else value
 
 
 OmegaConf.register_new_resolver("samplerbench.run_name", run_name, use_cache=True, replace=True)
@@ -63,12 +65,7 @@ def no_name(words: Sequence[str]) -> InvalidSetting | None:
 
 
 def unknown_key(key: str, words: Sequence[str]) -> InvalidSetting:
-    """The error for a key that the config does not have, with the most similar ones.
-
-    Args:
-        key: with dots.
-        words: of the command; the chosen members determine which keys exist.
-    """
+    """The error for a dotted key that the config of these words lacks, with the most similar."""
     chosen = [word for word in words if word.partition("=")[0] in groups()]
     try:
         config, _ = compose_config(chosen)
@@ -97,11 +94,7 @@ def _keys_of_main_job() -> list[str]:
 
 
 def check_keys(config: DictConfig) -> None:
-    """Refuse a top-level key that no part of a job uses, such as a misspelt one added by `+`.
-
-    Raises:
-        InvalidSetting: it names the first such key, and similar ones.
-    """
+    """Refuse a top-level key that no part of a job uses, such as a misspelt one added by `+`."""
     known = {*_keys_of_main_job(), *groups(), "hydra"}
     for key in map(str, config):
         if key not in known:
@@ -113,12 +106,7 @@ def check_keys(config: DictConfig) -> None:
 def compose_config(
     words: Sequence[str], settings: Mapping[str, object] | None = None
 ) -> tuple[DictConfig, dict[str, Any]]:
-    """The config of a job with these words, and the chosen member of each group.
-
-    Raises:
-        InvalidSetting: the config does not have a key.
-        HydraException: a word cannot be parsed.
-    """
+    """The config of a job with these words, and the chosen member of each group."""
     searched = ",".join(json.dumps(f"file://{folder}") for folder in own_directories())
     own = [f"hydra.searchpath=[{searched}]"] if searched else []
     with initialize_config_dir(str(conf_directory()), version_base="1.3"):
@@ -138,11 +126,7 @@ def compose_config(
 
 
 def member_node(group: str, name: str, settings: Mapping[str, object] | None = None) -> DictConfig:
-    """The node of a group's member, with some of its settings changed.
-
-    Raises:
-        InvalidSetting: the group has no such member, or a yaml file cannot contain a setting.
-    """
+    """The node of a group's member, with some of its settings changed."""
     known = member_files(group)
     if name not in known:
         allowed = f"one of {', '.join(known)}{similar(str(name), known)}"
@@ -160,9 +144,6 @@ def make_member(group: str, name: str, settings: Mapping[str, object]) -> Any:
     """A member of a group as an object; a setting may be a function.
 
     Of a sampler with lists among its settings it is a list: an object for each combination.
-
-    Raises:
-        InvalidSetting: there is no such member or setting.
     """
     functions = {key: value for key, value in settings.items() if callable(value)}
     node = member_node(group, name, {k: v for k, v in settings.items() if k not in functions})

@@ -64,9 +64,6 @@ def trusting(packages: object) -> Iterator[None]:
 
     Packages may be in the current folder. It is the last place in which Python searches, so a file
     there cannot replace an installed module.
-
-    Raises:
-        InvalidSetting: `packages` contains something that is not the name of a package.
     """
     listed = [packages] if isinstance(packages, str) else packages or []
     allowed = "the name of a package, such as my_package, or a list of names"
@@ -99,9 +96,6 @@ def construct(node: DictConfig, key: str, **shared: Any) -> Any:
         node: `_target_`, optionally `_partial_`, and keyword arguments.
         key: of the node in the config, for messages: "schedule".
         shared: more keyword arguments, objects made from other nodes.
-
-    Raises:
-        InvalidSetting: it names key, value and what is allowed.
     """
     return _call(_values(node, key), key, shared)
 
@@ -170,13 +164,7 @@ def _call(values: dict[str, Any], key: str, shared: dict[str, Any]) -> Any:
 
 
 def trusted(target: object, key: str, name: str = "_target_") -> Callable[..., Any]:
-    """The class or function of that name, if it is defined in a trusted package.
-
-    It must be defined there: a module also contains names that it only imports.
-
-    Raises:
-        InvalidSetting: it is not in a trusted package, or does not exist.
-    """
+    """The class or function of that name, if a module of a trusted package defines it."""
 
     def refused(allowed: str) -> InvalidSetting:
         return InvalidSetting(f"{key}.{name}", target, allowed)

@@ -33,11 +33,7 @@ def own_directories() -> tuple[Path, ...]:
 
 @contextmanager
 def adding(folders: Sequence[Path]) -> Iterator[None]:
-    """Within the context the members of these folders are known too.
-
-    Raises:
-        InvalidSetting: a path is not a folder, or a file in it has the name of another member.
-    """
+    """Within the context the members of these folders are known too."""
     for folder in folders:
         require(folder.is_dir(), "--config-dir", folder, "a folder")
     require_own_names(folders)
@@ -53,9 +49,6 @@ def require_own_names(folders: Iterable[Path]) -> None:
 
     If one of our files has the same name, Hydra reads only ours. In the groups of `SEVERAL`, it
     would mix the settings of two files with the same `# @package` line.
-
-    Raises:
-        InvalidSetting: naming the first such file and what it needs.
     """
     theirs = (folder for folder in folders if folder.resolve() != conf_directory())
     for path in sorted(path for folder in theirs for path in folder.glob("*/*.yaml")):

@@ -23,11 +23,7 @@ ROWS, ROW = ("n_samples", "n_reference", "n_train", "n_validation", "block"), 64
 
 
 def check_numbers(config: DictConfig) -> None:
-    """Check each number that every job has.
-
-    Raises:
-        InvalidSetting: it names the first one that is not allowed.
-    """
+    """Check each number that every job has."""
     for key in (*COUNTS, *FROM_ZERO):
         whole_number(config, key)
     if config.block is not None:

@@ -26,15 +26,10 @@ Words = frozenset[str]
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of a multirun.
+    """The jobs of a multirun."""
 
-    Args:
-        count: the number of jobs.
-        jobs: the words of each job; at most `MOST_JOBS` are listed.
-    """
-
-    count: int
-    jobs: tuple[Words, ...]
+    count: int  # the number of jobs
+    jobs: tuple[Words, ...]  # the words of each job; at most `MOST_JOBS` are listed
 
     def includes(self, words: Iterable[str]) -> bool:
         """Whether a job with these words is in the plan; True if not all jobs are listed."""

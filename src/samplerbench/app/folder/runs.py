@@ -29,13 +29,16 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from samplerbench.app.folder.lock import LOCK, is_locked
-from samplerbench.errors import InvalidSetting, kind_and_line
+from samplerbench.errors import InvalidSetting, refusing
 
 if TYPE_CHECKING:
     import pandas as pd
 
 State = Literal["running", "finished", "failed", "interrupted"]
 CONFIG, STATUS, ABOUT, CHECKPOINTS = "config.yaml", "status.json", "run.json", "checkpoints"
+
+#: What the files of a run must be, for messages.
+COMPLETE = "a complete run of this version"
 
 
 def weights_folder(training: str) -> str:
@@ -45,29 +48,17 @@ def weights_folder(training: str) -> str:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """The content of a run's folder.
-
-    Args:
-        directory: the folder.
-        config: the resolved configuration.
-        choices: the chosen member of each group.
-        overrides: the words of the command.
-        versions: of the software that determines the run's bits, and of Python.
-        values: the number of values of the complete run; 0 if it is not known.
-        sweep_id: identity of the sweep; empty if it is not known.
-        state: of the run; interrupted if its process has ended too early.
-        message: the reason, in one line, unless it finished.
-    """
+    """The content of a run's folder."""
 
     directory: Path
-    config: DictConfig
-    choices: Mapping[str, Any]
-    overrides: Sequence[str]
-    versions: Mapping[str, str]
-    values: int
-    sweep_id: str
-    state: State
-    message: str
+    config: DictConfig  # the resolved configuration
+    choices: Mapping[str, Any]  # the chosen member of each group
+    overrides: Sequence[str]  # the words of the command
+    versions: Mapping[str, str]  # of the software that determines the run's bits, and of Python
+    values: int  # the number of values of the complete run; 0 if it is not known
+    sweep_id: str  # identity of the sweep; empty if it is not known
+    state: State  # of the run; interrupted if its process has ended too early
+    message: str  # the reason, in one line, unless it finished
 
     @property
     def name(self) -> str:
@@ -86,30 +77,22 @@ class StoredRun:
 
 
 def open_run(directory: Path) -> StoredRun:
-    """Read a run's folder.
-
-    Raises:
-        InvalidSetting: it contains no run, or a run that cannot be read.
-    """
+    """Read a run's folder."""
     path = directory / CONFIG
     if not path.is_file():
         allowed = "a folder that a job of samplerbench made, with its config.yaml"
         raise InvalidSetting("run", directory, allowed)
-    try:
+    with refusing("run", directory, COMPLETE):
         config = _read_config(path)
         if not (directory / STATUS).exists():  # the last of the three files of a new run
-            return StoredRun(
-                directory, config, {}, [], {}, 0, "", "interrupted", "ended when it started"
-            )
+            ended = "ended when it started"
+            return StoredRun(directory, config, {}, [], {}, 0, "", "interrupted", ended)
         about = read_about(directory)
         status = read_status(directory)
         state, message = status["state"], str(status["message"])
         if state == "running" and is_gone(directory, status):
             state, message = "interrupted", "its process has ended"
         return StoredRun(directory, config, *about, state, message)
-    except Exception as error:  # the files may have any content
-        allowed = f"a complete run of this version ({kind_and_line(error)})"
-        raise InvalidSetting("run", directory, allowed) from error
 
 
 def _read_config(path: Path) -> DictConfig:
@@ -131,11 +114,7 @@ def _read_config(path: Path) -> DictConfig:
 
 
 def find_runs(directory: Path) -> list[Path]:
-    """The folder itself, or the folders of runs below it, sorted by name.
-
-    Raises:
-        InvalidSetting: there is no such folder, or no run in it.
-    """
+    """The folder itself, or the folders of runs below it, sorted by name."""
     runs = sorted(path.parent for path in directory.rglob(CONFIG))
     if not runs:
         allowed = "a folder that a job of samplerbench made, or one that contains such folders"

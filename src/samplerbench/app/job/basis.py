@@ -26,15 +26,7 @@ from samplerbench.training.pretrained import Pretrained, pretrained
 
 CACHE = ("on", "off", "refresh")
 LAWS = (None, "gaussian_twin")
-DENOISERS = (
-    "learned",
-    "empirical",
-    "oracle",
-    "guided",
-    "autoguided",
-    "corrupted",
-    "pretrained",
-)
+DENOISERS = ("learned", "empirical", "oracle", "guided", "autoguided", "corrupted", "pretrained")
 #: What `guided`, `autoguided` and `corrupted` alter.
 ALTERED = ("oracle", "learned")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -46,28 +38,17 @@ IMAGE_NUMBERS = 10**6
 
 @dataclass(frozen=True, eq=False)
 class Basis:
-    """The law, the path and the seeds, from which the other parts of a job are built.
+    """The law, the path and the seeds, from which the other parts of a job are built."""
 
-    Args:
-        config: the composed config.
-        plain: the same, resolved, plain values only; with `reduced`.
-        choices: the chosen member of each group.
-        device: of the states.
-        model: the pretrained model, if any.
-        dataset: the law.
-        schedule: the path.
-        seeds: by the config's names.
-        reduced: the numbers of points that are smaller than in the config, see `chosen_sizes`.
-    """
-
-    config: DictConfig
-    plain: dict[str, Any]
-    choices: Mapping[str, Any]
-    device: torch.device
-    model: Pretrained | None
+    config: DictConfig  # the composed config
+    plain: dict[str, Any]  # the same, resolved, plain values only; with `reduced`
+    choices: Mapping[str, Any]  # the chosen member of each group
+    device: torch.device  # of the states
+    model: Pretrained | None  # the pretrained model, if any
     dataset: Dataset
     schedule: NoiseSchedule
-    seeds: Mapping[str, int]
+    seeds: Mapping[str, int]  # by the config's names
+    # the numbers of points that are smaller than in the config, see `chosen_sizes`
     reduced: Mapping[str, int]
 
 
@@ -81,8 +62,6 @@ def make_basis(
     """Law, path, device and seeds; sets the number of threads.
 
     Args:
-        config: the composed config.
-        choices: the chosen member of each group.
         dataset: the law, if it is not that of the config.
         schedule: the path, if it is not that of the config.
         given: keys that the user gave in other ways than on the command line.
@@ -119,11 +98,7 @@ def make_basis(
 
 
 def chosen_sizes(config: DictConfig, dataset: Dataset, given: Collection[str]) -> dict[str, int]:
-    """The `SIZES` that are larger than the parts of a finite data set, reduced to these parts.
-
-    Raises:
-        InvalidSetting: the user gave such a number; it names all of them.
-    """
+    """The `SIZES` that are larger than the parts of a finite data set, reduced to these parts."""
     most = {key: dataset.most_draws(part) for key, part in SIZES.items()}
     sizes = {key: whole_number(config, key) for key in SIZES}
     reduced = {key: n for key, n in most.items() if n is not None and n < sizes[key]}

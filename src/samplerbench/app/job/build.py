@@ -45,7 +45,7 @@ from samplerbench.bench.floor_free import FloorFree
 from samplerbench.bench.sweep import Sweep, recall_nothing
 from samplerbench.core.models import Denoiser
 from samplerbench.datasets.base import finite
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import require, require_compatible
 from samplerbench.figures.common import Look
 from samplerbench.logs.base import Logger
 from samplerbench.metrics.base import Metric, OutputLawMetric
@@ -56,37 +56,25 @@ if TYPE_CHECKING:  # slow: imports matplotlib
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that one job needs, built and checked.
+    """Everything that one job needs, built and checked."""
 
-    Args:
-        sweep: the grid of cells; its learned denoiser, if any, is not trained yet.
-        budget: the error budget of the sweep, or None.
-        floor_free: what the floor hides, or None; budgets and metrics without a floor show it.
-        trainings: of the sweep's learned denoiser, `learned`, and of its guides, see `denoisers`.
-        pictures: by name; each is possible for this job.
-        logger: the logger of the run.
-        cache: of models and values, or None.
-        wanted: a distance that the user wants to detect, as a share of the floor.
-        chains: the number of chains of each Langevin sampler to examine, or 0.
-        config: the resolved config, plain values only.
-        look: of figures.
-        grids: names of grids, or `EACH_BEST`: every sampler runs on the best of them for it, which
-            is chosen once the denoiser is trained; empty if all run on the grid of the sweep.
-        all_rows: the numbers of points that are all that a finite data set has, by key.
-    """
-
-    sweep: Sweep
-    budget: Budget | None
+    sweep: Sweep  # the grid of cells; its learned denoiser, if any, is not trained yet
+    budget: Budget | None  # the error budget of the sweep, or None
+    # what the floor hides, or None; budgets and metrics without a floor show it
     floor_free: FloorFree | None
+    # of the sweep's learned denoiser, `learned`, and of its guides, see `denoisers`
     trainings: Mapping[str, Training]
-    pictures: Mapping[str, Picture]
-    logger: Logger
-    cache: Cache | None
-    wanted: float
-    chains: int
-    config: dict[str, Any]
+    pictures: Mapping[str, Picture]  # by name; each is possible for this job
+    logger: Logger  # the logger of the run
+    cache: Cache | None  # of models and values, or None
+    wanted: float  # a distance that the user wants to detect, as a share of the floor
+    chains: int  # the number of chains of each Langevin sampler to examine, or 0
+    config: dict[str, Any]  # the resolved config, plain values only
     look: Look = field(default_factory=Look)
+    # names of grids, or `EACH_BEST`: every sampler runs on the best of them for it, which is chosen
+    # once the denoiser is trained; empty if all run on the grid of the sweep
     grids: tuple[str, ...] = ()
+    # the numbers of points that are all that a finite data set has, by key
     all_rows: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -96,11 +84,7 @@ class Job:
 
 
 def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
-    """Build and check everything.
-
-    Raises:
-        InvalidSetting: it names the key, its value and what is allowed.
-    """
+    """Build and check everything."""
     check_keys(config)
     base = make_basis(config, choices)
     pictures = chosen_members(config, "picture")
@@ -128,9 +112,8 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     require(not (pictures and unseen), "picture", ", ".join(pictures), allowed)
     for name, picture in pictures.items():
         plain = replace(sweep, own_grids=())  # they may need a model that is not trained yet
-        reason = picture.why_incompatible(scene(plain, trainings.get("learned")))
-        if reason is not None:
-            raise InvalidSetting("picture", name, f"another one: {reason}")
+        view = scene(plain, trainings.get("learned"))
+        require_compatible(picture.why_incompatible(view), "picture", name)
     wanted = convert(config.wanted, float, "wanted")
     require(0 < wanted < math.inf, "wanted", wanted, "positive: a share of the floor")
     budget = chosen_budget(config, sweep)
@@ -171,11 +154,7 @@ def with_sweep(job: Job, sweep: Sweep) -> Job:
 def assemble(
     base: Basis, scores: Sequence[str], *, run: str = "", cache: Cache | None = None
 ) -> tuple[Sweep, dict[str, Training]]:
-    """The sweep of a config, for the command and the library, and the trainings of its denoisers.
-
-    Raises:
-        InvalidSetting: it names the key, its value and what is allowed.
-    """
+    """The sweep of a config, for the command and the library, and its trainings."""
     config: DictConfig = base.config
     seeds: dict[str, Any] = dict(base.seeds)
     starts, metrics = chosen_members(config, "start"), chosen_members(config, "metric")

@@ -43,12 +43,7 @@ Trainings = Mapping[str, Training]
 
 
 def build_trainings(base: Basis, kinds: Sequence[str]) -> dict[str, Training]:
-    """The trainings of a job: `learned`, and those of the guides, by the kind that uses them.
-
-    Args:
-        base: of the job.
-        kinds: some of `DENOISERS`.
-    """
+    """The trainings of a job: `learned`, and those of the guides, by the kind that uses them."""
     if "learned" not in kinds:
         return {}
     trainings = {"learned": build_training(base)}
@@ -94,14 +89,7 @@ def _listed(base: Basis, key: str, of: type) -> dict[Any, str]:
 
 
 def _score(base: Basis, kind: str, trainings: Trainings, values: Sequence[Any]) -> Score:
-    """One of `DENOISERS`; learned ones are not trained yet.
-
-    Args:
-        base: of the job.
-        kind: its name.
-        trainings: of the job.
-        values: of its `GRIDS`.
-    """
+    """One of `DENOISERS`; learned ones are not trained yet."""
     if kind == "learned":
         model: Score = trainings["learned"].objective.model
         return model
@@ -212,13 +200,7 @@ def make_origin(base: Basis, kind: str, score: Score, trainings: Trainings) -> O
 
 
 def altered_origin(kind: str, score: Score, made_by: Mapping[str, tuple[str, str]]) -> Origin:
-    """The origin of one of `GRIDS` that alters the learned denoiser.
-
-    Args:
-        kind: its name.
-        score: the denoiser.
-        made_by: the identities of the trainings of the job, with and without seeds, by name.
-    """
+    """The origin of one of `GRIDS` that alters the learned denoiser, by the job's trainings."""
     inner = score.model if isinstance(score, Graphed) else score
     assert isinstance(inner, Guided | Corrupted)
     of = [type(inner), inner.settings]

@@ -44,9 +44,7 @@ UNUSED = frozenset(
 
 
 def exact_sweep(
-    dataset: tuple[str, Dataset],
-    schedule: tuple[str, NoiseSchedule] | None,
-    words: Sequence[str],
+    dataset: tuple[str, Dataset], schedule: tuple[str, NoiseSchedule] | None, words: Sequence[str]
 ) -> Sweep:
     """The main job's sweep on a law, with the exact denoiser if there is one."""
     if not dataset[1].can_be_drawn:
@@ -118,11 +116,7 @@ def stored_sweep(
 
 
 def altered_denoiser(sweep: Sweep, kind: str) -> tuple[Score, Origin]:
-    """`corrupted` or `autoguided` by name, of the exact denoiser, with the settings of the config.
-
-    Raises:
-        InvalidSetting: the law of the data is not known, or has no such denoiser.
-    """
+    """`corrupted` or `autoguided`, of the exact denoiser, with the settings of the config."""
     config, chosen = compose_config([])
     names = {**chosen, "dataset": sweep.labels.dataset}
     base = replace(make_basis(config, names, sweep.dataset, sweep.schedule), device=sweep.device)

@@ -22,7 +22,7 @@ from samplerbench.bench.recommendation import Recommendation
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.fitted_grids import FittedGrid
 from samplerbench.core.grids import Grid
-from samplerbench.errors import InvalidSetting, first_line, require
+from samplerbench.errors import InvalidSetting, first_line, require, require_compatible
 from samplerbench.samplers.base import Sampler
 from samplerbench.samplers.peers import Peer
 
@@ -130,24 +130,14 @@ def recommended(
     levels: Mapping[str, Grid],
     progress: Callable[[int], AbstractContextManager[Callable[[int], None]]],
 ) -> Recommendation:
-    """Race, with the first denoiser and the first start of a sweep.
+    """Race with the first denoiser and the first start of a sweep, in runs of at most that NFE.
 
-    Args:
-        sweep: the default is its first sampler on its grid.
-        nfe: the largest number of evaluations of a run.
-        samplers: by name.
-        levels: grids by name.
-        progress: opens a progress bar for a number of runs.
-
-    Raises:
-        InvalidSetting: before any work, if nothing can run.
+    The default is the first sampler on its grid. `progress` opens a bar for a number of runs.
     """
     began = time.perf_counter()
     course = Course(sweep, next(iter(sweep.denoisers)), next(iter(sweep.starts)))
     start = sweep.starts[course.start]
-    reason = start.why_incompatible(sweep.dataset)
-    if reason is not None:
-        raise InvalidSetting("start", course.start, f"another one: {reason}")
+    require_compatible(start.why_incompatible(sweep.dataset), "start", course.start)
     ready, spent, missing = fitted_grids(sweep, levels)
     entrants, refused = course.entrants(samplers, ready, nfe)
     refused += missing

@@ -9,22 +9,16 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from samplerbench.app.folder.runs import StoredRun, weights_folder
+from samplerbench.app.folder.runs import COMPLETE, StoredRun, weights_folder
 from samplerbench.app.job.build import Job, build, with_sweep
 from samplerbench.app.job.denoisers import GRIDS, altered_origin
 from samplerbench.bench.best_grids import CHOICES, read, with_best
 from samplerbench.bench.cell import Origin
-from samplerbench.bench.designing import (
-    DESIGNS,
-    DesignedGrid,
-    designed,
-    from_json,
-    with_designs,
-)
+from samplerbench.bench.designing import DESIGNS, DesignedGrid, designed, from_json, with_designs
 from samplerbench.bench.fitting import TABLE, fitted, with_table
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.fitted_grids import FittedGrid
-from samplerbench.errors import InvalidSetting, first_line, kind_and_line
+from samplerbench.errors import InvalidSetting, first_line, refusing
 from samplerbench.identity import identity_of_model
 from samplerbench.training.weights import WEIGHTS, load, training_of
 
@@ -38,9 +32,6 @@ def rebuild(run: StoredRun, **changes: Any) -> Job:
     Args:
         run: a result of `open_run`.
         changes: top-level keys of the config to change first, such as device="cuda".
-
-    Raises:
-        InvalidSetting: an object cannot be built here, or there are no weights.
     """
     config = OmegaConf.merge(run.config, changes)
     assert isinstance(config, DictConfig)
@@ -52,8 +43,8 @@ def rebuild(run: StoredRun, **changes: Any) -> Job:
     try:
         job = build(config, run.choices, run.name)
     except OmegaConfBaseException as error:  # the run's version did not have one of the keys
-        allowed = f"a complete run of this version ({first_line(error)})"
-        raise InvalidSetting("run", run.directory, allowed) from error
+        reason = f"{COMPLETE} ({first_line(error)})"
+        raise InvalidSetting("run", run.directory, reason) from error
     if job.trainings:
         job = _with_weights(run, job, given)
     if isinstance(job.sweep.grid, FittedGrid):
@@ -67,18 +58,13 @@ def _with_weights(run: StoredRun, job: Job, given: bool) -> Job:
     """The job with the weights of the run, and with the identities of the trainings behind them.
 
     Args:
-        run: the run.
-        job: its job, not trained.
         given: whether its learned denoiser had the weights of a file.
     """
     made_by = {}
     for name, training in job.trainings.items():
         model, path = training.objective.model, run.directory / weights_folder(name) / WEIGHTS
-        try:
+        with refusing("run", path, "one with the weights of its own network"):
             load(model, path)
-        except Exception as error:  # the file may have any content
-            allowed = f"one with the weights of its own network ({kind_and_line(error)})"
-            raise InvalidSetting("run", path, allowed) from error
         model.to(job.sweep.device)
         found = ("" if given and name == "learned" else training_of(path)) or identity_of_model(
             model
@@ -100,32 +86,23 @@ def _with_weights(run: StoredRun, job: Job, given: bool) -> Job:
 def _with_choices(run: StoredRun, sweep: Sweep) -> Sweep:
     """The sweep with the grids that were chosen in the run."""
     path = run.directory / CHOICES
-    try:
+    with refusing("run", path, "one with the choices of its grids"):
         return with_best(sweep, read(path.read_bytes()))
-    except Exception as error:  # the file may have any content
-        allowed = f"one with the choices of its grids ({kind_and_line(error)})"
-        raise InvalidSetting("run", path, allowed) from error
 
 
 def _with_designs(run: StoredRun, sweep: Sweep) -> Sweep:
     """The sweep with the levels that were designed in the run, or new ones if it has none."""
     path = run.directory / DESIGNS
-    try:
-        return with_designs(sweep, list(map(from_json, json.loads(path.read_bytes()))))
-    except FileNotFoundError:
+    if not path.exists():
         return designed(sweep)[0]
-    except Exception as error:  # the file may have any content
-        allowed = f"one with the designs of its own grids ({kind_and_line(error)})"
-        raise InvalidSetting("run", path, allowed) from error
+    with refusing("run", path, "one with the designs of its own grids"):
+        return with_designs(sweep, list(map(from_json, json.loads(path.read_bytes()))))
 
 
 def _with_grid(run: StoredRun, sweep: Sweep) -> Sweep:
     """The sweep with the grid that was fitted in the run, or a new fit in a run without one."""
     path = run.directory / TABLE
-    try:
-        return with_table(sweep, path.read_bytes())
-    except FileNotFoundError:
+    if not path.exists():
         return fitted(sweep)[0]
-    except Exception as error:  # the file may have any content
-        allowed = f"one with the table of its own grid ({kind_and_line(error)})"
-        raise InvalidSetting("run", path, allowed) from error
+    with refusing("run", path, "one with the table of its own grid"):
+        return with_table(sweep, path.read_bytes())

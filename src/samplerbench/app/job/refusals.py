@@ -12,7 +12,7 @@ from samplerbench.bench.designing import require_designs
 from samplerbench.bench.fitting import require_fits
 from samplerbench.bench.sweep import OUTPUT_LAWS, Sweep
 from samplerbench.core.models import Denoiser
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import InvalidSetting, require, require_compatible
 from samplerbench.identity import identity
 from samplerbench.metrics.base import LawMetric, Metric, OutputLawMetric, finite_points
 
@@ -24,9 +24,6 @@ def check(sweep: Sweep) -> None:
 
     A sampler that cannot run gives rows with the reason. It is an error if no sampler can run, or
     none on the learned model.
-
-    Raises:
-        InvalidSetting: it names the key, its value and what is allowed.
     """
     # own grids may need a model that is not trained yet; they begin where the sweep's grid does
     sweep = replace(sweep, own_grids=())
@@ -34,9 +31,7 @@ def check(sweep: Sweep) -> None:
     _require_values(sweep)
     _check_metrics(sweep)
     for name, start in sweep.all_starts.items():
-        reason = start.why_incompatible(sweep.dataset)
-        if reason is not None:
-            raise InvalidSetting("start", name, f"another one: {reason}")
+        require_compatible(start.why_incompatible(sweep.dataset), "start", name)
     # a finite data set may have too few fresh draws
     if sweep.metrics and sweep.floor_cells():
         sweep.law.draws(sweep.n_samples, "floor", sweep.seed, 0)
@@ -121,8 +116,7 @@ def _check_metrics(sweep: Sweep) -> None:
             )
         if reason is None and isinstance(metric, OutputLawMetric) and sweep.samplers:
             reason = _why_no_law(sweep, metric)
-        if reason is not None:
-            raise InvalidSetting("metric", name, f"another one: {reason}")
+        require_compatible(reason, "metric", name)
         if isinstance(metric, Metric):
             try:  # a part of the points is enough to find an error; all may take minutes
                 metric.against(points[:: -(-len(points) // 1000)], seed=sweep.metric_seed)

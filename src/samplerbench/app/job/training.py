@@ -15,7 +15,7 @@ from samplerbench.app.config.construct import construct, parameters, read_member
 from samplerbench.app.config.folders import conf_directory
 from samplerbench.app.job.basis import Basis
 from samplerbench.datasets.base import Dataset, finite
-from samplerbench.errors import InvalidSetting, kind_and_line, require
+from samplerbench.errors import InvalidSetting, refusing, require
 from samplerbench.identity import VERSIONS, arithmetic, describe, identity, identity_of_model
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective
@@ -30,21 +30,13 @@ WORSE = ("network", "trainer")
 
 @dataclass(frozen=True)
 class Training:
-    """The objective that is trained, its data, and its identities.
+    """The objective that is trained, its data, and its identities."""
 
-    Args:
-        objective: with the model.
-        data: of the batches.
-        id: the identity of the training.
-        recipe: the same without its seeds.
-        weights: the file of the model's weights, if it is not trained here.
-    """
-
-    objective: Objective[Any]
-    data: TensorData
-    id: str
-    recipe: str
-    weights: Path | None = None
+    objective: Objective[Any]  # with the model
+    data: TensorData  # of the batches
+    id: str  # the identity of the training
+    recipe: str  # the same without its seeds
+    weights: Path | None = None  # the file of the model's weights, if it is not trained here
 
 
 def build_training(base: Basis) -> Training:
@@ -88,11 +80,7 @@ def guide_training(base: Basis, law: Dataset) -> Training:
 
 
 def worse_training(base: Basis) -> Training:
-    """A worse network than the learned one on the same data, by the settings `worse`.
-
-    Raises:
-        InvalidSetting: nothing is changed, or a setting that the network or the trainer lacks.
-    """
+    """A worse network than the learned one on the same data, by the settings `worse`."""
     config, plain = copy.deepcopy(base.config), dict(base.plain)
     for group in WORSE:
         for key, value in (plain["worse"].get(group) or {}).items():
@@ -108,16 +96,9 @@ def worse_training(base: Basis) -> Training:
 
 
 def with_weights(training: Training, path: Path) -> Training:
-    """The training whose model has the weights of a file, and is not trained.
-
-    Raises:
-        InvalidSetting: the file cannot be read, or has the weights of another network.
-    """
-    try:
+    """The training whose model has the weights of a file, and is not trained."""
+    with refusing("weights", path, "a file with weights of this network, as a run has"):
         load(training.objective.model, path)
-    except Exception as error:  # the file may have any content
-        allowed = f"a file with weights of this network, as a run has ({kind_and_line(error)})"
-        raise InvalidSetting("weights", path, allowed) from error
     own = identity_of_model(training.objective.model)
     return replace(training, weights=path, id=own, recipe=own)
 

@@ -40,11 +40,7 @@ def suite_job(command: str, entrants: Collection[str], fixed: Collection[str]) -
 
     Args:
         command: that made the results, as in their column.
-        entrants: as in their column.
         fixed: the words of the suite that it may have, besides its experiment and sampler.
-
-    Raises:
-        InvalidSetting: it is no command of a job of the suite, or the job cannot be built here.
     """
     words = suite_words(command, fixed)
     config, choices = compose_config(words)
@@ -64,11 +60,7 @@ def suite_job(command: str, entrants: Collection[str], fixed: Collection[str]) -
 
 
 def suite_words(command: str, fixed: Collection[str]) -> list[str]:
-    """The words of a command of the suite that determine its values.
-
-    Raises:
-        InvalidSetting: it is another command.
-    """
+    """The words of a command of the suite that determine its values."""
     try:
         name, *words = shlex.split(command)
     except ValueError:  # it is empty, or a quotation does not end
@@ -94,7 +86,6 @@ def tasks_of(
     levels, or draw noise, those on their own grid.
 
     Args:
-        results: of the entry.
         names: of the tasks of the suite: `two_moons-edm`.
         fixed: the words of the suite in the commands of its jobs.
     """

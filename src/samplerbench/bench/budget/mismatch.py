@@ -37,17 +37,11 @@ _MOST = 512
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """Centre and scale of points.
+    """Centre and scale of points."""
 
-    Args:
-        mean: length of their mean.
-        along: their variance along it.
-        variances: eigenvalues of their covariance, shape (dim,), ascending.
-    """
-
-    mean: float
-    along: float
-    variances: Tensor
+    mean: float  # length of their mean
+    along: float  # their variance along it
+    variances: Tensor  # eigenvalues of their covariance, shape (dim,), ascending
 
     @property
     def sd(self) -> float:
@@ -90,12 +84,7 @@ def scale_of(points: Tensor) -> Scale:
 
 
 def enough_noise(points: Tensor, allowed: float) -> float:
-    """The noise-to-signal ratio at which the start's error is `allowed`, rounded up to one digit.
-
-    Args:
-        points: of the data, shape (n, dim).
-        allowed: the allowed error in W₂, above 0.
-    """
+    """The noise-to-signal ratio at which the start's error in W₂ is `allowed`, up to one digit."""
     require(0 < allowed < math.inf, "allowed", allowed, "positive and finite")
     scale = scale_of(points)
     low, high = 0.0, 1.0
@@ -114,19 +103,12 @@ def _one_digit(number: float) -> float:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Where the path of a sweep does not fit its data.
+    """Where the path of a sweep does not fit its data."""
 
-    Args:
-        start: a sentence about the prior; empty if it fits.
-        unseen: whether a network is evaluated at states that it was not trained on.
-        end: a sentence about the last step; empty if it fits.
-        lost: the error of the last step in W₂, if it does not fit.
-    """
-
-    start: str = ""
-    unseen: bool = False
-    end: str = ""
-    lost: float = 0.0
+    start: str = ""  # a sentence about the prior; empty if it fits
+    unseen: bool = False  # whether a network is evaluated at states that it was not trained on
+    end: str = ""  # a sentence about the last step; empty if it fits
+    lost: float = 0.0  # the error of the last step in W₂, if it does not fit
 
     @property
     def lines(self) -> list[str]:

@@ -44,8 +44,6 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
 
     Args:
         table: rows of the results store, written by `Budget.run`.
-        converged_steps: of the budget.
-        level: of the t intervals over repetitions.
 
     Raises:
         InvalidSetting: the table has no budget.

@@ -78,7 +78,7 @@ from samplerbench.bench.cell import Against, Cell, Row
 from samplerbench.bench.store import LIMIT
 from samplerbench.bench.sweep import Lazy, LazySamples, Reference, Samples, Sweep
 from samplerbench.core.starts import Sobol
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import InvalidSetting, require, require_compatible
 from samplerbench.identity import content, settings_text
 from samplerbench.metrics.base import Distance, Divergence, LawMetric, Metric
 from samplerbench.samplers.base import Sampler
@@ -108,17 +108,13 @@ def scores(denoisers: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Budget:
-    """A sweep whose distances are divided into parts.
+    """A sweep whose distances are divided into parts."""
 
-    Args:
-        sweep: with the denoisers oracle and, for the score's part, learned or another one; with the
-            starts exact and, for the start's part, prior (or any other one).
-        converged_steps: the number of steps of the converged runs.
-        tolerance: the largest change of the distance if that number is doubled, as a share of it.
-    """
-
+    # with the denoisers oracle and, for the score's part, learned or another one; with the starts
+    # exact and, for the start's part, prior (or any other one)
     sweep: Sweep
-    converged_steps: int = 400
+    converged_steps: int = 400  # the number of steps of the converged runs
+    # the largest change of the distance if that number is doubled, as a share of it
     tolerance: float = 0.05
 
     def __post_init__(self) -> None:
@@ -162,11 +158,8 @@ class Budget:
                 raise InvalidSetting("sampler", name, allowed)
         n = self.sweep.n_samples  # neighbours are clouds of n points each
         for name, metric in self.sweep.metrics.items():
-            reason = None
             if isinstance(metric, Metric) and metric.allows_coupled:
-                reason = metric.why_too_large(n, n)
-            if reason is not None:
-                raise InvalidSetting("metric", name, f"another one: {reason}")
+                require_compatible(metric.why_too_large(n, n), "metric", name)
         self._require_training_points()
         once = {*self.sweep.metrics} <= {*self.sweep.exact_metrics}
         require(
@@ -230,12 +223,7 @@ class Budget:
         return floor + rows + sweep.repetitions * of_pairs
 
     def paired(self, name: str, settings: str) -> bool:
-        """Whether runs of a sampler with different numbers of steps have the same noise.
-
-        Args:
-            name: of the sampler or its limit.
-            settings: the column `sampler_settings`.
-        """
+        """Whether runs of a sampler, or its limit, with different steps have the same noise."""
         name = name.removesuffix(LIMIT)
         return all(
             sampler.couples or not sampler.stochastic
@@ -369,11 +357,8 @@ def between(
     """The row of W(samples, other); none for a metric that needs independent clouds.
 
     Args:
-        sweep: the sweep of both.
-        samples: of a cell.
         metric: the name of one of the sweep's.
         reference: the name of the other samples in the column `reference`.
-        other: the other samples.
     """
     plain = sweep.metrics[metric]
     if isinstance(plain, LawMetric) or not plain.allows_coupled:
@@ -392,10 +377,7 @@ def between(
 
     books = sweep.books
     neighbour = Against(
-        reference,
-        sweep.n_samples,
-        books.samples_id(other.cell),
-        books.samples_setting(other.cell),
+        reference, sweep.n_samples, books.samples_id(other.cell), books.samples_setting(other.cell)
     )
     paired = replace(samples, draw=Lazy(draw))
     return [sweep.measure(paired, metric, Reference(Lazy(distance), neighbour))]

@@ -27,10 +27,6 @@ def verdict(budget: Budget, table: pd.DataFrame) -> list[str]:
 
     The first lines say if the path does not fit the data. Then the path is named as the cause of a
     cell's parts, not the network or the amount of data.
-
-    Args:
-        budget: the budget that wrote the table.
-        table: rows of the results store.
     """
     found = parts(table, budget.converged_steps)
     moved = convergence(table, budget.converged_steps, budget.tolerance)
@@ -60,16 +56,7 @@ def _words(
     moved: pd.DataFrame,
     unfit: Mismatch,
 ) -> list[str]:
-    """The lines of one sampler setting.
-
-    Args:
-        budget: the budget that wrote the table.
-        table: all its rows.
-        cells: the rows of the setting.
-        found: its lines of `parts`.
-        moved: all lines of `convergence`.
-        unfit: the mismatch of the sweep.
-    """
+    """The lines of one sampler setting."""
     metric, sampler, settings = (str(cells[name].iloc[0]) for name in KEY)
     most = int(cells["steps"].max())
     last = found[found["steps"] == most]
@@ -134,14 +121,7 @@ def _largest_parts(budget: Budget, metric: str, found: pd.DataFrame, unfit: Mism
 
 
 def _dominates(budget: Budget, metric: str, means: pd.DataFrame, unfit: Mismatch) -> str:
-    """The part that is at least half of a cell's distance, and what would lower it.
-
-    Args:
-        budget: the budget that wrote the table.
-        metric: of the cell.
-        means: a line for each part of the cell, by its name.
-        unfit: the mismatch of the sweep.
-    """
+    """The part that is at least half of a cell's distance, and what would lower it."""
     total, floor = float(means["mean"]["total"]), float(means["mean"]["floor"])
     # a part with a large mean may have an interval that contains zero
     certain = [

@@ -63,6 +63,8 @@ BUDGET = 128
 UNSOLVED = 2.0 * BUDGET
 #: The numbers of evaluations at which a table has the share of solved problems.
 AT = (8, 16, 32, 128)
+#: An entrant with less than this share of the problems of a table has no rank in it.
+RANKED = 0.5
 #: The number of draws of a bootstrap, and the places of the 2.5 and 97.5 % quantiles of t*.
 DRAWS, LOW, HIGH = 1999, 49, 1949
 #: Differences below this share of the values are rounding errors.
@@ -212,16 +214,18 @@ def standing(runtimes: pd.DataFrame, unit: str = "task") -> pd.DataFrame:
     The rank is by `to_field`, since entrants that cannot run everywhere have other problems than
     the rest, which may be easier: it is the geometric mean over their own problems, averaged like a
     ratio, of the runtime over that of the field, the geometric mean of all entrants that can run
-    the problem.
+    the problem. An entrant with less than half (`RANKED`) of the problems of its grid setting has
+    no rank, and its row is below those that have one.
 
     Args:
         runtimes: from `runtimes`; select its rows first for the table of one path, say.
         unit: the independent units of the intervals, task or law.
 
     Returns:
-        grid, rank, entrant, the columns of `ABOUT`, problems, solved_8, solved_16, … (shares within
-        the numbers of `AT`), log2_runtime (mean), lower, upper (its interval), to_field, tied
-        (whether 1 is within the interval of the ratio to the entrant one place above).
+        grid, rank (missing if it has none), entrant, the columns of `ABOUT`, problems, solved_8,
+        solved_16, … (shares within the numbers of `AT`), log2_runtime (mean), lower, upper (its
+        interval), to_field, tied (whether 1 is within the interval of the ratio to the entrant one
+        rank above), all_problems (the number of those that any entrant can run).
     """
     parts = []
     for grid, own in runtimes.groupby("grid", sort=True):
@@ -229,9 +233,12 @@ def standing(runtimes: pd.DataFrame, unit: str = "task") -> pd.DataFrame:
         field = np.nanmean(table.logs, axis=1, keepdims=True)
         behind = [table.mean(column)[0] for column in (table.logs - field).T]
         means = [table.mean(column) for column in table.logs.T]
-        order = np.argsort(behind, kind="stable")
+        unranked = (~np.isnan(table.logs)).mean(axis=0) < RANKED
+        order = np.lexsort([behind, unranked])
+        ranks = [None if unranked[one] else place for place, one in enumerate(order, 1)]
         tied = [False] + [
-            not table.ratio(below, above).distinct for above, below in pairwise(order)
+            not (unranked[below] or table.ratio(below, above).distinct)
+            for above, below in pairwise(order)
         ]
         lines = pd.DataFrame(
             {
@@ -242,7 +249,8 @@ def standing(runtimes: pd.DataFrame, unit: str = "task") -> pd.DataFrame:
                 "to_field": np.exp2(behind),
             }
         )
-        lines = lines.iloc[order].assign(grid=grid, rank=range(1, len(order) + 1), tied=tied)
+        lines = lines.iloc[order].assign(grid=grid, tied=tied, all_problems=len(table.logs))
+        lines["rank"] = pd.array(ranks, dtype="Int64")
         parts.append(lines)
     lines = pd.concat(parts, ignore_index=True)
     solved = shares(runtimes, at=AT).pivot(
@@ -252,7 +260,8 @@ def standing(runtimes: pd.DataFrame, unit: str = "task") -> pd.DataFrame:
     about = runtimes.drop_duplicates(["grid", "entrant"])[["grid", "entrant", *ABOUT]]
     lines = lines.merge(about, on=["grid", "entrant"]).merge(solved, on=["grid", "entrant"])
     first = ["grid", "rank", "entrant", *ABOUT, "problems", *(f"solved_{nfe}" for nfe in AT)]
-    return lines[[*first, "log2_runtime", "lower", "upper", "to_field", "tied"]]
+    last = ["log2_runtime", "lower", "upper", "to_field", "tied", "all_problems"]
+    return lines[[*first, *last]]
 
 
 @dataclass(frozen=True, eq=False)

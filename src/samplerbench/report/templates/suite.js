@@ -284,7 +284,8 @@
   };
   function special(name, value, row) {
     const entrant = row[at.number];
-    if (name === "rank") return `${row[at.tied] === "yes" ? "≈ " : ""}${value}`;
+    if (name === "rank") return value === null ? "" : `${row[at.tied] === "yes" ? "≈ " : ""}${value}`;
+    if (name === "problems" && row[at.rank] === null) return `${value} of ${standing.possible}`;
     if (name.startsWith("solved")) return percent(value);
     if (name === "runtime") return `${short(value)}${bounded(row[at.lower], row[at.upper])}`;
     if (name === "to_field") return short(value);
@@ -302,7 +303,9 @@
   }
   let refill = null;
   function drawTable() {
-    const rows = standing.lines.map(rowOf);
+    const rows = standing.lines.map(rowOf), without = rows.length - standing.ranks;
+    find("#standings .unranked").hidden = !without;
+    find("#standings .unranked b").textContent = `${plural(without, "sampler")} without a rank`;
     if (refill) refill(rows);
     else refill = table(find("#standings .sheet"), { columns: COLUMNS, rows }, special);
   }
@@ -411,7 +414,9 @@
     const own = lineOf(entrant);
     if (!own) return [];
     const far = (line) => Math.abs(Math.log(line.toField / own.toField));
-    return standing.lines.filter((line) => line !== own).sort((a, b) => far(a) - far(b)).slice(0, 3).map((line) => line.entrant);
+    const alike = (line) => line !== own && (line.rank !== null || own.rank === null) &&
+      entrants[line.entrant].noise === entrants[entrant].noise;
+    return standing.lines.filter(alike).sort((a, b) => far(a) - far(b)).slice(0, 3).map((line) => line.entrant);
   }
   function drawEntrant() {
     const one = entrants[opened], line = lineOf(opened);
@@ -423,7 +428,8 @@
       order: suite.orderOf(one), noise: one.noise ? "draws noise" : "draws no noise" };
     if (line) {
       const failures = [...line.failed].map(([status, count]) => `${count} ${status}`).join(", ");
-      Object.assign(facts, { rank: `${line.rank} of ${standing.lines.length}`,
+      Object.assign(facts, { rank: line.rank === null ? `none: it has ${line.problems} of the ${standing.possible} problems, less than half`
+        : `${line.rank} of ${standing.ranks}`,
         "mean runtime": `${short(2 ** line.mean)}${bounded(2 ** line.lower, 2 ** line.upper)} evaluations over ${plural(line.problems, "problem")}`,
         solved: constants.at.map((nfe) => `${percent(line.share(nfe))} within ${nfe}`).join(", ") });
       if (failures) facts.failed = `× ${failures}`;

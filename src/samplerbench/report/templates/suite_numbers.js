@@ -130,7 +130,8 @@ const suite = (() => {
     return ratioOf(runtimes(selection, a, list), runtimes(selection, b, list), list);
   }
 
-  // one line for each entrant with a problem that it can run, the best first
+  // One line for each entrant with a problem that it can run, the best first. Those with few of the
+  // problems have no rank and come last.
   function standing(selection) {
     const list = problems(selection);
     const lines = chosenEntrants(selection).map((entrant) => ({ entrant, times: runtimes(selection, entrant, list) }))
@@ -156,13 +157,15 @@ const suite = (() => {
         if (reason !== null) line.notRun.set(task, reason);
       }
     }
-    lines.sort((a, b) => a.toField - b.toField);
+    const possible = field.filter((value) => value !== undefined).length;
+    const few = (line) => line.problems < constants.ranked * possible;
+    lines.sort((a, b) => few(a) - few(b) || a.toField - b.toField);
     lines.forEach((line, k) => {
-      line.rank = k + 1;
-      const { lower, upper } = k ? ratioOf(line.times, lines[k - 1].times, list) : {};
-      line.tied = k > 0 && !(lower > 1 || upper < 1);
+      line.rank = few(line) ? null : k + 1;
+      const { lower, upper } = k && line.rank ? ratioOf(line.times, lines[k - 1].times, list) : {};
+      line.tied = k > 0 && line.rank !== null && !(lower > 1 || upper < 1);
     });
-    return { list, lines };
+    return { list, lines, possible, ranks: lines.filter(({ rank }) => rank !== null).length };
   }
   return { tasks, entrants, targets, grids, constants, curve, details, ran, failed, runtime, runtimes, orderOf,
     cannotRun, problems, chosenTasks, chosenEntrants, chosenTargets, interval, ratio, standing };

@@ -1,0 +1,49 @@
+"""Objects that several test files build with few differences."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+
+from samplerbench.bench.cell import CELL
+from samplerbench.bench.sweep import Sweep
+from samplerbench.core.grids import karras
+from samplerbench.core.schedules import EDM
+from samplerbench.core.starts import Exact, Prior
+
+
+def sweep_of(law, samplers, steps, **changes):
+    """A sweep of the exact denoiser on EDM(10) and Karras's grid, without metrics.
+
+    Samplers without a name have that of their class. `changes` are fields of `Sweep`; a schedule
+    changes the denoiser too.
+    """
+    schedule = changes.setdefault("schedule", EDM(10.0))
+    changes.setdefault("reference", None)
+    if changes["reference"] is None:
+        changes["reference"] = law.draws(100, "evaluation", 0)
+    settings = {
+        "dataset": law,
+        "grid": partial(karras, noise_min=0.02, rho=5.0),
+        "denoisers": {"oracle": law.exact_score(schedule)},
+        "starts": {"prior": Prior(), "exact": Exact()},
+        "samplers": [s if isinstance(s, tuple) else (type(s).__name__, s) for s in samplers],
+        "steps": list(steps),
+        "metrics": {},
+        "n_samples": 100,
+        "repetitions": 1,
+    }
+    return Sweep(**settings | changes)
+
+
+def rows_of(values, **cell):
+    """Rows of the results table: one finished repetition of a cell for each value."""
+    plain = dict.fromkeys(CELL, "") | {"eta": np.nan, "steps": 4, "n_samples": 10, "nfe": 4}
+    shared = plain | {"denoiser": "oracle", "seconds": 1.0, "status": "ok"} | cell
+    return pd.DataFrame([shared | {"repetition": r, "value": v} for r, v in enumerate(values)])
+
+
+def normal(*shape, seed=0):
+    """Standard normal numbers, float64."""
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
