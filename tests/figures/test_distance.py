@@ -422,6 +422,8 @@ def test_a_caption_says_that_curves_are_shifted_sideways(cells):
     words = "points of one N are drawn side by side"
     figure = distance_against(cells, "w")
     assert words in " ".join(figure.get_suptitle().split())
+    rounds = distance_against(cells.assign(rounds=cells["nfe"]), "w", "rounds").get_suptitle()
+    assert "points of one number of rounds are" in " ".join(rounds.split())
     xs = {line.get_xdata()[0] for line in figure.axes[0].lines if len(line.get_xdata()) > 2}
     assert len(xs) > 1
     one = cells[cells["denoiser"].isin(["law", "oracle"])]
