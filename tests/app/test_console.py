@@ -23,6 +23,7 @@ from samplerbench.bench.statistics import at_equal_cost
 from samplerbench.metrics.energy import Energy
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.metrics.nearest_training import NearestTraining
+from samplerbench.metrics.paired import Paired
 
 IDS = map(str, count())
 METRICS = {"w": MaxSlicedCertified(), "energy": Energy(), "nearest": NearestTraining()}
@@ -170,6 +171,12 @@ def test_what_has_not_mixed_is_not_ranked():
 def test_the_words_of_an_even_floor():
     text = printed(print_cells, floor(start="exact_sobol"), cell(NEAR))
     assert "sets of 10 even draws of the law itself (for exact_sobol)" in text
+
+
+def test_a_paired_distance_is_not_called_one_of_laws():
+    text = printed(print_cells, cell(NEAR), unit="N", law=True, metrics={"w": Paired()})
+    assert "w on d: root mean square distance to the converged run from the same starts" in text
+    assert "law of the output" not in text
 
 
 def test_at_equal_cost_columns_are_bounds_and_cells_say_what_was_made():

@@ -21,6 +21,7 @@ from samplerbench.figures.floor_free import with_floor_free
 from samplerbench.metrics.kl_law import KLLaw
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.metrics.moments import Moments
+from samplerbench.samplers.annealed_langevin import AnnealedLangevin
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.heun import Heun
@@ -102,7 +103,10 @@ def test_what_is_absent_is_named(sweep):
     assert line.startswith("no kl_law: it needs")
     only = replace(sweep, metrics={"moments": Moments()}, samplers=[("ddim", DDIM(1.0))])
     (line,) = FloorFree(only).absent
-    assert line.startswith("no paired distances")
+    assert line == "no paired distances: they need a distance between samples, such as sliced"
+    annealed = replace(sweep, samplers=[("annealed", AnnealedLangevin())])
+    (line,) = FloorFree(annealed).absent
+    assert line.startswith("no paired distances: they need a sampler whose noise"), "not a metric"
     assert FloorFree(replace(sweep, samplers=[("heun", Heun())])).absent == []
     chains = replace(sweep, samplers=[("ula", ULA())])
     assert (FloorFree(chains).absent, FloorFree(chains).row_count()) == ([], 0)

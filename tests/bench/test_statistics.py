@@ -674,6 +674,16 @@ def test_within_a_bound_stands_the_longest_run_that_took_no_more():
     assert beyond.empty
 
 
+def test_a_run_without_a_value_is_not_replaced_by_a_shorter_one():
+    lost = costing(7, 4, "heun").assign(status="not a density", value=math.nan)
+    table = pd.concat([costing(3, 2, "heun"), lost, costing(15, 8, "heun")])
+    found, _ = at_equal_cost(table, [4, 8, 16])
+    assert found.groupby("steps")["nfe"].agg(list).to_dict() == {4: [3, 3], 16: [15, 15]}
+    half = costing(7, 4, "heun").assign(status=["ok", "diverged"])
+    found, _ = at_equal_cost(pd.concat([costing(3, 2, "heun"), half]), [8])
+    assert list(found["nfe"]) == [7], "one repetition has a value"
+
+
 def test_nothing_above_a_bound_is_within_it():
     """Of a sampler that chooses its steps the count decides where it stands, if anywhere."""
     table = pd.concat(

@@ -438,6 +438,7 @@ def test_a_caption_says_that_curves_are_shifted_sideways(cells):
         ("within_mode", "law", "W₂ within the modes"),
         ("max_sliced_certified", "data", "max-sliced W₂ to the data"),
         ("energy", "law", "energy distance to the law"),
+        ("paired", "law", "distance to the converged run, same starts, sds"),
         ("my_metric", "data", "my metric to the data"),
     ],
 )

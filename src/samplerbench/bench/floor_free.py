@@ -137,7 +137,13 @@ class FloorFree:
         if self.why_no_divergence and KL not in self.sweep.metrics and not all(noisy):
             lines.append(f"no {KL}: {self.why_no_divergence}")
         if not self.paired and any(noisy):
-            needed = "a sampler that couples, and a distance between samples, such as sliced"
+            space = "a distance between samples, such as sliced"
+            driven = "a sampler whose noise is one Brownian path for every N, such as ancestral"
+            needed = f"{driven}, and {space}"
+            if self.metric is None:
+                needed = space
+            elif not any(sampler.stochastic and sampler.couples for sampler in moving):
+                needed = driven
             lines.append(f"no paired distances: they need {needed}")
         return lines
 

@@ -70,7 +70,9 @@ def at_equal_cost(table: pd.DataFrame, bounds: Sequence[int]) -> tuple[pd.DataFr
 
     Samplers of a sweep at equal cost have different numbers of steps, but the same bounds. For each
     bound the table has the run of a setting with the most counted evaluations within the bound. So
-    a run can appear at several bounds. The rows of the floor do not change.
+    a run can appear at several bounds. If that run has no value, because it failed, the setting has
+    none at this bound: the value of a shorter run would be mistaken for it. The rows of the floor
+    do not change.
 
     Args:
         bounds: the largest numbers of evaluations.
@@ -83,9 +85,13 @@ def at_equal_cost(table: pd.DataFrame, bounds: Sequence[int]) -> tuple[pd.DataFr
     law = ok["denoiser"] == "law"
     cells = summary(ok[~law])
     curve = present(cells, CURVE)
+    columns = [*curve, "steps", "nfe"]
+    failed = table.loc[(table["status"] != "ok") & (table["nfe"] > 0), columns]
+    # cells of which some repetitions have a value stay those of `summary`
+    tried = pd.concat([cells[columns], failed]).drop_duplicates([*curve, "steps"])
     chosen = []
     for bound in bounds:
-        within = cells[cells["nfe"] <= bound].sort_values(["nfe", "steps"])
+        within = tried[tried["nfe"] <= bound].sort_values(["nfe", "steps"])
         longest = within.drop_duplicates(curve, keep="last")
         chosen.append(longest[[*curve, "steps"]].assign(allowed=bound))
     taken = pd.concat(chosen)

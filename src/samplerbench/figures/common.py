@@ -123,6 +123,7 @@ _METRICS = {
     "kl_law_gaussian": "KL divergence from the law, nats",
     "kl_paths": "upper bound of the KL divergence (paths), nats",
     "log_z": "error of ln Z, nats",
+    "paired": "distance to the converged run, same starts, sds",
     "tv_law": "total variation distance",
     "within_mode": "W₂ within the modes",
     "mode_weights": "error of the modes' weights",
@@ -145,6 +146,7 @@ _WHOLE = {
     "mode_weights",
     "moments",
     "nearest_training",
+    "paired",
 }
 #: Metrics of exact laws, and of densities of outputs: neither uses samples.
 #: Metrics of exact laws for all data sets.

@@ -87,6 +87,7 @@ def make_basis(
         allowed = "left out: the path is the pipeline's own table"
         require(not is_typed("schedule"), "schedule", choices.get("schedule"), allowed)
         allowed = f"images of the model's shape, {model.event_shape}, not {dataset.event_shape}"
+        allowed += "; an image_folder has dataset.size and dataset.colours=grey or rgb"
         good = dataset.event_shape == model.event_shape
         require(good, "dataset", choices.get("dataset"), allowed)
     reduced = chosen_sizes(config, dataset, given)

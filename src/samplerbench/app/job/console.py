@@ -69,6 +69,9 @@ def print_cells(
             of = f"the law of the output against that of the data, {how}"
             if used.needs == "paths":
                 of = f"an upper bound of the divergence of the law of the output, {how}"
+            if used.needs == "converged":
+                of = "root mean square distance to the converged run from the same starts, "
+                of += f"in sds of the data, {how}"
             if used.needs == "log_z":
                 of = f"ln of the estimate − ln Z by n = {first['n_samples']:,} samples; "
                 of += "value ± half of the 95 % interval"
