@@ -43,6 +43,7 @@ from samplerbench.samplers.er_sde import ERSDE
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.hmc import HMC
 from samplerbench.samplers.mala import MALA
+from samplerbench.samplers.picard import Picard
 from samplerbench.samplers.predictor_corrector import PredictorCorrector
 from samplerbench.samplers.replica_exchange import ReplicaExchange
 from samplerbench.samplers.reverse_sde import ReverseSDE
@@ -106,10 +107,11 @@ def test_it_is_the_exact_law_on_a_gaussian(all_samplers):
         )
         checked += 1
     assert checked > 12
-    # they weigh, reject, keep a velocity, draw noise whose width depends on the state, or remember
-    # more than the last state and x̂₀
+    # they weigh, reject, keep a velocity, draw noise whose width depends on the state or all of it
+    # beforehand, or remember more than the last state and x̂₀
     weighting, rejecting = {AIS, SMC}, {HMC, MALA, ReplicaExchange}
-    assert refused == weighting | rejecting | {ERSDE, PredictorCorrector, SASolver, Underdamped}
+    others = {ERSDE, Picard, PredictorCorrector, SASolver, Underdamped}
+    assert refused == weighting | rejecting | others
 
 
 @pytest.mark.parametrize("eta", [0.3, pytest.param(1.0, marks=pytest.mark.slow)])

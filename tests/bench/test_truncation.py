@@ -53,7 +53,7 @@ def test_the_output_is_the_state_at_the_last_level_in_units_of_the_data():
         [DDIM(1.0)],
         [5],
         {"moments": Moments()},
-        VPLinear(),
+        schedule=VPLinear(),
         grid=functools.partial(uniform, t_min=0.2),
     )
     cell = Cell("oracle", "exact", "DDIM", DDIM(1.0), 5, 0)
@@ -74,16 +74,15 @@ def test_the_output_is_the_state_at_the_last_level_in_units_of_the_data():
 def test_the_law_of_a_converged_run_is_that_of_the_noised_data(schedule):
     """Exactly x₀ + κ·ε on every path, whatever α is: by spectra, and in nats by densities."""
     law = gaussian_spectrum(dim=20)
-    spectrum = truncated(law, [Heun()], [400], {"w2": W2LawGaussian()}, schedule)
+    spectrum = truncated(law, [Heun()], [400], {"w2": W2LawGaussian()}, schedule=schedule)
     (row,) = spectrum.run()
     noisy = (law.variances + 0.3**2).sqrt()
     expected = float((noisy - law.variances.sqrt()).norm())
     assert row.value == pytest.approx(expected, rel=2e-3)
     assert (row.final, row.nfe) == ("none", 800)
     plane = gaussian([1.0, -0.5], COVARIANCE)
-    (row,) = truncated(
-        plane, [Heun()], [100], {"kl": KLLaw()}, schedule, floor_repetitions=1, block=64
-    ).run()
+    changes = {"schedule": schedule, "floor_repetitions": 1, "block": 64}
+    (row,) = truncated(plane, [Heun()], [100], {"kl": KLLaw()}, **changes).run()
     p = torch.tensor(COVARIANCE).double()
     q = p + 0.09 * torch.eye(2).double()
     ratio = torch.linalg.solve(p, q)
@@ -188,7 +187,7 @@ def test_there_is_none_where_runs_end_at_the_denoised_state(budgets):
 @pytest.mark.parametrize("sampler", [DDIM(0.0), DDIM(1.0)], ids=["map", "noise"])
 def test_on_a_line_the_law_is_that_of_the_output(sampler):
     law, path = gaussian([1.0], [[2.0]]), VPLinear()
-    sweep = truncated(law, [sampler], [8], {"kl": KLLaw()}, path, floor_repetitions=0)
+    sweep = truncated(law, [sampler], [8], {"kl": KLLaw()}, schedule=path, floor_repetitions=0)
     sweep = replace(sweep, starts={"prior": Prior()})
     (row,) = sweep.run()
     levels = sweep.levels(8)

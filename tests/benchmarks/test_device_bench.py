@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
+from functools import partial
 
 import pytest
 import torch
 
+from helpers import by_turns
 from samplerbench.core.cuda_graphs import Graphed
 from samplerbench.core.grids import karras
 from samplerbench.core.models import Learned
@@ -42,18 +44,10 @@ def test_a_run_with_graphs(rows, benchmark):
         return once
 
     ways = {"graphed": run(Graphed(model)), "plain": run(model)}
-    seconds = {name: [] for name in ways}
-
-    def by_turns():
-        for number in range(ROUNDS + 1):
-            for name, way in ways.items():
-                before = time.perf_counter()
-                way()
-                if number:  # the first records
-                    seconds[name].append(time.perf_counter() - before)
-
+    seconds = {}
+    turns = partial(by_turns, ways, ROUNDS, time.perf_counter)  # the first one records
     with torch.no_grad():
-        benchmark.pedantic(by_turns, rounds=1)
+        benchmark.pedantic(lambda: seconds.update(turns()), rounds=1)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     benchmark.extra_info |= {f"{name}_ms": round(1e3 * m, 3) for name, m in medians.items()}
     benchmark.extra_info["ratio"] = round(medians["plain"] / medians["graphed"], 2)

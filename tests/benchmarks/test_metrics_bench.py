@@ -15,6 +15,7 @@ import ot
 import pytest
 import torch
 
+from helpers import by_turns
 from samplerbench.core.grids import karras
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM
@@ -35,14 +36,6 @@ from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
 
 pytestmark = pytest.mark.bench
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _draw(n, seed):
@@ -181,12 +174,9 @@ def test_a_density_against_sampling_alone(benchmark):
     def density():
         final_state(DDIM(0.0), WithTangents(oracle), with_tangents(x), levels, noise)
 
-    plain, whole = [], []
-    for _ in range(9):
-        for function, seconds in ((sampling, plain), (density, whole)):
-            began = time.process_time()
-            function()
-            seconds.append(time.process_time() - began)
-    benchmark.extra_info["ratio"] = statistics.median(whole) / statistics.median(plain)
+    seconds = by_turns({"plain": sampling, "whole": density}, 9, warm=0)
+    benchmark.extra_info["ratio"] = statistics.median(seconds["whole"]) / statistics.median(
+        seconds["plain"]
+    )
     print(f"density / sampling: {benchmark.extra_info['ratio']:.2f}")
     benchmark.pedantic(density, rounds=1)

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from helpers import by_turns
 from samplerbench.core.grids import Level
 from samplerbench.core.level_laws import LogNormal, UniformTime
 from samplerbench.core.noise import torch_generator
@@ -43,30 +44,17 @@ LEVEL = Level(0.0, 1.0, 0.0)
 EPOCHS = 20
 
 
-def by_turns(ways, rounds, benchmark):
+def compared(ways, rounds, benchmark):
     """The least processor time of each, in seconds, after one round to warm up."""
-    seconds = {name: [] for name in ways}
-
-    def run():
-        for number in range(rounds + 1):
-            for name, way in ways.items():
-                before = time.thread_time()
-                way()
-                if number:
-                    seconds[name].append(time.thread_time() - before)
-
-    torch.set_num_threads(1)
-    benchmark.pedantic(run, rounds=1)
-    least = {name: min(values) for name, values in seconds.items()}
-    ours = next(iter(ways))
-    for name, values in seconds.items():
+    found = {}
+    benchmark.pedantic(lambda: found.update(by_turns(ways, rounds, time.thread_time)), rounds=1)
+    least, ours = {name: min(values) for name, values in found.items()}, next(iter(ways))
+    for name, values in found.items():
+        ratio = statistics.median(values) / statistics.median(found[ours])
         benchmark.extra_info[f"{name}_ms"] = round(1e3 * least[name], 2)
         benchmark.extra_info[f"{name}_ratio"] = round(least[name] / least[ours], 2)
-        ratio = statistics.median(values) / statistics.median(seconds[ours])
         benchmark.extra_info[f"{name}_median_ratio"] = round(ratio, 2)
-    print()
-    for key, value in benchmark.extra_info.items():
-        print(f"  {key}: {value}")
+    print("", *(f"  {key}: {value}" for key, value in benchmark.extra_info.items()), sep="\n")
     return least
 
 
@@ -106,7 +94,7 @@ def test_the_exact_divergence(benchmark):
     }
     values = [float(ways[name]()) for name in ("vjp", "jacfwd", "jacrev", "batched_vjp")]
     assert values == pytest.approx([values[0]] * 4, rel=1e-4)
-    least = by_turns(ways, 6, benchmark)
+    least = compared(ways, 6, benchmark)
     assert least["vjp"] < least["jacfwd"]
 
 
@@ -130,7 +118,7 @@ def test_hutchinson(benchmark):
         "one_probe": gradients(network, lambda: hutchinson_loss(score, x, probes[:1])),
     }
     assert float(ways["vjp"]()) == pytest.approx(float(ways["vmap_jvp"]()), rel=1e-3)
-    least = by_turns(ways, 3, benchmark)
+    least = compared(ways, 3, benchmark)
     assert least["vjp"] < least["vmap_jvp"] / 4
 
 
@@ -165,7 +153,7 @@ def test_an_ncsn_step(benchmark):
         "objective": gradients(network, lambda: trained.loss(x0, generator)),
         "bare": gradients(other, bare),
     }
-    by_turns(ways, 10, benchmark)
+    compared(ways, 10, benchmark)
 
 
 def test_a_training_step_of_n2(benchmark):
@@ -232,6 +220,6 @@ def test_a_training_step_of_n2(benchmark):
 
     steps = {"by_index": by_index, "collated": collated}
     loads = {"loaded_by_index": loaded_by_index, "loaded_collated": loaded_collated}
-    least = by_turns(steps | loads, 8, benchmark)
+    least = compared(steps | loads, 8, benchmark)
     assert least["collated"] > 2.5 * least["by_index"]
     assert least["loaded_collated"] > 10 * least["loaded_by_index"]

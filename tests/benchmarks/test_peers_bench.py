@@ -10,11 +10,11 @@ to 1.14 before the prepared scheduler and the levels of a run were kept for the 
 from __future__ import annotations
 
 import statistics
-import time
 
 import pytest
 import torch
 
+from helpers import by_turns
 from samplerbench.core import grids
 from samplerbench.core.grids import Level
 from samplerbench.core.models import Denoiser
@@ -53,16 +53,10 @@ class Stub(Denoiser):
 
 def compare(name, theirs, ours):
     """The ratio of the median times, measured in turn, printed."""
-    times = [[], []]
-    for _ in range(REPEATS):
-        for which, run in enumerate((theirs, ours)):
-            began = time.process_time()
-            run()
-            times[which].append(time.process_time() - began)
+    times = by_turns({"theirs": theirs, "ours": ours}, REPEATS, warm=0).values()
     ratio = statistics.median(b / a for a, b in zip(*times, strict=True))
-    print(
-        f"\n{name}: {ratio:.2f} times their own loop, {1e6 * min(times[0]) / STEPS:.0f} µs a step"
-    )
+    least = 1e6 * min(next(iter(times))) / STEPS
+    print(f"\n{name}: {ratio:.2f} times their own loop, {least:.0f} µs a step")
 
 
 @pytest.fixture

@@ -12,11 +12,13 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from helpers import by_turns
 from samplerbench.core.grids import leading
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.samplers.base import final_state
@@ -76,20 +78,10 @@ def ways(folder, images, eta):
 def test_seconds_per_image(benchmark, tmp_path, size, eta):
     side, widths, images = SIZES[size]
     table = ways(saved(tmp_path, side, widths), images, eta)
-    spent = {name: [] for name in table}
-
-    def run():
-        for _ in range(ROUNDS):
-            for name, way in table.items():  # by turns
-                before = time.thread_time()
-                way()
-                spent[name].append((time.thread_time() - before) / images)
-
-    torch.set_num_threads(1)
-    for way in table.values():
-        way()
-    benchmark.pedantic(run, rounds=1)
-    least = {name: min(times) for name, times in spent.items()}
+    spent = {}
+    turns = partial(by_turns, table, ROUNDS, time.thread_time)
+    benchmark.pedantic(lambda: spent.update(turns()), rounds=1)
+    least = {name: min(times) / images for name, times in spent.items()}
     said = ", ".join(f"{name} {1e3 * value:.2f} ms" for name, value in least.items())
     print(f"\n{size}, η = {eta:g}, {STEPS} steps, {images} images, each: {said}")
     for name in ("ours", "ours, float64"):

@@ -130,7 +130,6 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_through_lightning(case, benchmark, tmp_path):
-    torch.set_num_threads(1)
     member, target, weighting, standardise, copies, recipe = CASES[case]
     x0 = grid_mixture().draws(10_000, "train", 0)
     data = TensorData(x0, None)
@@ -167,7 +166,6 @@ STEPS, ROUNDS = 150, 3
 
 def test_a_training_by_the_default_recipe_and_by_the_long_one(benchmark, tmp_path):
     """The processor's time of a whole training, from short ones by turns."""
-    torch.set_num_threads(1)
     spent = {"default": [], "long": []}
     whole = {}
 

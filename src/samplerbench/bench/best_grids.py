@@ -86,11 +86,7 @@ def chosen(
 
 
 def require_choices(sweep: Sweep, candidates: Mapping[str, Grid]) -> None:
-    """Refuse a sweep with a sampler that has no grid to choose, before any work.
-
-    Raises:
-        InvalidSetting: no candidate fits a sampler, or the first denoiser has one level only.
-    """
+    """Refuse a denoiser of one level, and a sampler without a grid to choose, before any work."""
     course = _course(sweep)
     for place, steps in _places(sweep):
         _entrants(course, *sweep.samplers[place], steps, candidates)

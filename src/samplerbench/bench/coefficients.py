@@ -343,9 +343,7 @@ class Runs:
     ) -> tuple[Tensor, Tensor]:
         """The last states, and the terms of all states, shape (grids, 1 + K + D, n·dim).
 
-        Args:
-            since: a grid has the outputs of the first one before this evaluation.
-            known: the terms of the first grid, if it ran before.
+        Before the evaluation `since` a grid has the first one's outputs; `known` are its terms.
         """
         count, size = tables[0].evaluations, self.x.numel()
         weights = torch.stack([table.weights for table in tables]).to(self.x)

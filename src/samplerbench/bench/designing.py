@@ -266,9 +266,7 @@ def one_design(
 ) -> Designed:
     """The design for one sampler of a sweep at one number of steps; refused as by `design`.
 
-    Args:
-        targets: converged runs of the other designs of this recipe and sweep.
-        refresh: whether to ignore a design that is known.
+    `targets` are converged runs of other designs; `refresh` ignores a design that is known.
     """
     on, model, origin = _model(sweep, recipe)
     start_name, start = _start(sweep, recipe)

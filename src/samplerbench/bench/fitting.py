@@ -97,11 +97,7 @@ def fitted(
 
 
 def with_table(sweep: Sweep, table: bytes) -> Sweep:
-    """The sweep with its recipe replaced by a table that was fitted before.
-
-    Raises:
-        ValueError: it is not the content of such a file.
-    """
+    """The sweep with its recipe replaced by a table that was fitted before: a file's content."""
     recipe = sweep.grid
     assert isinstance(recipe, FittedGrid)
     origin = _model(sweep, recipe)[2]

@@ -62,11 +62,6 @@ def without_groups(
 
 
 def estimate(value: float, without: NDArray[np.float64]) -> Estimate:
-    """The interval of D, or of a difference of two distances, and its p-value.
-
-    Args:
-        value: D.
-        without: D₍g₎, shape (G,).
-    """
+    """The interval of D, or of a difference of two, and its p-value, from D₍g₎, shape (G,)."""
     # these numbers have the mean D, and their standard error is s
     return t_interval(value - (GROUPS - 1) * (without - without.mean()))

@@ -309,12 +309,9 @@ def race(
     default: Entrant | None = None,
     on_run: Callable[[], None] = lambda: None,
 ) -> Verdict:
-    """Choose the best entrant, then measure it.
+    """Choose the best entrant, then measure it, and the default, also if it is no entrant.
 
-    Args:
-        entrants: at least one.
-        default: measured in any case, also if it is none of the entrants.
-        on_run: called after each run of an entrant in the choice.
+    `on_run` is called after each run of an entrant in the choice.
     """
     tracks = choose(course, entrants, size, on_run)
     winner, kind = _winner(course, tracks, size)

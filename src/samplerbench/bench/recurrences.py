@@ -136,11 +136,9 @@ class Recurrence:
 
 
 def from_weights(weights: Array, levels: Array) -> Recurrence:
-    """The recurrence of a run whose states are known in terms of start, outputs and draws.
+    """The recurrence of known states in terms of start, outputs and draws, (K + 1, 1 + K + D).
 
-    Args:
-        weights: shape (K + 1, 1 + K + D).
-        levels: t, α and σ of the evaluations, shape (3, K).
+    The levels are t, α and σ of the evaluations, shape (3, K).
     """
     count = levels.shape[1]
     draws = weights.shape[1] - 1 - count
@@ -154,11 +152,7 @@ def from_weights(weights: Array, levels: Array) -> Recurrence:
 def traced(
     sampler: Sampler, schedule: NoiseSchedule, levels: Levels, steps: int | None = None
 ) -> Recurrence:
-    """The recurrence of a run of a sampler with fixed steps, or of some of them.
-
-    Raises:
-        NotTraced: there is none, or not for this code.
-    """
+    """The recurrence of a run with fixed steps, or of some of them; or `NotTraced`."""
     tracer = _Tracer(schedule)
     x, noise = cast(Tensor, _Combination({_START: 1.0})), cast(Noise, tracer)
     try:
@@ -181,12 +175,7 @@ _NUMBERS = (float, int)
 
 
 class _Combination:
-    """A state: a linear combination of named vectors, which are not known.
-
-    Args:
-        terms: the coefficients by name.
-        scale: of all of them.
-    """
+    """A state: a scaled linear combination of named vectors, which are not known."""
 
     __slots__ = ("scale", "terms")
     shape: ClassVar[tuple[int, ...]] = (1, 1)

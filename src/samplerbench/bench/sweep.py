@@ -71,11 +71,7 @@ def recall_nothing(cell_id: str) -> Row | None:
 
 
 class Lazy(Generic[T]):
-    """A value that is computed at its first use, once.
-
-    Args:
-        compute: returns the value; called in the first thread that needs it, while others wait.
-    """
+    """A value computed once, in the first thread that needs it, while others wait."""
 
     def __init__(self, compute: Callable[[], T]) -> None:
         self._compute = compute
@@ -245,11 +241,7 @@ class Sweep:
 
     @property
     def _fitted_grid(self) -> Grid:
-        """The grid; of a fitted one its table.
-
-        Raises:
-            ValueError: the grid is not fitted yet, and its levels are not those of any cell.
-        """
+        """The grid; of a fitted one its table, if it is fitted already."""
         if isinstance(self.grid, FittedGrid):
             raise ValueError("the grid must be fitted first: see bench.fitting")
         return self.grid.grid if isinstance(self.grid, Fitted) else self.grid

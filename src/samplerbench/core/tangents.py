@@ -33,11 +33,7 @@ def jacobian(batch: Tensor) -> Tensor:
 
 
 class WithTangents(Denoiser):
-    """A denoiser on batches of states and tangents, see `with_tangents`.
-
-    Args:
-        model: a denoiser whose rows are independent of each other and differentiable.
-    """
+    """A denoiser with independent, differentiable rows, on batches of states and tangents."""
 
     def __init__(self, model: Denoiser) -> None:
         super().__init__()

@@ -70,8 +70,7 @@ class FourWell(Dataset):
     def trajectory(self) -> Tensor:
         """The states in the order of time, shape (steps,), float64; do not write to them.
 
-        Raises:
-            InvalidSetting: dt is so large that the particle leaves the box.
+        An error, if dt is so large that the particle leaves the box.
         """
         return _trajectory(self.dt, self.beta, self.steps, self.seed)
 

@@ -120,12 +120,7 @@ class Metric(ABC):
 
 
 class LawMetric(ABC):
-    """A metric against a law and its settings: a frozen dataclass, like a `Metric`.
-
-    Attributes:
-        is_wasserstein: as in `Metric`.
-        smaller_is_better: as in `Metric`.
-    """
+    """A metric against a law and its settings: a frozen dataclass, with attributes of `Metric`."""
 
     is_wasserstein: ClassVar[bool] = True
     smaller_is_better: ClassVar[bool] = True
@@ -285,11 +280,7 @@ def mean_with_half(values: Tensor, of: Callable[[Tensor], Tensor]) -> tuple[floa
 
 
 def mean_ratio(log_ratios: Tensor) -> dict[str, float]:
-    """The mean of r, an estimate of E_q[r], and half of its 95 % interval.
-
-    Args:
-        log_ratios: ln r at n points drawn from q, shape (n,).
-    """
+    """The mean of r, an estimate of E_q[r], with half of its 95 % interval, from ln r, (n,)."""
     excess, half = mean_with_half(log_ratios, torch.expm1)
     return {"mean_ratio": excess + 1, "mean_ratio_half_width": half}
 

@@ -61,12 +61,7 @@ def racing_samplers(sweep: Sweep, names: Sequence[str] | None = None) -> Sampler
 
 
 def racing_grids(sweep: Sweep, names: Sequence[str] | None = None) -> dict[str, Grid]:
-    """The grids of a race: that of the sweep, and the members with the settings of their yaml.
-
-    Args:
-        sweep: whose grid comes first.
-        names: of members; None for all.
-    """
+    """The grids of a race: that of the sweep first, then members as in their yaml (None: all)."""
     own = own_grid(sweep)
     named = names is not None
     allowed = "other ones: levels are designed for the finalists in any case"

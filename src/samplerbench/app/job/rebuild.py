@@ -57,8 +57,7 @@ def rebuild(run: StoredRun, **changes: Any) -> Job:
 def _with_weights(run: StoredRun, job: Job, given: bool) -> Job:
     """The job with the weights of the run, and with the identities of the trainings behind them.
 
-    Args:
-        given: whether its learned denoiser had the weights of a file.
+    `given`: its learned denoiser had the weights of a file.
     """
     made_by = {}
     for name, training in job.trainings.items():
