@@ -23,8 +23,8 @@ grids: $(VENV)/.run  ## samplers on a common grid and each on its own, of docs/g
 peers: $(VENV)/.test  ## docs/peers.md: samplers of the installed packages, measured: a quarter of an hour
 	$(BIN)/python multirun/gallery/peers.py $(ARGS)
 
-test: $(VENV)/.test  ## the whole test suite but the slow tests; a file in one process, which makes its runs once
-	$(TEST_ENV) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not bench" $(ARGS)
+test: $(VENV)/.test  ## the whole test suite but the slow tests; a file in one process, which makes its runs once, and the long files of app and bench first
+	$(TEST_ENV) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow and not bench" $(ARGS)
 
 test-slow: $(VENV)/.test  ## the tests that take minutes
 	$(TEST_ENV) $(BIN)/python -m pytest -m "slow and not bench" $(ARGS)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+
+gc.disable()  # until all is imported: it would take a sixth of the start
+
 import copy
 import dataclasses
-import gc
 import importlib.util
 import inspect
 import json
@@ -25,8 +28,9 @@ import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra._internal import config_loader_impl
+from hydra._internal import config_loader_impl, defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.defaults_list import DefaultsList, Overrides, create_defaults_list
 from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
@@ -99,14 +103,35 @@ def no_time_is_lost() -> Iterator[None]:
             parsed[key] = parse(stream, Loader)
         return copy.deepcopy(parsed[key])
 
+    read: dict[str, Any] = {}
     chosen: dict[Any, DefaultsList] = {}
     merged: dict[int, DictConfig] = {}
     choose, merge = create_defaults_list, ConfigLoaderImpl._compose_config_from_defaults_list
+    read_file, known_choices = ConfigRepository.load_config, defaults_list._create_interpolation_map
+
+    def is_fixed(repo: Any) -> bool:
+        """False with a folder of a test's own, whose files may change."""
+        return {one.path for one in repo.get_sources() if one.scheme() == "file"} == {conf}
+
+    def read_once(self: ConfigRepository, config_path: str) -> Any:
+        """The content of a file, which the composition may change."""
+        if not is_fixed(self):
+            return read_file(self, config_path)
+        if config_path not in read:
+            read[config_path] = read_file(self, config_path)
+        result = copy.copy(read[config_path])
+        if result is not None:
+            result.config = copy.deepcopy(result.config)
+        return result
+
+    def known_choices_where_needed(overrides: Any, defaults: Any, self_added: bool) -> Any:
+        """For interpolations; conf/ has few."""
+        needed = any(one.is_interpolation() for one in defaults)
+        return known_choices(overrides, defaults, self_added) if needed else None
 
     def chosen_once(repo: Any, config_name: str, overrides_list: Any, **more: Any) -> DefaultsList:
         """Hydra's choice of files, by the words that name members; other words come after it."""
-        places = {source.path for source in repo.get_sources() if source.scheme() == "file"}
-        if places != {conf}:  # a folder of a test's own, whose files may change
+        if not is_fixed(repo):
             return choose(repo, config_name, overrides_list, **more)
         members = [word for word in overrides_list if repo.group_exists(word.key_or_group)]
         key = config_name, repr(more), *(word.input_line for word in members)
@@ -126,6 +151,8 @@ def no_time_is_lost() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(yaml, "load", load)
+        patch.setattr(ConfigRepository, "load_config", read_once)
+        patch.setattr(defaults_list, "_create_interpolation_map", known_choices_where_needed)
         patch.setattr(config_loader_impl, "create_defaults_list", chosen_once)
         searched = ConfigLoaderImpl._process_config_searchpath
 
@@ -143,8 +170,8 @@ def no_time_is_lost() -> Iterator[None]:
 
         patch.setattr(Hydra, "get_mode", get_mode)
         before = gc.get_threshold()
-        gc.collect()
         gc.freeze()
+        gc.enable()
         gc.set_threshold(20_000, 20, 20)
         yield
         gc.set_threshold(*before)
@@ -306,6 +333,15 @@ def settings_of_samplers() -> dict[str, Sampler]:
 #: For tests that hardly depend on the schedule: noise at t = 0, variance preserving, and no signal
 #: at t = 1.
 THREE: tuple[type[NoiseSchedule], ...] = (GeometricVE, VPLinear, Rectified)
+#: Members whose contract takes long, and is checked in the slow suite; each has tests of its own.
+TAKE_LONG = {
+    *("dataset=checkerboard", "dataset=tree", "dataset=four_well", "dataset=faces"),
+    *("dataset=four_well_boltzmann", "dataset=many_well", "dataset=gaussian_spectrum"),
+    *("grid=score_optimal", "grid=align_your_steps", "grid=entropic_rescaled", "grid=gits"),
+    *("metric=w_output_1d", "metric=max_sliced_law", "metric=max_sliced_refined"),
+    *("objective=ncsn", "objective=likelihood", "objective=hutchinson", "objective=v_prediction"),
+    *("objective=sliced", "objective=sliced_vr", "metric=outliers", "network=unet"),
+}
 #: What builds each of the members that a fixture has in turn. They are found when a test of the
 #: process asks for one: an import of all packages of samplers takes seconds.
 WALKS: dict[str, Callable[[], dict[str, Callable[[], Any]]]] = {
@@ -322,10 +358,10 @@ WALKS: dict[str, Callable[[], dict[str, Callable[[], Any]]]] = {
     "grid": lambda: members("grid"),
     "target": lambda: members("target"),
     "sampler": lambda: {name: lambda one=one: one for name, one in settings_of_samplers().items()},
-    "default_or_without_order": lambda: {
+    "default_sampler": lambda: {
         name: lambda one=one: one
         for name, one in settings_of_samplers().items()
-        if one == type(one)() or one.order is None
+        if one == type(one)()
     },
 }
 
@@ -335,8 +371,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marks = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
     own = {name for names in marks for name in ([names] if isinstance(names, str) else names)}
     for name in [name for name in WALKS if name in {*metafunc.fixturenames} - own]:
-        found = WALKS[name]()
-        metafunc.parametrize(name, list(found.values()), ids=list(found), indirect=True)
+        cases = [
+            pytest.param(build, id=case, marks=[pytest.mark.slow] * (case in TAKE_LONG))
+            for case, build in WALKS[name]().items()
+        ]
+        metafunc.parametrize(name, cases, indirect=True)
 
 
 @pytest.fixture
@@ -381,7 +420,7 @@ def sampler(request: pytest.FixtureRequest) -> Sampler:
 
 
 @pytest.fixture
-def default_or_without_order(request: pytest.FixtureRequest) -> Sampler:
+def default_sampler(request: pytest.FixtureRequest) -> Sampler:
     return request.param()
 
 

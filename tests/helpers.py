@@ -1,5 +1,6 @@
 """Objects that several test files build with few differences."""
 
+import time
 from functools import partial
 
 import numpy as np
@@ -42,6 +43,22 @@ def rows_of(values, **cell):
     plain = dict.fromkeys(CELL, "") | {"eta": np.nan, "steps": 4, "n_samples": 10, "nfe": 4}
     shared = plain | {"denoiser": "oracle", "seconds": 1.0, "status": "ok"} | cell
     return pd.DataFrame([shared | {"repetition": r, "value": v} for r, v in enumerate(values)])
+
+
+def by_turns(ways, rounds, clock=time.process_time, warm=1):
+    """The seconds of each of several functions in each round, after some rounds to warm up.
+
+    They run by turns, so that a busy machine slows all of them.
+    """
+    seconds = {name: [] for name in ways}
+    for number in range(warm + rounds):
+        for name, way in ways.items():
+            before = clock()
+            way()
+            spent = clock() - before
+            if number >= warm:
+                seconds[name].append(spent)
+    return seconds
 
 
 def normal(*shape, seed=0):

@@ -27,10 +27,7 @@ TWO = replace(ONE, devices=2)
 
 
 def trained(directory, recipe, callbacks=(), x0=None, device="cpu", resumable=False):
-    data = TensorData(
-        LAW.draws(500, "train") if x0 is None else x0,
-        LAW.draws(100, "validation"),
-    )
+    data = TensorData(LAW.draws(500, "train") if x0 is None else x0, LAW.draws(100, "validation"))
     objective = Denoising(
         network=ResidualMLP(2, 0, width=32),
         target=EDMTarget(),

@@ -374,9 +374,7 @@ def test_a_plot_shows_itself_in_a_notebook(run, monkeypatch):
         return known[kind]
 
     formatter = SimpleNamespace(lookup_by_type=lookup, for_type=known.__setitem__)
-    shell = SimpleNamespace(
-        display_formatter=SimpleNamespace(formatters={"image/png": formatter}),
-    )
+    shell = SimpleNamespace(display_formatter=SimpleNamespace(formatters={"image/png": formatter}))
     fake = SimpleNamespace(get_ipython=lambda: shell, version_info=(9, 0))
     monkeypatch.setitem(sys.modules, "IPython", fake)
     figure = sb.plot(run.table, x="nfe")

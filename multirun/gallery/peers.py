@@ -45,9 +45,7 @@ SCHEDULERS: Mapping[str, Sequence[Mapping[str, Any]]] = {
         *({}, _PLAIN, _PLAIN | _TRAILING, _PLAIN | _LINSPACE, _PLAIN | {"eta": 1.0}),
         *(_PLAIN | {"set_alpha_to_one": False}, _PLAIN | _TRAILING | _ZERO_SNR),
     ],
-    "DDPMScheduler": [
-        *(_PLAIN, _PLAIN | _TRAILING, _PLAIN | {"variance_type": "fixed_large"}),
-    ],
+    "DDPMScheduler": [*(_PLAIN, _PLAIN | _TRAILING, _PLAIN | {"variance_type": "fixed_large"})],
     "DPMSolverMultistepScheduler": [
         *({}, _LEADING, _TRAILING, _KARRAS, {"use_lu_lambdas": True}),
         *({"use_exponential_sigmas": True}, {"use_beta_sigmas": True}, _SIGMA_MIN),
@@ -218,7 +216,8 @@ how their code runs here.
 - **Errors** are distances from the exact result, in standard deviations of the data, on a Gaussian
   / on a mixture of two unequal modes, both on the line. With noise it is the W₂
   distance of the law, without Monte Carlo; on the mixture at N = {laws}, for codes that
-  continue with the state that the model or the bench has seen, and remember at most one x̂₀. The
+  continue with the state that the model or the bench has seen, remember at most one x̂₀ besides, and
+  draw noise of one width for all states. The
   start has the exact law of the first level, and the end is compared with the exact flow at the
   *last level of the sampler*. So the errors of a wrong start and of a last level above 0 are
   not in it; the column σ/α has both levels

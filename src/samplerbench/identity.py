@@ -111,11 +111,7 @@ def describe(thing: object, *, code: bool = False) -> Any:
 
 
 class _Describer:
-    """Describes objects, which may contain each other.
-
-    Args:
-        code: as in `describe`.
-    """
+    """Describes objects, which may contain each other; `code` as in `describe`."""
 
     def __init__(self, code: bool) -> None:
         self._code = code

@@ -37,10 +37,8 @@ def test_a_member_of_an_experiment_can_be_dropped(composed):
 
 def test_what_an_experiment_chose_can_be_replaced(composed):
     for experiment, *words in (
-        ("n0/chain", "start=prior"),  # its start has a width, its picture a k
-        ("n0/chain", "picture=[samples]"),
+        ("n0/chain", "start=prior", "picture=[samples]"),  # its start has a width, its picture a k
         ("shapes/samplers", "metric=sliced", "sampler=heun"),
-        ("images/ddim_table", "network=unet", "trainer=digits"),
     ):
         assert build(composed(f"experiment={experiment}", *words, *FEW), {}, "test")
 
@@ -172,10 +170,7 @@ def test_settings_of_members_are_checked_by_the_members():
         ("dtype=float8", "^dtype=float8.*float64"),
         ("denoiser=orakel", "^denoiser=orakel.*oracle"),
         ("denoiser=[]", r"^denoiser=\[\].*oracle"),
-        (
-            "denoiser=[oracle,oracle]",
-            "must be one or several of .*, each named once",
-        ),
+        ("denoiser=[oracle,oracle]", "must be one or several of .*, each named once"),
         ("dataset=gaussian dataset.mean=[0] dataset.covariance=[[1]]", "^metric=max_sliced_cert"),
         ("wanted=0", "^wanted=0.*positive"),
         ("experiment=budget budget.tolerance=-1", r"^budget\.tolerance=-1.*positive"),
@@ -417,10 +412,7 @@ def test_a_worse_model_is_a_guide_and_alters_like_any_other(composed):
         (["denoiser=autoguided", "worse.noise=0"], r"^worse.noise=0.0: must be positive"),
         (["denoiser=autoguided", "dataset=two_moons"], r"^dataset=.*a Gaussian mixture; or altere"),
         ([*learned, "worse.network={width: 96}"], r"^worse=.*: must be with settings that"),
-        (
-            [*learned[:-1], "worse.network={wdith: 9}"],
-            r"^worse.network.wdith=9: must be left out",
-        ),
+        ([*learned[:-1], "worse.network={wdith: 9}"], r"^worse.network.wdith=9: must be left out"),
         ([*learned[:-1], "worse.trainer={steps: 7}", *HELD], r"^altered=learned: must be oracle"),
     ):
         with pytest.raises(InvalidSetting, match=message):

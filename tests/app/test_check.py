@@ -104,12 +104,7 @@ def test_the_noise_of_a_sampler_is_checked_on_a_mixture(mine, tmp_path, capsys):
             "Step(x.view(-1, 7), x)",
             ["(mine_raises.py, line 15) in step 1, from "],
         ),
-        (
-            "mine_yields",
-            1,
-            "x",
-            ["steps=Tensor: must be a generator that yields Step(x, x0_hat)"],
-        ),
+        ("mine_yields", 1, "x", ["steps=Tensor: must be a generator that yields Step(x, x0_hat)"]),
     ],
 )
 def test_what_fails_is_named_in_a_line_each(mine, module, order, step, lines):
@@ -138,6 +133,7 @@ def test_an_error_in_a_step_says_where_and_what_to_declare(mine):
     assert "(mine_divides.py, line 15) in step 1" not in lines[0]
 
 
+@pytest.mark.slow  # quick: test_orders.py
 def test_a_wrong_weight_is_remarked_though_the_order_is_right(capsys):
     check.main(["ipndm"])
     out = capsys.readouterr().out

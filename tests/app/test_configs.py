@@ -78,15 +78,7 @@ NEEDS = {
     **{("dataset", name): CHAINS for name in ("funnel", "banana", "many_well")},
     **{
         ("sampler", name): ["denoiser=oracle"]
-        for name in (
-            "ula",
-            "mala",
-            "hmc",
-            "replica_exchange",
-            "ais",
-            "smc",
-            "underdamped",
-        )
+        for name in ("ula", "mala", "hmc", "replica_exchange", "ais", "smc", "underdamped")
     },
     ("start", "overdispersed"): ["sampler=ula", "denoiser=oracle"],
     ("grid", "custom"): ["steps=5"],
@@ -188,9 +180,9 @@ def test_members_are_composed_as_they_are_read(composed, main_job):
 
 
 @pytest.mark.parametrize(
-    "name",  # test_suite.py runs two tasks of the suite
+    "name",  # test_suite.py runs two tasks of the suite; all members of the others are built above
     [
-        pytest.param(name, marks=[pytest.mark.slow] * name.startswith("suite/"))
+        pytest.param(name, marks=[pytest.mark.slow] * name.startswith(("suite/", "shapes/")))
         for name in EXPERIMENTS
     ],
 )

@@ -46,7 +46,7 @@ def floor(size=1.0, **changes):
 
 
 def printed(show, *tables, **more):
-    out = Console(file=io.StringIO(), width=more.pop("width", 300), record=True)
+    out = Console(file=io.StringIO(), width=more.pop("width", 300), markup=False, record=True)
     show(out, pd.concat(tables, ignore_index=True), *more.values())
     return out.export_text()
 
@@ -198,7 +198,7 @@ def test_what_took_more_than_any_bound_is_told_apart():
     """It is in no column, and ranked within none."""
     near, far = cell(NEAR, steps=64, nfe=64), cell(FAR, sampler="adaptive", steps=11, nfe=109)
     _, beyond = at_equal_cost(pd.concat([near, far]), [64])
-    out = Console(file=io.StringIO(), width=200)
+    out = Console(file=io.StringIO(), width=200, markup=False)
     print_beyond(out, beyond)
     text = out.file.getvalue()
     assert text.startswith("above every bound: w, exact start, oracle score, adaptive, 11 levels: ")

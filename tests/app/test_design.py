@@ -36,6 +36,7 @@ def designs():
     return sb.design(LAW, ["heun"], nfe=[6], carry=["two_moons"], settings=SETTINGS)
 
 
+@pytest.mark.slow  # quick: the library's, below
 def test_the_command_prints_tables_and_levels_and_writes_them(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["sampler=[heun,ddim]", "sampler.ddim.eta=0", "nfe=[6]", "dataset=two_moons", *FEW]

@@ -63,7 +63,7 @@ def test_a_name_that_is_no_text_is_replaced_in_a_report_and_refused_of_a_job(typ
 
 
 def test_a_command_is_printed_with_replacements(in_ascii, typed, run):
-    for words in ("list metrics", "check schedule=edm", "--help", "--cfg job", "score --help"):
+    for words in ("list metrics", "--help", "score --help"):
         status, out = in_ascii(*words.split())
         assert status == 0, words
         assert out

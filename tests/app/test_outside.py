@@ -62,11 +62,19 @@ def test_each_is_less_than_twenty_lines():
         assert sum(len(text.splitlines()) for text in texts) < 20, group
 
 
-def test_all_of_them_in_one_run(here, command):
-    search = f"hydra.searchpath=[file://{here}/conf]"
-    chosen = [f"{group}={name}" for group, name in NAMES.items()]
-    command(search, "trusted=[lab]", *SMALL, *chosen, f"hydra.run.dir={here}/one")
-    table = open_run(here / "one").table()
+@pytest.fixture(scope="module")
+def one(folder, command):
+    """A run of all of their members, from their folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        search = f"hydra.searchpath=[file://{folder}/conf]"
+        chosen = [f"{group}={name}" for group, name in NAMES.items()]
+        command(search, "trusted=[lab]", *SMALL, *chosen, f"hydra.run.dir={folder}/one")
+    return folder / "one"
+
+
+def test_all_of_them_in_one_run(here, one):
+    table = open_run(one).table()
     assert len(table) == 2 * 2 + 4  # numbers of steps × repetitions, and the floor
     assert set(table["status"]) == {"ok"}
     assert set(table["metric"]) == {"mean_gap"}
@@ -76,6 +84,7 @@ def test_all_of_them_in_one_run(here, command):
     assert found == {key: NAMES[key] for key in found}
 
 
+@pytest.mark.slow  # quick: test_check.py
 def test_their_names_are_known_at_the_other_doors(here, command, capsys):
     own = ["--config-dir", "conf", "trusted=lab"]
     command("check", *(f"{group}={name}" for group, name in NAMES.items()), *own)
@@ -86,6 +95,7 @@ def test_their_names_are_known_at_the_other_doors(here, command, capsys):
     assert command("check", "mine") == 2
 
 
+@pytest.mark.slow
 def test_a_multirun_over_ours_and_theirs(ours_and_theirs):
     tables = [open_run(path).table() for path in find_runs(ours_and_theirs)]
     cells = pd.concat(tables).query("denoiser == 'learned'")
@@ -200,14 +210,11 @@ def test_trust_ends_with_the_command(here):
         trusted("lab.sampler.Mine", "x")
 
 
-def test_a_stored_run_cannot_declare_itself_trusted(here, ours_and_theirs, tmp_path):
-    stored = next(p for p in find_runs(ours_and_theirs) if "mine" in open_run(p).config.sampler)
-    copy = shutil.copytree(stored, tmp_path / "copy")
+def test_a_stored_run_cannot_declare_itself_trusted(here, one, tmp_path):
+    copy = shutil.copytree(one, tmp_path / "copy")
     config = yaml.safe_load((copy / "config.yaml").read_text())
-    assert config["trusted"] == "lab"
-    with pytest.raises(
-        InvalidSetting, match=r"sampler\.mine.*add trusted=lab if you trust its code"
-    ):
+    assert config["trusted"] == ["lab"]
+    with pytest.raises(InvalidSetting, match=r"lab\..*add trusted=lab if you trust its code"):
         rebuild(open_run(copy))
     with trusting("lab"):
         assert rebuild(open_run(copy)).sweep.cells()

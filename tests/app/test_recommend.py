@@ -55,14 +55,13 @@ def test_the_command_uses_the_winner(finished, command, capsys):
     run = sb.load(finished)
     settings = dict(word.split("=") for word in words if word.startswith("sampler."))
     method = sb.sampler(
-        "unipc",
-        points=int(settings["sampler.points"]),
-        bh1=settings["sampler.bh1"] == "true",
+        "unipc", points=int(settings["sampler.points"]), bh1=settings["sampler.bh1"] == "true"
     )
     want = sb.sample(run, method, steps=4, denoiser="oracle", grid="log_snr", start="prior")
     assert np.array_equal(np.load("samples.npy"), want)
 
 
+@pytest.mark.slow
 def test_designed_levels_are_given_as_numbers(command, capsys, monkeypatch):
     """At few steps they win; the printed job runs on them."""
     monkeypatch.setattr(Size, "of", classmethod(lambda cls, dim: replace(SMALL, designs=1)))

@@ -116,7 +116,7 @@ def test_a_file_system_without_locks_stops_no_run(run, again, monkeypatch):
     assert json.loads((run / "status.json").read_text())["lock"] is False
 
 
-@pytest.mark.parametrize("name", ["status.json", "run.json"])
+@pytest.mark.parametrize("name", ["status.json", pytest.param("run.json", marks=pytest.mark.slow)])
 def test_what_cannot_be_read_of_a_run_is_named_and_it_goes_on(run, again, name):
     before = values(run)
     (run / name).write_text("{")

@@ -113,7 +113,9 @@ def test_losses_are_whole_or_no_losses(tmp_path):
             read_losses(tmp_path / "losses.csv")
 
 
-@pytest.mark.parametrize("spoilt", ["step,name,loss\n1,train,2.5\n", None])
+@pytest.mark.parametrize(
+    "spoilt", ["step,name,loss\n1,train,2.5\n", pytest.param(None, marks=pytest.mark.slow)]
+)
 def test_weights_whose_losses_cannot_be_read_are_trained_again(again, training, cache, spoilt):
     losses = (training / "losses.csv").read_bytes()
     (training / "losses.csv").unlink()
@@ -251,6 +253,7 @@ def test_a_member_s_name_cannot_leave_the_run_s_folder(run):
                 rebuild(open_run(run))
 
 
+@pytest.mark.slow  # quick: the name of a member
 def test_a_job_writes_into_its_own_folder_and_the_cache_only(typed, tiny, tmp_path, files):
     folder = tmp_path / "conf" / "experiment"
     folder.mkdir(parents=True)

@@ -129,6 +129,7 @@ def test_a_picture_of_somebody_else_s_is_drawn_each_time(run, theirs, tmp_path):
     assert second[own] == first[own]
 
 
+@pytest.mark.slow
 def test_pictures_and_settings_that_differ_have_files_of_their_own(run):
     samples = "_target_: samplerbench.figures.samples.Samples, chains: 5"
     words = ("sampler.ddim.eta=[0.1,0.1000001]", "picture=[samples,quiver]", "steps=[2]")
@@ -169,10 +170,7 @@ def test_an_archive_holds_figures_or_the_errors_of_scores():
 
 
 def test_a_picture_too_large_is_refused_before_any_work(refuses):
-    for word in (
-        "picture.samples.half_width=[1e308,1e308]",
-        "picture.samples.chains=1000000000",
-    ):
+    for word in ("picture.samples.half_width=[1e308,1e308]", "picture.samples.chains=1000000000"):
         refuses([*PLAIN, "picture=[samples]", word], word.partition("=")[0])
 
 

@@ -225,6 +225,7 @@ def test_neighbours_have_their_closed_form(max_sliced_w2):
         assert expected > 0.1, "too small to test"
 
 
+@pytest.mark.slow
 def test_the_grid_mixture_s_published_numbers():
     """The paired discretisation of DDIM(0) that n = 2 000 fresh draws cannot see: .95 .62 .35."""
     of = budget(
@@ -677,7 +678,7 @@ def at(mean: float, sd: float) -> GaussianMixture:
         (at(0.0, 0.007), "end", "grid dominates"),  # daily returns
         pytest.param(mixture(1e4, 1.0), "start", "start dominates, as score", marks=SLOW),
         pytest.param(mixture(0.0, 1e3), "start", "start dominates: prior mismatch", marks=SLOW),
-        (mixture(0.0, 1.0), "", "no part is significantly above zero"),
+        pytest.param(mixture(0.0, 1.0), "", "no part is significantly above zero", marks=SLOW),
     ],
     ids=["kelvin", "returns", "moved", "large", "two modes"],
 )

@@ -26,7 +26,9 @@ from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
+from samplerbench.metrics.base import total
 from samplerbench.metrics.kl_law import KLLaw
+from samplerbench.metrics.kl_paths import KLPaths
 from samplerbench.metrics.sliced import Sliced
 from samplerbench.metrics.tv_law import TVLaw
 from samplerbench.networks.residual_mlp import ResidualMLP
@@ -225,10 +227,28 @@ def test_pieces_of_the_points_change_no_estimate(monkeypatch):
     assert whole.value == pytest.approx(float(terms.mean()), rel=1e-12)
     assert whole.info["coefficient"] == pytest.approx(coefficient, rel=1e-12)
     assert whole.info["half_width"] == pytest.approx(1.96 * float(terms.std()) / 1000**0.5)
-    monkeypatch.setattr("samplerbench.metrics.kl_law.PIECE", 64)
-    pieces = KLLaw().estimate(values)
-    assert pieces.value == pytest.approx(whole.value, rel=1e-12)
-    assert dict(pieces.info) == pytest.approx(dict(whole.info), rel=1e-12)
+    shares, far = excess.abs() / 2, values - 1
+    tv, paths = TVLaw().estimate(values), KLPaths().estimate(far)
+    assert tv.value == pytest.approx(float(shares.mean()), rel=1e-14)
+    assert tv.info["half_width"] == pytest.approx(1.96 * float(shares.std()) / 1000**0.5)
+    assert paths.value == pytest.approx(-float(far.mean()), rel=1e-14)
+    monkeypatch.setattr("samplerbench.metrics.base.PIECE", 64)
+    sizes = []
+
+    def noted(piece):
+        sizes.append(len(piece))
+        return piece
+
+    assert total(values, noted) == pytest.approx(float(values.sum()), rel=1e-12)
+    assert max(sizes) == 64
+    for metric, given, before in (
+        (KLLaw(), values, whole),
+        (TVLaw(), values, tv),
+        (KLPaths(), far, paths),
+    ):
+        pieces = metric.estimate(given)
+        assert pieces.value == pytest.approx(before.value, rel=1e-12)
+        assert dict(pieces.info) == pytest.approx(dict(before.info), rel=1e-12)
 
 
 def test_four_wells_have_a_density():

@@ -139,6 +139,7 @@ def test_a_view_that_does_not_exist_has_no_panel(sweep, samplers, panels):
     assert len([axes for axes in figure.axes if axes.axison]) == panels
 
 
+@pytest.mark.slow
 def test_a_long_name_is_within_the_figure(sweep):
     """Beside the panels of one start, on several lines."""
     long = replace(

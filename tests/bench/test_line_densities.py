@@ -15,12 +15,7 @@ from samplerbench.app.job.refusals import check
 from samplerbench.bench import line_densities
 from samplerbench.bench.budget.parts import parts
 from samplerbench.bench.budget.run import Budget
-from samplerbench.bench.line_densities import (
-    RESOLUTIONS,
-    Resolution,
-    gauss_rule,
-    law_of_output,
-)
+from samplerbench.bench.line_densities import RESOLUTIONS, Resolution, gauss_rule, law_of_output
 from samplerbench.bench.store import as_table
 from samplerbench.bench.transitions import Refused
 from samplerbench.core.grids import hold, karras, uniform
@@ -48,6 +43,7 @@ from samplerbench.samplers.er_sde import ERSDE
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.hmc import HMC
 from samplerbench.samplers.mala import MALA
+from samplerbench.samplers.picard import Picard
 from samplerbench.samplers.predictor_corrector import PredictorCorrector
 from samplerbench.samplers.replica_exchange import ReplicaExchange
 from samplerbench.samplers.reverse_sde import ReverseSDE
@@ -111,13 +107,14 @@ def test_it_is_the_exact_law_on_a_gaussian(all_samplers):
         )
         checked += 1
     assert checked > 12
-    # they weigh, reject, keep a velocity, draw noise whose width depends on the state, or remember
-    # more than the last state and x̂₀
+    # they weigh, reject, keep a velocity, draw noise whose width depends on the state or all of it
+    # beforehand, or remember more than the last state and x̂₀
     weighting, rejecting = {AIS, SMC}, {HMC, MALA, ReplicaExchange}
-    assert refused == weighting | rejecting | {ERSDE, PredictorCorrector, SASolver, Underdamped}
+    others = {ERSDE, Picard, PredictorCorrector, SASolver, Underdamped}
+    assert refused == weighting | rejecting | others
 
 
-@pytest.mark.parametrize("eta", [0.3, 1.0])
+@pytest.mark.parametrize("eta", [0.3, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_it_is_an_independent_quadrature_on_a_mixture(eta):
     """DDIM(η) by a dense matrix on a fixed grid, with its coefficients and x̂₀ written again."""
     levels = KARRAS(EDM(10.0), 4)
@@ -184,7 +181,10 @@ def test_ten_million_samples_have_this_law(sampler):
     assert distance_from_samples(sampler, 10, 1_000_000) < 1.95
 
 
-@pytest.mark.parametrize("sampler", [DDIM(1.0), SDEDPMpp2M(0.7), EDMChurn(), Heun()], ids=repr)
+REFINED = [DDIM(1.0), EDMChurn(), Heun(), pytest.param(SDEDPMpp2M(0.7), marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("sampler", REFINED, ids=repr)
 def test_the_stated_error_is_one(sampler, monkeypatch):
     """Against a law at a much finer resolution."""
     metrics = [KLLaw(), TVLaw(), WOutput1D(1), WOutput1D(2)]

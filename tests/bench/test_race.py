@@ -33,13 +33,7 @@ from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.unipc import UniPC
 
 SMALL = Size(
-    first=32,
-    batch=8,
-    finalists=2,
-    noisy_finalists=2,
-    designs=0,
-    measured=256,
-    measured_batch=32,
+    first=32, batch=8, finalists=2, noisy_finalists=2, designs=0, measured=256, measured_batch=32
 )
 GRIDS = {name: sb.grid(name) for name in ("karras", "log_snr", "uniform")}
 

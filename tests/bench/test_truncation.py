@@ -53,7 +53,7 @@ def test_the_output_is_the_state_at_the_last_level_in_units_of_the_data():
         [DDIM(1.0)],
         [5],
         {"moments": Moments()},
-        VPLinear(),
+        schedule=VPLinear(),
         grid=functools.partial(uniform, t_min=0.2),
     )
     cell = Cell("oracle", "exact", "DDIM", DDIM(1.0), 5, 0)
@@ -74,16 +74,15 @@ def test_the_output_is_the_state_at_the_last_level_in_units_of_the_data():
 def test_the_law_of_a_converged_run_is_that_of_the_noised_data(schedule):
     """Exactly x₀ + κ·ε on every path, whatever α is: by spectra, and in nats by densities."""
     law = gaussian_spectrum(dim=20)
-    spectrum = truncated(law, [Heun()], [400], {"w2": W2LawGaussian()}, schedule)
+    spectrum = truncated(law, [Heun()], [400], {"w2": W2LawGaussian()}, schedule=schedule)
     (row,) = spectrum.run()
     noisy = (law.variances + 0.3**2).sqrt()
     expected = float((noisy - law.variances.sqrt()).norm())
     assert row.value == pytest.approx(expected, rel=2e-3)
     assert (row.final, row.nfe) == ("none", 800)
     plane = gaussian([1.0, -0.5], COVARIANCE)
-    (row,) = truncated(
-        plane, [Heun()], [100], {"kl": KLLaw()}, schedule, floor_repetitions=1, block=64
-    ).run()
+    changes = {"schedule": schedule, "floor_repetitions": 1, "block": 64}
+    (row,) = truncated(plane, [Heun()], [100], {"kl": KLLaw()}, **changes).run()
     p = torch.tensor(COVARIANCE).double()
     q = p + 0.09 * torch.eye(2).double()
     ratio = torch.linalg.solve(p, q)
@@ -119,24 +118,26 @@ def test_chains_and_langevin_have_an_end_of_their_own():
 
 @pytest.fixture(scope="module")
 def budgets():
-    """Of two ends, on a Gaussian, with even starts."""
+    """Of an end, on a Gaussian, with even starts."""
     law = gaussian([1.0, -0.5], COVARIANCE)
     metrics = {"w2": ExactW2(), "kl_law": KLLaw()}
     starts = {"prior": sobol_prior(), "exact": sobol_exact()}
-    made = {}
-    for final in ("none", "denoise"):
+
+    @functools.cache
+    def made(final):
         sweep = truncated(law, [DDIM(0.0)], [8, 16], metrics, final=final)
         sweep = replace(sweep, starts=starts, repetitions=2, n_samples=256, block=256)
         budget = Budget(sweep, converged_steps=32)
         rows = budget.run()
         assert len(rows) == budget.row_count()
         assert all(row.status == "ok" for row in rows)
-        made[final] = budget, as_table(map(vars, rows))
+        return budget, as_table(map(vars, rows))
+
     return made
 
 
 def test_truncation_is_a_part_of_the_budget(budgets):
-    budget, table = budgets["none"]
+    budget, table = budgets("none")
     lines = parts(table, 32).set_index(["metric", "kind", "steps", "part"])["mean"].sort_index()
     for metric in ("w2", "kl_law"):
         own = lines[metric, "difference", 16]
@@ -169,12 +170,13 @@ def test_truncation_is_a_part_of_the_budget(budgets):
     assert found.lost == pytest.approx(float(lost), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_there_is_none_where_runs_end_at_the_denoised_state(budgets):
-    _, table = budgets["denoise"]
+    _, table = budgets("denoise")
     lines = parts(table, 32)
     assert "truncation" not in set(lines["part"])
     # the two budgets have one floor: that of the run that goes on to x̂₀
-    other = parts(budgets["none"][1], 32)
+    other = parts(budgets("none")[1], 32)
     floors = [
         of[(of["part"] == "floor") & (of["metric"] == "kl_law")]["mean"].iloc[0]
         for of in (lines, other)
@@ -185,7 +187,7 @@ def test_there_is_none_where_runs_end_at_the_denoised_state(budgets):
 @pytest.mark.parametrize("sampler", [DDIM(0.0), DDIM(1.0)], ids=["map", "noise"])
 def test_on_a_line_the_law_is_that_of_the_output(sampler):
     law, path = gaussian([1.0], [[2.0]]), VPLinear()
-    sweep = truncated(law, [sampler], [8], {"kl": KLLaw()}, path, floor_repetitions=0)
+    sweep = truncated(law, [sampler], [8], {"kl": KLLaw()}, schedule=path, floor_repetitions=0)
     sweep = replace(sweep, starts={"prior": Prior()})
     (row,) = sweep.run()
     levels = sweep.levels(8)

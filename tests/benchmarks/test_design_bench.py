@@ -6,13 +6,12 @@ import time
 from contextlib import suppress
 
 import pytest
-import torch
 from scipy.optimize import minimize
 
 import samplerbench as sb
 from samplerbench.bench.criteria import CRITERIA, Problem, Targets
 from samplerbench.bench.design import Space, design
-from samplerbench.core.grids import Levels, in_data_units, karras, log_snr
+from samplerbench.core.grids import in_data_units, karras, log_snr
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import Exact
@@ -25,17 +24,17 @@ PATH = EDM(10.0)
 RUNS, PATHS = 300, 192
 
 
-def grid(schedule, steps: int) -> Levels:
+def grid(schedule, steps):
     return karras(schedule, steps, noise_min=0.02, rho=5.0)
 
 
-def powell(problem: Problem, targets: torch.Tensor, steps: int) -> Levels:
+def powell(problem, targets, steps):
     """The best of 300 runs of the sampler from each of two first grids."""
     x, space = problem.draw("training", PATHS), Space(PATH, grid(PATH, steps))
-    tried: list[tuple[float, Levels]] = []
+    tried = []
     most = [0]
 
-    def distance(theta) -> float:
+    def distance(theta):
         if len(tried) == most[0]:
             raise StopIteration
         levels = space.levels(space.logs(theta)[0])

@@ -9,22 +9,19 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 
 import numpy as np
 import ot
 import pytest
 import torch
-from pytest_benchmark.fixture import BenchmarkFixture
-from torch import Tensor
 
+from helpers import by_turns
 from samplerbench.core.grids import karras
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import sobol_prior
 from samplerbench.core.tangents import WithTangents, with_tangents
 from samplerbench.datasets.grid_mixture import grid_mixture
-from samplerbench.metrics.base import Distance
 from samplerbench.metrics.energy import Energy
 from samplerbench.metrics.max_sliced import MaxSliced
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
@@ -41,26 +38,18 @@ from samplerbench.samplers.ddim import DDIM
 pytestmark = pytest.mark.bench
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def _draw(n: int, seed: int) -> Tensor:
+def _draw(n, seed):
     return grid_mixture().sample(n, np.random.default_rng(seed))
 
 
-def test_max_sliced_against_pot(benchmark: BenchmarkFixture) -> None:
+def test_max_sliced_against_pot(benchmark):
     samples, reference = _draw(2000, 0), _draw(10_000, 1)
     distance = MaxSliced().against(reference, seed=0)
     directions = random_directions(2, 1000, seed=0).T
     single = [cloud.float().numpy() for cloud in (samples, reference, directions)]
     exact = MaxSliced(precision="float64").against(reference, seed=0)(samples).value
 
-    def pot() -> float:
+    def pot():
         return float(ot.max_sliced_wasserstein_distance(*single[:2], projections=single[2]))
 
     # By turns, so that both see the same machine.
@@ -79,13 +68,13 @@ def test_max_sliced_against_pot(benchmark: BenchmarkFixture) -> None:
     print(f"\nmax-sliced W₂, 2 000 × 10 000 × 1 000 directions: {ratio:.0f} × as fast as POT")
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def _seconds(work):
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
-def test_certified_on_the_grid_mixture(benchmark: BenchmarkFixture) -> None:
+def test_certified_on_the_grid_mixture(benchmark):
     distance = MaxSlicedCertified().against(_draw(10_000, 0), seed=0)
     clouds = [_draw(2000, seed) for seed in range(1, 21)]
     evaluations = [distance(cloud).evaluations for cloud in clouds]
@@ -102,7 +91,7 @@ def test_certified_on_the_grid_mixture(benchmark: BenchmarkFixture) -> None:
         print(f"\ncertified, D1, 2 000 × 10 000: {milliseconds:.1f} ms, {evaluations} evaluations")
 
 
-def test_law_on_the_grid_mixture(benchmark: BenchmarkFixture) -> None:
+def test_law_on_the_grid_mixture(benchmark):
     distance = MaxSlicedLaw().against_law(grid_mixture(), seed=0)
     clouds = [_draw(2000, seed) for seed in range(1, 11)]
     evaluations = [distance(cloud).evaluations for cloud in clouds]
@@ -119,9 +108,9 @@ def test_law_on_the_grid_mixture(benchmark: BenchmarkFixture) -> None:
 
 
 @pytest.mark.parametrize("name", ["sliced", "energy", "mmd", "mode_weights", "within_mode"])
-def test_others_on_the_grid_mixture(benchmark: BenchmarkFixture, name: str) -> None:
+def test_others_on_the_grid_mixture(benchmark, name):
     law, reference, cloud = grid_mixture(), _draw(10_000, 0), _draw(2000, 1)
-    distances: dict[str, Callable[[], Distance]] = {
+    distances = {
         "sliced": lambda: Sliced().against(reference, seed=0),
         "energy": lambda: Energy().against(reference, seed=0),
         "mmd": lambda: MMD().against(reference, seed=0),
@@ -132,7 +121,7 @@ def test_others_on_the_grid_mixture(benchmark: BenchmarkFixture, name: str) -> N
     benchmark.pedantic(lambda: distance(cloud), rounds=5, warmup_rounds=1)
 
 
-def test_refined_in_many_dimensions(benchmark: BenchmarkFixture) -> None:
+def test_refined_in_many_dimensions(benchmark):
     rng = np.random.default_rng(0)
     x, y = (torch.from_numpy(rng.standard_normal((n, 784))) for n in (1000, 2000))
     distance = MaxSlicedRefined(directions=100, iterations=20).against(y, seed=0)
@@ -153,8 +142,8 @@ print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kB on Linux only")
 @pytest.mark.parametrize("n", [1_000_000, 999_983])
-def test_peak_memory(benchmark: BenchmarkFixture, n: int) -> None:
-    def measure() -> tuple[float, float]:
+def test_peak_memory(benchmark, n):
+    def measure():
         command = [sys.executable, "-c", MEMORY.format(n=n)]
         run = subprocess.run(command, capture_output=True, text=True, check=True)
         seconds, kilobytes = map(float, run.stdout.split())
@@ -166,7 +155,7 @@ def test_peak_memory(benchmark: BenchmarkFixture, n: int) -> None:
     assert gigabytes <= 2
 
 
-def test_a_density_against_sampling_alone(benchmark: BenchmarkFixture) -> None:
+def test_a_density_against_sampling_alone(benchmark):
     """The promise is at most dim + 2 times, here 4."""
     law, schedule = grid_mixture(), EDM(10.0)
     levels, oracle, start = (
@@ -178,19 +167,16 @@ def test_a_density_against_sampling_alone(benchmark: BenchmarkFixture) -> None:
     noise = KeyedNoise(("bench",))
 
     @torch.no_grad()
-    def sampling() -> None:
+    def sampling():
         final_state(DDIM(0.0), oracle, x, levels, noise)
 
     @torch.no_grad()
-    def density() -> None:
+    def density():
         final_state(DDIM(0.0), WithTangents(oracle), with_tangents(x), levels, noise)
 
-    plain, whole = [], []
-    for _ in range(9):
-        for function, seconds in ((sampling, plain), (density, whole)):
-            began = time.process_time()
-            function()
-            seconds.append(time.process_time() - began)
-    benchmark.extra_info["ratio"] = statistics.median(whole) / statistics.median(plain)
+    seconds = by_turns({"plain": sampling, "whole": density}, 9, warm=0)
+    benchmark.extra_info["ratio"] = statistics.median(seconds["whole"]) / statistics.median(
+        seconds["plain"]
+    )
     print(f"density / sampling: {benchmark.extra_info['ratio']:.2f}")
     benchmark.pedantic(density, rounds=1)

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 import torch
-from pytest_benchmark.fixture import BenchmarkFixture
-from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from helpers import by_turns
 from samplerbench.core.grids import Level
 from samplerbench.core.level_laws import LogNormal, UniformTime
 from samplerbench.core.noise import torch_generator
@@ -27,7 +25,6 @@ from samplerbench.core.targets import ScoreTarget
 from samplerbench.core.weightings import Variance
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.grid_mixture import grid_mixture
-from samplerbench.networks.base import Network
 from samplerbench.networks.layer_norm_mlp import LayerNormMLP
 from samplerbench.networks.ncsn_mlp import NCSNMLP
 from samplerbench.networks.time_mlp import TimeMLP
@@ -47,59 +44,44 @@ LEVEL = Level(0.0, 1.0, 0.0)
 EPOCHS = 20
 
 
-def by_turns(
-    ways: dict[str, Callable[[], object]], rounds: int, benchmark: BenchmarkFixture
-) -> dict[str, float]:
+def compared(ways, rounds, benchmark):
     """The least processor time of each, in seconds, after one round to warm up."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-
-    def run() -> None:
-        for number in range(rounds + 1):
-            for name, way in ways.items():
-                before = time.thread_time()
-                way()
-                if number:
-                    seconds[name].append(time.thread_time() - before)
-
-    torch.set_num_threads(1)
-    benchmark.pedantic(run, rounds=1)
-    least = {name: min(values) for name, values in seconds.items()}
-    ours = next(iter(ways))
-    for name, values in seconds.items():
+    found = {}
+    benchmark.pedantic(lambda: found.update(by_turns(ways, rounds, time.thread_time)), rounds=1)
+    least, ours = {name: min(values) for name, values in found.items()}, next(iter(ways))
+    for name, values in found.items():
+        ratio = statistics.median(values) / statistics.median(found[ours])
         benchmark.extra_info[f"{name}_ms"] = round(1e3 * least[name], 2)
         benchmark.extra_info[f"{name}_ratio"] = round(least[name] / least[ours], 2)
-        ratio = statistics.median(values) / statistics.median(seconds[ours])
         benchmark.extra_info[f"{name}_median_ratio"] = round(ratio, 2)
-    print()
-    for key, value in benchmark.extra_info.items():
-        print(f"  {key}: {value}")
+    print("", *(f"  {key}: {value}" for key, value in benchmark.extra_info.items()), sep="\n")
     return least
 
 
-def gradients(network: Network, loss: Callable[[], Tensor]) -> Callable[[], Tensor]:
+def gradients(network, loss):
     """A loss and its gradients."""
 
-    def step() -> Tensor:
+    def step():
         for parameter in network.parameters():
             parameter.grad = None
         value = loss()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value.detach()
 
     return step
 
 
-def test_the_exact_divergence(benchmark: BenchmarkFixture) -> None:
+def test_the_exact_divergence(benchmark):
     """O1 with M2; the notebook N1 takes a forward-mode Jacobian of each row and its trace."""
     from torch.func import jacfwd, jacrev, vmap
 
     network, x = LayerNormMLP(2, 0), grid_mixture().draws(BATCH, "train").float()
     eps = torch.randn(x.shape, generator=torch_generator("eps"))
 
-    def score(u: Tensor) -> Tensor:
+    def score(u):
         return network(u, LEVEL)
 
-    def by(jacobian: Callable[..., Callable[[Tensor], Tensor]]) -> Tensor:
+    def by(jacobian):
         trace = vmap(jacobian(score))(x).diagonal(dim1=-2, dim2=-1).sum(-1)
         return (trace + 0.5 * score(x).square().sum(-1)).mean()
 
@@ -112,21 +94,21 @@ def test_the_exact_divergence(benchmark: BenchmarkFixture) -> None:
     }
     values = [float(ways[name]()) for name in ("vjp", "jacfwd", "jacrev", "batched_vjp")]
     assert values == pytest.approx([values[0]] * 4, rel=1e-4)
-    least = by_turns(ways, 6, benchmark)
+    least = compared(ways, 6, benchmark)
     assert least["vjp"] < least["jacfwd"]
 
 
-def test_hutchinson(benchmark: BenchmarkFixture) -> None:
+def test_hutchinson(benchmark):
     """O2 with the notebook's 100 probes: forward-mode products, or at most two backward ones."""
     from torch.func import jvp, vmap
 
     network, x = LayerNormMLP(2, 0), grid_mixture().draws(BATCH, "train").float()[:256]
     probes = draw_probes(x, 100, False, torch_generator("probes"))
 
-    def score(u: Tensor) -> Tensor:
+    def score(u):
         return network(u, LEVEL)
 
-    def forward() -> Tensor:
+    def forward():
         estimates = vmap(lambda v: (v * jvp(score, (x,), (v,))[1]).sum(-1))(probes)
         return (estimates.mean(0) + 0.5 * score(x).square().sum(-1)).mean()
 
@@ -136,11 +118,11 @@ def test_hutchinson(benchmark: BenchmarkFixture) -> None:
         "one_probe": gradients(network, lambda: hutchinson_loss(score, x, probes[:1])),
     }
     assert float(ways["vjp"]()) == pytest.approx(float(ways["vmap_jvp"]()), rel=1e-3)
-    least = by_turns(ways, 3, benchmark)
+    least = compared(ways, 3, benchmark)
     assert least["vjp"] < least["vmap_jvp"] / 4
 
 
-def test_an_ncsn_step(benchmark: BenchmarkFixture) -> None:
+def test_an_ncsn_step(benchmark):
     """O4 with M3: the objective against the same loss written out, two levels a datum."""
     network, x0 = NCSNMLP(2, 0), grid_mixture().draws(BATCH, "train").float()
     other = deepcopy(network)
@@ -159,7 +141,7 @@ def test_an_ncsn_step(benchmark: BenchmarkFixture) -> None:
     )
     generator = torch_generator("bench")
 
-    def bare() -> Tensor:
+    def bare():
         u0 = x0.repeat(2, 1)
         eps = torch.randn(u0.shape, generator=generator)
         z = torch.randn(len(u0), 1, generator=generator)
@@ -171,10 +153,10 @@ def test_an_ncsn_step(benchmark: BenchmarkFixture) -> None:
         "objective": gradients(network, lambda: trained.loss(x0, generator)),
         "bare": gradients(other, bare),
     }
-    by_turns(ways, 10, benchmark)
+    compared(ways, 10, benchmark)
 
 
-def test_a_training_step_of_n2(benchmark: BenchmarkFixture) -> None:
+def test_a_training_step_of_n2(benchmark):
     """O5 with M4, batches of 2 000 from 10 000 scalars: by index, or collated one by one.
 
     Each goes on for a hundred steps before it is the other's turn, as in a training: after five,
@@ -199,13 +181,13 @@ def test_a_training_step_of_n2(benchmark: BenchmarkFixture) -> None:
     optimiser = recipe.optimiser(trained.parameters())
     numbers = iter(range(recipe.steps))
 
-    def by_index() -> None:
+    def by_index():
         """Twenty epochs of five steps."""
         for _ in range(5 * EPOCHS):
             generator = torch_generator("loss", 0, next(numbers))
             loss = trained.loss(next(batches), generator)
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
 
     network = deepcopy(trained.model.network)
@@ -213,7 +195,7 @@ def test_a_training_step_of_n2(benchmark: BenchmarkFixture) -> None:
     loader = DataLoader(TensorDataset(x0[:, 0]), 2000, shuffle=True, generator=generator)
     plain = torch.optim.Adam(network.parameters(), lr=1e-3)
 
-    def collated() -> None:
+    def collated():
         """The same with a loader that collates scalars."""
         for (scalars,) in (batch for _ in range(EPOCHS) for batch in loader):
             x = scalars.unsqueeze(-1)
@@ -226,18 +208,18 @@ def test_a_training_step_of_n2(benchmark: BenchmarkFixture) -> None:
             loss.backward()
             plain.step()
 
-    def loaded_by_index() -> None:
+    def loaded_by_index():
         """The batches alone."""
         for _ in range(5 * EPOCHS):
             next(batches)
 
-    def loaded_collated() -> None:
+    def loaded_collated():
         for _ in range(EPOCHS):
             for _ in loader:
                 pass
 
     steps = {"by_index": by_index, "collated": collated}
     loads = {"loaded_by_index": loaded_by_index, "loaded_collated": loaded_collated}
-    least = by_turns(steps | loads, 8, benchmark)
+    least = compared(steps | loads, 8, benchmark)
     assert least["collated"] > 2.5 * least["by_index"]
     assert least["loaded_collated"] > 10 * least["loaded_by_index"]

@@ -13,7 +13,6 @@ from statistics import median
 
 import pytest
 import torch
-from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from samplerbench.core.grids import Level
@@ -55,11 +54,11 @@ class Earlier:
         return torch.cat([self.log_joint(u, sigma)[0].logsumexp(0) for u in parts])
 
 
-def uniform(count: int, dim: int) -> Tensor:
+def uniform(count, dim):
     return torch.rand(count, dim, generator=torch.Generator().manual_seed(0)).double()
 
 
-def folded(count: int, dim: int) -> Tensor:
+def folded(count, dim):
     """Points near a surface of 12 dimensions: at large noise they have very different weights."""
     generator = torch.Generator().manual_seed(0)
     flat = torch.randn(count, 12, generator=generator) @ torch.randn(12, dim, generator=generator)
@@ -76,16 +75,14 @@ def folded(count: int, dim: int) -> Tensor:
     ],
     ids=["10000x784", "folded", "800x64", "9x2"],
 )
-def test_exact_denoiser(
-    benchmark: BenchmarkFixture, points: Tensor, variance: float, states: int, again: int
-) -> None:
+def test_exact_denoiser(benchmark, points, variance, states, again):
     torch.set_num_threads(1)
     ones = torch.ones(len(points), dtype=torch.float64)
     model = IsotropicMixtureOracle(EDM(80.0), ones, points, variance * ones)
     earlier = Earlier(points, variance)
-    found: dict[str, str] = {}
+    found = {}
 
-    def run() -> None:
+    def run():
         for name in ("denoiser", "log_density"):
             for sigma in NOISE:
                 x = points[torch.arange(states) % len(points)]

@@ -10,15 +10,12 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, fields
-from pathlib import Path
 from statistics import median
 
 import pytest
 import torch
-from pytest_benchmark.fixture import BenchmarkFixture
 
 from samplerbench.bench.cache import Cache
-from samplerbench.bench.cell import Row
 from samplerbench.bench.store import Store
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import uniform
@@ -35,7 +32,7 @@ pytestmark = pytest.mark.bench
 CELLS = 200
 
 
-def test_overhead_of_a_cell(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+def test_overhead_of_a_cell(benchmark, tmp_path):
     """200 cells of 16 samples and 2 steps: rows, identities, fragments and cache, per cell."""
     law, schedule = gaussian((0.0, 0.0), ((1.0, 0.0), (0.0, 1.0))), EDM(10.0)
     oracle, metric = law.oracle(schedule), Sliced(directions=4)
@@ -57,14 +54,14 @@ def test_overhead_of_a_cell(benchmark: BenchmarkFixture, tmp_path: Path) -> None
         recall=cache.recall,
     )
 
-    def keep(row: Row) -> None:
+    def keep(row):
         store.write(row)
         cache.keep(row)
 
     distance, levels = metric.against(reference, seed=0), uniform(schedule, 2)
     seconds = {}
 
-    def run() -> None:
+    def run():
         began = time.perf_counter()
         with torch.no_grad():
             for repetition in range(CELLS):
@@ -98,7 +95,7 @@ class Spent:
     processor: float
 
 
-def spent_by(words: list[str], folder: Path) -> Spent:
+def spent_by(words, folder):
     """Run a program in a folder."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     with subprocess.Popen([sys.executable, *words], cwd=folder, stdout=subprocess.PIPE) as command:
@@ -113,7 +110,7 @@ def spent_by(words: list[str], folder: Path) -> Spent:
 
 
 @pytest.mark.parametrize("job", [["experiment=tiny"], []], ids=["tiny", "main"])
-def test_overhead_of_a_command(benchmark: BenchmarkFixture, tmp_path: Path, job: list[str]) -> None:
+def test_overhead_of_a_command(benchmark, tmp_path, job):
     """A command the first time, and when it finds all it needs in the cache: medians of five.
 
     Beside it torch's import alone, which no command can do without: it tells how fast the machine
@@ -121,7 +118,7 @@ def test_overhead_of_a_command(benchmark: BenchmarkFixture, tmp_path: Path, job:
     """
     words = ["-u", "-m", "samplerbench", *job]
 
-    def run() -> None:
+    def run():
         taken = {"first": [spent_by(words, tmp_path)], "again": [], "import torch": []}
         for _ in range(AGAIN):
             taken["again"].append(spent_by(words, tmp_path))

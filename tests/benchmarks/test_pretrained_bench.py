@@ -12,13 +12,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from pytest_benchmark.fixture import BenchmarkFixture
 
+from helpers import by_turns
 from samplerbench.core.grids import leading
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.samplers.base import final_state
@@ -32,7 +32,7 @@ STEPS, ROUNDS = 10, 15
 SIZES = {"8 × 8": (8, (16, 32), 4), "32 × 32": (32, (16, 32), 2)}
 
 
-def saved(folder: Path, side: int, widths: tuple[int, ...]) -> str:
+def saved(folder, side, widths):
     diffusers = pytest.importorskip("diffusers")
     below = len(widths) - 1
     unet = diffusers.UNet2DModel(
@@ -49,7 +49,7 @@ def saved(folder: Path, side: int, widths: tuple[int, ...]) -> str:
     return str(folder)
 
 
-def ways(folder: str, images: int, eta: float) -> dict[str, Callable[[], object]]:
+def ways(folder, images, eta):
     """Each makes so many images, from noise to pixels."""
     import diffusers
 
@@ -57,7 +57,7 @@ def ways(folder: str, images: int, eta: float) -> dict[str, Callable[[], object]
     pipe = diffusers.DDIMPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
 
-    def ours(dtype: torch.dtype) -> object:
+    def ours(dtype):
         dim = torch.Size(model.event_shape).numel()
         with torch.no_grad():
             x = KeyedNoise((0, "first")).normal(torch.empty(images, dim, dtype=dtype), 0)
@@ -75,25 +75,13 @@ def ways(folder: str, images: int, eta: float) -> dict[str, Callable[[], object]
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 @pytest.mark.parametrize("size", SIZES)
-def test_seconds_per_image(
-    benchmark: BenchmarkFixture, tmp_path: Path, size: str, eta: float
-) -> None:
+def test_seconds_per_image(benchmark, tmp_path, size, eta):
     side, widths, images = SIZES[size]
     table = ways(saved(tmp_path, side, widths), images, eta)
-    spent: dict[str, list[float]] = {name: [] for name in table}
-
-    def run() -> None:
-        for _ in range(ROUNDS):
-            for name, way in table.items():  # by turns
-                before = time.thread_time()
-                way()
-                spent[name].append((time.thread_time() - before) / images)
-
-    torch.set_num_threads(1)
-    for way in table.values():
-        way()
-    benchmark.pedantic(run, rounds=1)
-    least = {name: min(times) for name, times in spent.items()}
+    spent = {}
+    turns = partial(by_turns, table, ROUNDS, time.thread_time)
+    benchmark.pedantic(lambda: spent.update(turns()), rounds=1)
+    least = {name: min(times) / images for name, times in spent.items()}
     said = ", ".join(f"{name} {1e3 * value:.2f} ms" for name, value in least.items())
     print(f"\n{size}, η = {eta:g}, {STEPS} steps, {images} images, each: {said}")
     for name in ("ours", "ours, float64"):
@@ -116,12 +104,12 @@ print(before, after)
 """
 
 
-def test_peak_memory(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+def test_peak_memory(benchmark, tmp_path):
     """Of one image of 128 × 128, whose network's arrays are most of it."""
     folder = saved(tmp_path, 128, (8, 16, 16, 16))
     found = {}
 
-    def run() -> None:
+    def run():
         for name in ("ours", "ours, float64", "diffusers"):
             code = MEMORY.format(tests=str(Path(__file__).parent), name=name, folder=folder)
             out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -6,8 +6,6 @@ n = 20 000, on three training seeds. Minutes; `make bench` prints the table.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
@@ -19,7 +17,7 @@ from samplerbench.training.loop import train
 SEEDS = (0, 1, 2)
 
 
-def differences(words: list[str], directory: Path) -> pd.Series:
+def differences(words, directory):
     """Learned minus oracle, mean over repetitions, by start, η and N."""
     with initialize_config_dir(str(conf_directory()), version_base="1.3"):
         config = compose("config", ["n_samples=20000", "floor_repetitions=0", *words])
@@ -33,7 +31,7 @@ def differences(words: list[str], directory: Path) -> pd.Series:
 
 @pytest.mark.bench
 @pytest.mark.parametrize("train_seed", SEEDS)
-def test_the_recipe_on_every_cell(train_seed: int, tmp_path: Path) -> None:
+def test_the_recipe_on_every_cell(train_seed, tmp_path):
     words = ["repetitions=2", "steps=[16,25,36,49,64,81,100]", f"train_seed={train_seed}"]
     found = differences(words, tmp_path)
     print(f"\ntrain_seed {train_seed}: largest {found.abs().max():.3f}")
@@ -42,7 +40,7 @@ def test_the_recipe_on_every_cell(train_seed: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_recipe_has_not_broken(tmp_path: Path) -> None:
+def test_the_recipe_has_not_broken(tmp_path):
     """DDIM(0) draws no noise, so that one repetition says it: about .05 of .2."""
     words = ["repetitions=1", "steps=[16,49]", "sampler.ddim.eta=0"]
     assert differences(words, tmp_path).abs().max() <= 0.2

@@ -13,10 +13,8 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from pytest_benchmark.fixture import BenchmarkFixture
 
 from samplerbench.bench.cell import Row
 from samplerbench.bench.store import Store
@@ -30,7 +28,7 @@ STEPS = tuple(range(2, 102, 2))
 REPETITIONS = 10
 
 
-def command(*words: str) -> float:
+def command(*words):
     """Run `samplerbench` with these words; the seconds it took."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-m", "samplerbench", *words], check=True, capture_output=True)
@@ -38,7 +36,7 @@ def command(*words: str) -> float:
 
 
 @pytest.fixture
-def many(tmp_path: Path) -> Path:
+def many(tmp_path):
     """A run with 10 learned curves of 50 points and their oracle's, 10 repetitions of each.
 
     Its config, its versions and one row of each denoiser are of a real run.
@@ -70,14 +68,12 @@ def many(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("state", ["finished", "running"])
-def test_a_report_of_ten_thousand_values(
-    benchmark: BenchmarkFixture, many: Path, tmp_path: Path, state: str
-) -> None:
+def test_a_report_of_ten_thousand_values(benchmark, many, tmp_path, state):
     if state == "finished":
         Store(many).compact()
-    seconds: list[float] = []
+    seconds = []
 
-    def run() -> None:
+    def run():
         seconds.append(command("report", str(many), f"out={tmp_path / 'out'}"))
 
     benchmark.pedantic(run, rounds=1)

@@ -17,20 +17,20 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
-from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
+from helpers import by_turns
 from samplerbench.core.grids import AnyLevel, Levels
 from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import KeyedNoise, torch_generator
 from samplerbench.core.schedules import EDM, NoiseSchedule, VPCosine
 from samplerbench.samplers.adams_bashforth import AdamsBashforth
-from samplerbench.samplers.base import Sampler, final_state
+from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.deis import DEISLogRho, DEISRho
 from samplerbench.samplers.dpm_solver_pp import DPMSolverPP
@@ -47,7 +47,7 @@ Loop = Callable[[Tensor], Tensor]  # the first state ↦ the last one
 Way = Callable[[Network], Loop]  # what is done before the clock starts
 
 
-def identity(x: Tensor) -> Tensor:
+def identity(x):
     return x
 
 
@@ -110,43 +110,42 @@ EXPLODING = Path(  # the only path here on which our Heun and theirs have the sa
 )
 
 
-def ours(sampler: Sampler, path: Path = COSINE) -> Way:
-    def way(network: Network) -> Loop:
+def ours(sampler, path=COSINE):
+    def way(network):
         model, levels, noise = Stub(path.schedule, network), path.levels(), TorchNoise()
         return lambda x: final_state(sampler, model, x, levels, noise)
 
     return way
 
 
-def azulas(name: str, path: Path = COSINE, **settings: Any) -> Way:
+def azulas(name, path=COSINE, **settings):
     sample = pytest.importorskip("azula.sample")
     kind, scales = path.azulas
     schedule = getattr(pytest.importorskip("azula.noise"), kind)(**scales)
 
-    def way(network: Network) -> Loop:
+    def way(network):
         class Model:
             def __call__(self, x: Tensor, t: Tensor) -> SimpleNamespace:
                 return SimpleNamespace(mean=network(x))
 
         model = Model()
-        model.schedule = schedule  # type: ignore[attr-defined]
+        model.schedule = schedule
         span = {"start": path.start, "stop": path.stop, "steps": STEPS}
-        loop: Loop = getattr(sample, name)(model, silent=True, **span, **settings)
-        return loop
+        return getattr(sample, name)(model, silent=True, **span, **settings)
 
     return way
 
 
-def diffusers_ddim(eta: float) -> Way:
+def diffusers_ddim(eta):
     module = pytest.importorskip("diffusers.schedulers.scheduling_ddim")
 
-    def way(network: Network) -> Loop:
+    def way(network):
         theirs = module.DDIMScheduler(STEPS, clip_sample=False, prediction_type="sample")
         theirs.set_timesteps(STEPS)
         kept = COSINE.levels().alpha.square().float()
         theirs.alphas_cumprod, theirs.final_alpha_cumprod = kept[:-1].flip(0), kept[-1]
 
-        def loop(x: Tensor) -> Tensor:
+        def loop(x):
             for t in theirs.timesteps:
                 x = theirs.step(network(x), t, x, eta=eta, return_dict=False)[0]
             return x
@@ -156,22 +155,17 @@ def diffusers_ddim(eta: float) -> Way:
     return way
 
 
-def diffusers(module: str, name: str, **settings: Any) -> Way:
+def diffusers(module, name, **settings):
     kind = getattr(pytest.importorskip(f"diffusers.schedulers.scheduling_{module}"), name)
 
-    def way(network: Network) -> Loop:
-        theirs = kind(
-            1000,
-            prediction_type="sample",
-            lower_order_final=False,
-            **settings,
-        )
+    def way(network):
+        theirs = kind(1000, prediction_type="sample", lower_order_final=False, **settings)
         theirs.set_timesteps(STEPS)
         levels = COSINE.levels()
         theirs.sigmas = (levels.sigma / levels.alpha).float()
         theirs.timesteps = torch.arange(STEPS, 0, -1)
 
-        def loop(x: Tensor) -> Tensor:
+        def loop(x):
             for t in theirs.timesteps:
                 x = theirs.step(network(x), t, x, return_dict=False)[0]
             return x
@@ -181,7 +175,7 @@ def diffusers(module: str, name: str, **settings: Any) -> Way:
     return way
 
 
-def diffusers_dpmpp(**settings: Any) -> Way:
+def diffusers_dpmpp(**settings):
     return diffusers(
         "dpmsolver_multistep",
         "DPMSolverMultistepScheduler",
@@ -191,7 +185,7 @@ def diffusers_dpmpp(**settings: Any) -> Way:
     )
 
 
-def diffusers_heun(network: Network) -> Loop:
+def diffusers_heun(network):
     """Their network's output is ε̂ = (x − x̂₀)/σ; the stub's is x again."""
     module = pytest.importorskip("diffusers.schedulers.scheduling_heun_discrete")
     theirs = module.HeunDiscreteScheduler(1000)
@@ -200,7 +194,7 @@ def diffusers_heun(network: Network) -> Loop:
     theirs.sigmas = torch.cat([sigma[:1], sigma[1:-1].repeat_interleave(2), sigma[-1:]])
     theirs.timesteps = torch.arange(2 * STEPS, 0, -1)
 
-    def loop(x: Tensor) -> Tensor:
+    def loop(x):
         for i, t in enumerate(theirs.timesteps):
             eps = x if network is identity else (x - network(x)) / theirs.sigmas[i]
             x = theirs.step(eps, t, x, return_dict=False)[0]
@@ -209,8 +203,8 @@ def diffusers_heun(network: Network) -> Loop:
     return loop
 
 
-def bare_ddim(eta: float) -> Way:
-    def way(network: Network) -> Loop:
+def bare_ddim(eta):
+    def way(network):
         table = []
         for _, now, to in COSINE.levels().pairs():
             bridge = now.sigma**2 - (now.alpha / to.alpha * to.sigma) ** 2
@@ -218,7 +212,7 @@ def bare_ddim(eta: float) -> Way:
             kept = (to.sigma**2 - fresh**2) ** 0.5 / now.sigma
             table.append((kept, to.alpha - kept * now.alpha, fresh))
 
-        def loop(x: Tensor) -> Tensor:
+        def loop(x):
             for kept, pull, fresh in table:
                 x = kept * x + pull * network(x)
                 if eta > 0:
@@ -230,10 +224,10 @@ def bare_ddim(eta: float) -> Way:
     return way
 
 
-def bare_heun(network: Network) -> Loop:
+def bare_heun(network):
     table = [(now.sigma, to.sigma) for _, now, to in EXPLODING.levels().pairs()]
 
-    def loop(x: Tensor) -> Tensor:
+    def loop(x):
         for now, to in table:
             slope = (x - network(x)) / now
             x_to = x + (to - now) * slope
@@ -243,18 +237,18 @@ def bare_heun(network: Network) -> Loop:
     return loop
 
 
-def bare_multistep(weights: Callable[[Levels], Any]) -> Way:
+def bare_multistep(weights):
     """x_s = (σ_s/σ_t)·x_t + Σ_j w_j·x̂₀^{(j)}."""
 
-    def way(network: Network) -> Loop:
+    def way(network):
         levels = COSINE.levels()
         table = [
             (to.sigma / now.sigma, row)
             for (_, now, to), row in zip(levels.pairs(), weights(levels), strict=True)
         ]
 
-        def loop(x: Tensor) -> Tensor:
-            past: list[Tensor] = []
+        def loop(x):
+            past = []
             for kept, row in table:
                 past = [network(x), *past[: len(row) - 1]]
                 x = kept * x
@@ -267,10 +261,10 @@ def bare_multistep(weights: Callable[[Levels], Any]) -> Way:
     return way
 
 
-def bare_deis(sampler: DEISLogRho | DEISRho) -> Way:
+def bare_deis(sampler):
     """x_s = (α_s/α_t)·x_t + Σ_j w_j·ε̂^{(j)}."""
 
-    def way(network: Network) -> Loop:
+    def way(network):
         levels = COSINE.levels()
         weights = sampler._weights(COSINE.schedule, levels)
         table = []
@@ -278,8 +272,8 @@ def bare_deis(sampler: DEISLogRho | DEISRho) -> Way:
             ratio = to.alpha / now.alpha  # x̂₀ = (x − σ·ε̂)/α of this level
             table.append((now.alpha, now.sigma, ratio, (row[0] - ratio * now.sigma, *row[1:])))
 
-        def loop(x: Tensor) -> Tensor:
-            past: list[Tensor] = []
+        def loop(x):
+            past = []
             for alpha, sigma, ratio, row in table:
                 past = [(x - alpha * network(x)) / sigma, *past[:1]]
                 x = ratio * x
@@ -292,15 +286,15 @@ def bare_deis(sampler: DEISLogRho | DEISRho) -> Way:
     return way
 
 
-def bare_unipc(network: Network) -> Loop:
+def bare_unipc(network):
     levels = COSINE.levels()
     predict = half_weights(levels)
     trapezoid = 0.5 * float(constant_weights(levels)[0])
     correct = [(trapezoid, trapezoid), *data_weights(levels, 3, newest=1)[1:]]
     kept = [to.sigma / now.sigma for _, now, to in levels.pairs()]
 
-    def loop(x: Tensor) -> Tensor:
-        past: list[Tensor] = []
+    def loop(x):
+        past = []
         start = x
         for step in range(STEPS):
             past = [network(x), *past[:2]]
@@ -317,7 +311,7 @@ def bare_unipc(network: Network) -> Loop:
     return loop
 
 
-def methods() -> dict[str, dict[str, Way]]:
+def methods():
     """Of every method: ours, then the same in other codes."""
     return {
         "DDIM(0)": {
@@ -377,12 +371,12 @@ def methods() -> dict[str, dict[str, Way]]:
     }
 
 
-def first_state() -> Tensor:
+def first_state():
     return torch.randn(BATCH, 2, generator=torch_generator("bench"))
 
 
 @pytest.mark.parametrize("method", list(methods()))
-def test_the_numbers_are_the_same(method: str) -> None:
+def test_the_numbers_are_the_same(method):
     """With x̂₀ = tanh(x), which is neither linear nor the state itself."""
     ways = methods()[method]
     ends = {}
@@ -396,11 +390,11 @@ def test_the_numbers_are_the_same(method: str) -> None:
         assert gap < (3e-3 if "other start" in name else 1e-4), (name, gap)
 
 
-def test_the_overhead_of_a_step(benchmark: BenchmarkFixture) -> None:
+def test_the_overhead_of_a_step(benchmark):
     x, table = first_state(), methods()
     least = {(method, name): float("inf") for method, ways in table.items() for name in ways}
 
-    def run() -> None:
+    def run():
         for _ in range(ROUNDS):
             for method, name in least:
                 loop = table[method][name](identity)
@@ -409,7 +403,6 @@ def test_the_overhead_of_a_step(benchmark: BenchmarkFixture) -> None:
                 spent = time.thread_time() - before
                 least[method, name] = min(least[method, name], 1e6 * spent / STEPS)
 
-    torch.set_num_threads(1)
     with torch.no_grad():
         benchmark.pedantic(run, rounds=1)
     print("\nµs per step (ratio to ours)")
@@ -422,25 +415,18 @@ def test_the_overhead_of_a_step(benchmark: BenchmarkFixture) -> None:
         print(f"  {method:18} {' | '.join(row)}")
 
 
-def test_the_noise_of_a_step(benchmark: BenchmarkFixture) -> None:
+def test_the_noise_of_a_step(benchmark):
     """A keyed draw (hash, Philox, float64, then float32) against the next numbers of torch's."""
-    x, keyed, least = first_state(), KeyedNoise((0, "bench")), {"keyed": 1.0, "torch": 1.0}
+    x, keyed = first_state(), KeyedNoise((0, "bench"))
     numbers, torchs = torch.empty(BATCH, 2), torch_generator("noise")
-    draws: dict[str, Callable[[int], Tensor]] = {
-        "keyed": lambda step: keyed.normal(x, step),
-        "torch": lambda step: numbers.normal_(generator=torchs),
+    draws = {
+        "keyed": lambda: [keyed.normal(x, step) for step in range(STEPS)],
+        "torch": lambda: [numbers.normal_(generator=torchs) for _ in range(STEPS)],
     }
-
-    def run() -> None:
-        for _ in range(ROUNDS):
-            for name, draw in draws.items():
-                before = time.thread_time()
-                for step in range(STEPS):
-                    draw(step)
-                least[name] = min(least[name], (time.thread_time() - before) / STEPS)
-
-    torch.set_num_threads(1)
-    benchmark.pedantic(run, rounds=1)
-    drawn = ", ".join(f"{name} {1e6 * value:.1f} µs" for name, value in least.items())
+    found = {}
+    run = partial(by_turns, draws, ROUNDS, time.thread_time)
+    benchmark.pedantic(lambda: found.update(run()), rounds=1)
+    least = {name: 1e6 * min(seconds) / STEPS for name, seconds in found.items()}
+    drawn = ", ".join(f"{name} {value:.1f} µs" for name, value in least.items())
     print(f"\na draw of {BATCH} × 2 numbers: {drawn}")
-    benchmark.extra_info |= {f"{name}_us": round(1e6 * value, 1) for name, value in least.items()}
+    benchmark.extra_info |= {f"{name}_us": round(value, 1) for name, value in least.items()}

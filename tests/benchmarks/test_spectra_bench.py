@@ -12,16 +12,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 
 import pytest
 import torch
-from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from samplerbench.bench.spectra import output_spectrum
-from samplerbench.core.grids import Levels, karras
-from samplerbench.core.models import Denoiser
+from samplerbench.core.grids import karras
 from samplerbench.core.schedules import EDM
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_spectrum import gaussian_spectrum
@@ -65,16 +62,16 @@ class Impulses:
         raise NotImplementedError  # affine samplers draw normal numbers only
 
 
-def levels() -> Levels:
+def levels():
     return karras(SCHEDULE, STEPS, noise_min=0.002)
 
 
-def by_eigenvalues(law) -> tuple[Tensor, Tensor]:
+def by_eigenvalues(law):
     start = law.variances + SCHEDULE.sigma_max**2
     return output_spectrum(DDIM(1.0), law.oracle(SCHEDULE), levels(), law.mean, start)
 
 
-def by_impulses(model: Denoiser, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+def by_impulses(model, mean, covariance):
     """Mean and covariance of the output, from one batch of 1 + dim·(1 + draws) rows."""
     dim, draws = len(mean), STEPS - 1  # none in the last step
     x = mean.repeat(1 + dim * (1 + draws), 1)
@@ -86,19 +83,19 @@ def by_impulses(model: Denoiser, mean: Tensor, covariance: Tensor) -> tuple[Tens
     return out[0], by_state.T @ covariance @ by_state + by_noise.T @ by_noise
 
 
-def test_eigenvalues_against_dense_matrices(benchmark: BenchmarkFixture) -> None:
+def test_eigenvalues_against_dense_matrices(benchmark):
     law = gaussian_spectrum(dim=64)
     model = gaussian(law.mean.tolist(), torch.diag(law.variances).tolist()).oracle(SCHEDULE)
     start = law.mean, torch.diag(law.variances + SCHEDULE.sigma_max**2)
-    ways: dict[str, tuple[int, Callable[[], tuple[Tensor, Tensor]]]] = {
+    ways = {
         "eigenvalues": (20, lambda: by_eigenvalues(law)),
         "exact_law": (2, lambda: output_law(DDIM(1.0), model, levels(), *start)),
         "impulses": (1, lambda: by_impulses(model, *start)),
     }
-    spent: dict[str, float] = {}
-    found: dict[str, tuple[Tensor, Tensor]] = {}
+    spent = {}
+    found = {}
 
-    def run() -> None:
+    def run():
         for name, (rounds, way) in ways.items():
             for _ in range(rounds):
                 began = time.process_time()
@@ -116,10 +113,10 @@ def test_eigenvalues_against_dense_matrices(benchmark: BenchmarkFixture) -> None
 
 
 @pytest.mark.parametrize("dim", [3_072, 196_608])
-def test_the_law_of_images(benchmark: BenchmarkFixture, dim: int) -> None:
+def test_the_law_of_images(benchmark, dim):
     words = [sys.executable, "-c", ALONE.format(dim=dim)]
 
-    def run() -> None:
+    def run():
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         seconds, megabytes = map(float, done.stdout.split())
         benchmark.extra_info.update(seconds=round(seconds, 3), megabytes=round(megabytes))

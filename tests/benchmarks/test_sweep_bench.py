@@ -11,7 +11,6 @@ import math
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +19,6 @@ import ot
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from samplerbench.app.config.folders import conf_directory
@@ -65,14 +63,13 @@ class POTDistance(Distance):
         return Measurement(value, math.nan, math.nan, None, 1000)
 
 
-def seconds(sweep: Sweep) -> float:
+def seconds(sweep):
     began = time.perf_counter()
     sweep.run()
     return time.perf_counter() - began
 
 
-def test_the_sweep_of_36_cells(benchmark: BenchmarkFixture) -> None:
-    torch.set_num_threads(1)
+def test_the_sweep_of_36_cells(benchmark):
     data, schedule = grid_mixture(), EDM(10.0)
     network = ResidualMLP(2, 0).requires_grad_(False)
     learned = Learned(network, EDMTarget(), schedule, torch.zeros(2), 8.0).eval()
@@ -115,7 +112,7 @@ class Bare:
             self.network(u, self.level_of(level))
 
 
-def job(name: str) -> Sweep:
+def job(name):
     """The sweep of an experiment with an untrained network, of the learned denoiser alone."""
     words = [*JOBS[name], "denoiser=learned", "repetitions=1", "floor_repetitions=0"]
     with initialize_config_dir(str(conf_directory()), version_base="1.3"):
@@ -134,9 +131,8 @@ JOBS = {
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_the_sweep_against_bare_calls(benchmark: BenchmarkFixture, name: str) -> None:
+def test_the_sweep_against_bare_calls(benchmark, name):
     """Sampling and metric by the processor's time of the bare calls, cell after cell by turns."""
-    torch.set_num_threads(1)
     sweep = job(name)
     model = sweep.denoisers["learned"]
     assert isinstance(model, Learned)
@@ -144,17 +140,17 @@ def test_the_sweep_against_bare_calls(benchmark: BenchmarkFixture, name: str) ->
     distances = sweep.distances()
     spent = {"sweep": 0.0, "bare": 0.0}
 
-    def timed(key: str, work: Callable[[], object]) -> None:
+    def timed(key, work):
         began = time.process_time()
         work()
         spent[key] += time.process_time() - began
 
-    def run() -> None:
+    def run():
         for cell in sweep.cells():
             samples = sweep.lazy_samples(cell)
             for metric in sweep.metrics_of(cell):
-                timed("sweep", lambda m=metric, s=samples: sweep.measure(s, m, distances[m]))  # type: ignore[misc]
-            timed("bare", lambda c=cell: bare.run(c.steps, sweep.n_samples, sweep.dataset.dim))  # type: ignore[misc]
+                timed("sweep", lambda m=metric, s=samples: sweep.measure(s, m, distances[m]))
+            timed("bare", lambda c=cell: bare.run(c.steps, sweep.n_samples, sweep.dataset.dim))
 
     run()  # the reference is sorted once
     spent = dict.fromkeys(spent, 0.0)
@@ -164,30 +160,29 @@ def test_the_sweep_against_bare_calls(benchmark: BenchmarkFixture, name: str) ->
     print(f"\n{name}: the sweep takes {ratio:.2f} times its bare calls, {spent['bare']:.2f} s")
 
 
-def test_two_workers_against_one(benchmark: BenchmarkFixture) -> None:
+def test_two_workers_against_one(benchmark):
     """Wall time, so only on an idle machine with two cores or more.
 
     Two threads with the bare calls alone tell how much the machine allows: two virtual cores may be
     one real one.
     """
-    torch.set_num_threads(1)
     one = job("default")
     model, rows, dim = one.denoisers["learned"], one.n_samples, one.dataset.dim
     assert isinstance(model, Learned)
     bare = Bare(model, one.schedule, one.path_grid)
     counts = [cell.steps for cell in one.cells()]
-    taken: dict[tuple[str, int], list[float]] = defaultdict(list)
+    taken = defaultdict(list)
 
-    def timed(name: str, workers: int, work: Callable[[], object]) -> None:
+    def timed(name, workers, work):
         began = time.perf_counter()
         work()
         taken[name, workers].append(time.perf_counter() - began)
 
-    def calls(workers: int) -> None:
+    def calls(workers):
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(lambda steps: bare.run(steps, rows, dim), counts))
 
-    def run() -> None:
+    def run():
         for _ in range(3):
             for workers in (1, 2):
                 timed("sweep", workers, replace(one, workers=workers).run)

@@ -10,13 +10,11 @@ from __future__ import annotations
 import statistics
 import time
 from copy import deepcopy
-from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
-from pytest_benchmark.fixture import BenchmarkFixture
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
@@ -25,8 +23,8 @@ from samplerbench.app.job.build import build
 from samplerbench.core.grids import Level
 from samplerbench.core.level_laws import LogNormal
 from samplerbench.core.schedules import EDM
-from samplerbench.core.targets import EDMTarget, ScoreTarget, Target
-from samplerbench.core.weightings import Uniform, Variance, Weighting
+from samplerbench.core.targets import EDMTarget, ScoreTarget
+from samplerbench.core.weightings import Uniform, Variance
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.networks.base import Network
 from samplerbench.networks.ncsn_mlp import NCSNMLP
@@ -71,7 +69,7 @@ class Bare:
             error = y - (sigma * u0 - eps) / (1 + sigma.square()).sqrt()
         loss = error.square().sum(-1).mean()
         self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimiser.step()
         every, decay = self.recipe.ema_every, self.recipe.ema_decay
         if decay is not None and self.count % every == 0:
@@ -102,7 +100,7 @@ class Alternate(Callback):
         self._since = after
 
 
-CASES: dict[str, tuple[type[NCSNMLP] | type[ResidualMLP], Target, Weighting, bool, int, Recipe]] = {
+CASES = {
     "ncsn": (
         NCSNMLP,
         ScoreTarget(),
@@ -131,8 +129,7 @@ CASES: dict[str, tuple[type[NCSNMLP] | type[ResidualMLP], Target, Weighting, boo
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_step_through_lightning(case: str, benchmark: BenchmarkFixture, tmp_path: Path) -> None:
-    torch.set_num_threads(1)
+def test_a_step_through_lightning(case, benchmark, tmp_path):
     member, target, weighting, standardise, copies, recipe = CASES[case]
     x0 = grid_mixture().draws(10_000, "train", 0)
     data = TensorData(x0, None)
@@ -152,7 +149,7 @@ def test_a_step_through_lightning(case: str, benchmark: BenchmarkFixture, tmp_pa
     )
     alternate = Alternate(Bare(deepcopy(network), trained, data.x0))
 
-    def run() -> None:
+    def run():
         train(trained, data, directory=tmp_path, callbacks=[alternate])
 
     benchmark.pedantic(run, rounds=1)
@@ -167,15 +164,12 @@ def test_a_step_through_lightning(case: str, benchmark: BenchmarkFixture, tmp_pa
 STEPS, ROUNDS = 150, 3
 
 
-def test_a_training_by_the_default_recipe_and_by_the_long_one(
-    benchmark: BenchmarkFixture, tmp_path: Path
-) -> None:
+def test_a_training_by_the_default_recipe_and_by_the_long_one(benchmark, tmp_path):
     """The processor's time of a whole training, from short ones by turns."""
-    torch.set_num_threads(1)
-    spent: dict[str, list[float]] = {"default": [], "long": []}
-    whole: dict[str, int] = {}
+    spent = {"default": [], "long": []}
+    whole = {}
 
-    def run() -> None:
+    def run():
         for _ in range(1 + ROUNDS):  # the first one imports and allocates
             for name, seconds in spent.items():
                 with initialize_config_dir(str(conf_directory()), version_base="1.3"):

@@ -26,11 +26,11 @@ def drawn_anew(monkeypatch):
     monkeypatch.setattr(coupling, "_KEPT", 0)
 
 
-def grid(steps: int) -> Levels:
+def grid(steps):
     return karras(EDM(10.0), steps, noise_min=0.02, rho=5.0)
 
 
-def ratio(levels: Levels) -> list[float]:
+def ratio(levels):
     return ((levels.alpha / levels.sigma) ** 2).tolist()
 
 

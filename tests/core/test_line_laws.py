@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from itertools import pairwise
 
 import mpmath
@@ -14,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import norm
-from torch import Tensor
 
 from samplerbench.core.line_laws import DensityLine, MixtureLine, distance_to_law
 from samplerbench.datasets.four_well import FourWell, FourWellBoltzmann
@@ -24,7 +22,7 @@ from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.w_law_1d import WLaw1D
 
 
-def _line(*parts: tuple[float, float, float]) -> MixtureLine:
+def _line(*parts):
     weights, means, scales = torch.tensor(parts, dtype=torch.float64).T
     return MixtureLine(weights / weights.sum(), means, scales)
 
@@ -41,13 +39,13 @@ LINES = {
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(12)
 
 
-def _partial_by_mpmath(parts: list[tuple[float, float, float]], level: Tensor) -> float:
+def _partial_by_mpmath(parts, level):
     """L(u) to 30 digits: the edge by bisection, then the closed form."""
     with mpmath.workdps(50):
         u = mpmath.mpf(float(level))
         total = sum(mpmath.mpf(w) for w, _, _ in parts)
 
-        def cdf(e: mpmath.mpf) -> mpmath.mpf:
+        def cdf(e):
             return sum(w * mpmath.ncdf((e - m) / mpmath.mpf(s)) for w, m, s in parts) / total
 
         low, high = mpmath.mpf(-40), mpmath.mpf(40)
@@ -62,7 +60,7 @@ def _partial_by_mpmath(parts: list[tuple[float, float, float]], level: Tensor) -
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_lorenz_to_many_digits(name: str) -> None:
+def test_lorenz_to_many_digits(name):
     parts = LINES[name]
     levels, curve = _line(*parts).lorenz(10)
     assert (levels[0], levels[-1], curve[0]) == (0, 1, 0)
@@ -72,7 +70,7 @@ def test_lorenz_to_many_digits(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["far", "even", "near", "one"])
-def test_vector_means_to_many_digits(name: str) -> None:
+def test_vector_means_to_many_digits(name):
     """E[V; Y ≤ e] by the truncated Gaussian's first moment, with edges by bisection."""
     weights, means, scales = np.array(LINES[name]).T
     centres, slopes = np.random.default_rng(0).normal(0, 1, (2, 2, len(weights)))
@@ -91,7 +89,7 @@ def test_vector_means_to_many_digits(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*LINES, "comb"])
 @pytest.mark.parametrize("count", [7, 20_000])
-def test_quantiles_reach_their_levels(name: str, count: int) -> None:
+def test_quantiles_reach_their_levels(name, count):
     # The comb has so many modes that the table is coarse.
     comb = [(1.0 + k % 3, 10.0 * k, 0.3) for k in range(150)]
     line = _line(*LINES.get(name, comb))
@@ -113,7 +111,7 @@ parts = st.lists(
 
 @given(parts, st.integers(2, 40))
 @settings(max_examples=60, deadline=None)
-def test_cells_have_the_laws_moments(mix: list[tuple[float, float, float]], count: int) -> None:
+def test_cells_have_the_laws_moments(mix, count):
     line = _line(*mix)
     _, curve = line.lorenz(count)
     means = curve.diff() * count
@@ -129,14 +127,14 @@ def test_cells_have_the_laws_moments(mix: list[tuple[float, float, float]], coun
 @pytest.mark.parametrize("p", [1, 2])
 @pytest.mark.parametrize("n", [1, 5])
 @pytest.mark.parametrize("name", ["near", "even", "one"])
-def test_is_the_integral_over_the_cells(name: str, n: int, p: int) -> None:
+def test_is_the_integral_over_the_cells(name, n, p):
     """W_p^p = Σᵢ ∫ |xᵢ − y|^p f(y) dy over cells with edges and densities by SciPy."""
     total = sum(w for w, _, _ in LINES[name])
 
-    def of_all(f: Callable[..., float], y: float) -> float:
+    def of_all(f, y):
         return sum(w * f(y, m, s) for w, m, s in LINES[name]) / total
 
-    def edge(level: float) -> float:
+    def edge(level):
         return float(brentq(lambda y: of_all(norm.cdf, y) - level, -30, 30, xtol=1e-14))
 
     x = np.sort(np.random.default_rng(n).normal(0.5, 1.5, n))
@@ -154,7 +152,7 @@ def test_is_the_integral_over_the_cells(name: str, n: int, p: int) -> None:
 
 
 @pytest.mark.parametrize("p", [1, 2])
-def test_of_a_gaussian_in_closed_form(p: int) -> None:
+def test_of_a_gaussian_in_closed_form(p):
     c, s = 0.7, 2.0
     law = gaussian((1.0,), ((s**2,),))
     distance = WLaw1D(p).against_law(law, seed=0)
@@ -168,7 +166,7 @@ def test_of_a_gaussian_in_closed_form(p: int) -> None:
     assert far == pytest.approx(1e6 - 1 if p == 1 else math.hypot(1e6 - 1, s), rel=1e-12)
 
 
-def test_orders_and_dimensions_it_has() -> None:
+def test_orders_and_dimensions_it_has():
     with pytest.raises(InvalidSetting, match=r"p=3: must be 1 or 2; any p ≥ 1 with metric="):
         WLaw1D(3)
     plane = GaussianMixture((1.0,), ((0.0, 0.0),), (((1.0, 0.0), (0.0, 1.0)),))
@@ -176,16 +174,16 @@ def test_orders_and_dimensions_it_has() -> None:
     assert reason == "w_law_1d needs 1-D data, this has 2; use metric=max_sliced_law"
 
 
-def _twin(mixture: MixtureLine, panels: int = 300) -> DensityLine:
+def _twin(mixture, panels=300):
     """A mixture of unit scales or so, given by its density."""
 
-    def log_density(points: Tensor) -> Tensor:
+    def log_density(points):
         return 7 + mixture._at(points.flatten())[1].sum(dim=0).log().reshape(points.shape)
 
     return DensityLine(log_density, torch.linspace(-12, 12, panels + 1, dtype=torch.float64))
 
 
-def test_a_density_is_the_law_in_closed_form() -> None:
+def test_a_density_is_the_law_in_closed_form():
     mixture = _line(*LINES["near"])
     law = _twin(mixture)
     assert law.log_mass == pytest.approx(7, abs=1e-12)
@@ -204,7 +202,7 @@ def test_a_density_is_the_law_in_closed_form() -> None:
         assert distance_to_law(x, law, p) == pytest.approx(expected, rel=1e-10)
 
 
-def test_quantiles_of_a_density_are_numbers_of_their_own() -> None:
+def test_quantiles_of_a_density_are_numbers_of_their_own():
     """The end of the interval, tails, and bits that other levels do not change."""
     law = FourWellBoltzmann().line_law()
     levels = torch.tensor([0.0, 1e-14, 1e-9, 0.3, 0.999, 1 - 1e-14], dtype=torch.float64)
@@ -217,7 +215,7 @@ def test_quantiles_of_a_density_are_numbers_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("panels", [2, 5])
-def test_a_steep_density_in_closed_form(panels: int) -> None:
+def test_a_steep_density_in_closed_form(panels):
     """∝ exp(−30·y) on [0, 1], where Newton's step alone leaves the bracket; also in the last panel.
 
     F = (1 − e^{−30·y})/c and ∫ y·f = (1/30 − (y + 1/30)·e^{−30·y})/c with c = 1 − e^{−30}.
@@ -236,7 +234,7 @@ def test_a_steep_density_in_closed_form(panels: int) -> None:
     torch.testing.assert_close(law.quantile(levels), quantiles, rtol=1e-10, atol=1e-13)
 
 
-def test_the_last_level_of_a_density_is_in_its_interval() -> None:
+def test_the_last_level_of_a_density_is_in_its_interval():
     """Whatever the rounding of the sum of its panels, which may end below 1."""
     last = torch.tensor([1 - 2.0**-53], dtype=torch.float64)
     sums = []
@@ -249,7 +247,7 @@ def test_the_last_level_of_a_density_is_in_its_interval() -> None:
 
 @pytest.mark.parametrize("p", [1, 2])
 @pytest.mark.parametrize("n", [1, 7])
-def test_of_a_density_is_the_integral_over_the_cells(n: int, p: int) -> None:
+def test_of_a_density_is_the_integral_over_the_cells(n, p):
     """W_p^p = Σᵢ ∫ |xᵢ − y|^p f(y) dy, with everything on a fine grid."""
     law = FourWellBoltzmann().line_law()
     x = np.sort(np.random.default_rng(n).normal(0.2, 0.9, n))
@@ -261,7 +259,7 @@ def test_of_a_density_is_the_integral_over_the_cells(n: int, p: int) -> None:
     assert distance_to_law(torch.from_numpy(x), law, p) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_trajectory_is_measured_against_its_boltzmann_law() -> None:
+def test_a_trajectory_is_measured_against_its_boltzmann_law():
     trajectory = FourWell()
     assert trajectory.line_law() is FourWellBoltzmann().line_law()
     assert isotropic((1.0,), ((0.0, 0.0),), 1.0).line_law() is None
@@ -272,7 +270,7 @@ def test_a_trajectory_is_measured_against_its_boltzmann_law() -> None:
 
 
 @pytest.mark.parametrize("p", [1, 2])
-def test_distances_far_from_the_origin(p: int) -> None:
+def test_distances_far_from_the_origin(p):
     """W₂² is made of second moments, which lose the distance unless the law is moved to 0."""
     x = (torch.randn(300, 1, generator=torch.Generator().manual_seed(0)).double() * 2**16).round()
     x /= 2**16
@@ -283,7 +281,7 @@ def test_distances_far_from_the_origin(p: int) -> None:
         assert found.value == pytest.approx(expected, rel=1e-9)
 
 
-def test_a_law_by_its_density_is_moved_to_the_origin() -> None:
+def test_a_law_by_its_density_is_moved_to_the_origin():
     law = FourWellBoltzmann().line_law()
     moved = DensityLine(lambda y: law._log_density(y - 3), law._edges + 3).centred()
     points = torch.linspace(-1.5, 1.5, 31, dtype=torch.float64)

@@ -19,16 +19,28 @@ from samplerbench.core.models import (
     LevelFree,
     MixtureOracle,
 )
-from samplerbench.core.schedules import EDM, Rectified
-from samplerbench.core.targets import DataTarget
+from samplerbench.core.schedules import EDM, Rectified, VPLinear
+from samplerbench.core.targets import (
+    DataTarget,
+    EDMTarget,
+    NoiseTarget,
+    ScoreTarget,
+    VelocityTarget,
+    VTarget,
+)
 from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
+from samplerbench.networks.residual_mlp import ResidualMLP
 from samplerbench.samplers.heun import Heun
 from samplerbench.verify.exact_law import gaussian_w2, noised_law, output_law
+from samplerbench.verify.network_contract import randomised
 from samplerbench.verify.orders import GAUSSIAN
 
 EYE = torch.eye(2, dtype=torch.float64)
+TARGETS = [
+    kind() for kind in (DataTarget, NoiseTarget, ScoreTarget, VTarget, VelocityTarget, EDMTarget)
+]
 
 
 @pytest.fixture(params=["any", "isotropic"])
@@ -321,6 +333,31 @@ def test_the_derivative_of_a_mixture_is_that_of_differences(alpha, sigma, varian
     torch.testing.assert_close(derivative, torch.stack(columns, -1), rtol=1e-5, atol=1e-6)
     _, passes = Denoiser.derivative(oracle, x, level)
     torch.testing.assert_close(derivative, passes, rtol=1e-8, atol=1e-8)
+
+
+class Bent(DataTarget):
+    """A target whose x̂₀ is not affine in the state."""
+
+    def denoise(self, x, y, level):
+        return y + 0.1 * x * y
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_the_derivative_of_a_network_goes_forward(rows, states):
+    """It is that of automatic differentiation, for every target."""
+    network = ResidualMLP(2, 0)
+    randomised(network)
+    x, t = states(7, 2), torch.linspace(0.2, 0.9, 7, dtype=torch.float64)[:, None]
+    path = VPLinear()
+    level = Level(t, *path(t)) if rows else Level(0.4, 0.8, 0.6)
+    mean = torch.tensor([0.5, -1.0])
+    for target in (*TARGETS, Bent()):
+        learned = Learned(network, target, path, mean, 2.5).double()
+        for one, other in zip(
+            learned.derivative(x, level), Denoiser.derivative(learned, x, level), strict=True
+        ):
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+        assert not learned.derivative(x, level)[1].requires_grad
 
 
 def test_a_derivative_is_one_evaluation(simple_mixture):

@@ -8,12 +8,11 @@ import pytest
 import torch
 
 from samplerbench.core.grids import Level
-from samplerbench.core.schedules import NoiseSchedule
-from samplerbench.core.targets import EDMTarget, NoiseTarget, ScoreTarget, Target
-from samplerbench.core.weightings import SignalShare, Uniform, Variance, Weighting
+from samplerbench.core.targets import EDMTarget, NoiseTarget, ScoreTarget
+from samplerbench.core.weightings import SignalShare, Uniform, Variance
 
 
-def error_in_eps(target: Target, level: Level[float]) -> float:
+def error_in_eps(target, level):
     """How much ε̂ moves when y moves by one."""
     zero, one = torch.zeros(1).double(), torch.ones(1).double()
     x0_hat = target.denoise(zero, one, level) - target.denoise(zero, zero, level)
@@ -25,13 +24,13 @@ def error_in_eps(target: Target, level: Level[float]) -> float:
     [(NoiseTarget(), Uniform()), (ScoreTarget(), Variance()), (EDMTarget(), SignalShare())],
     ids=repr,
 )
-def test_weights_that_make_the_error_one_of_eps(target: Target, weighting: Weighting) -> None:
+def test_weights_that_make_the_error_one_of_eps(target, weighting):
     for level in (Level(0.1, 0.95, 0.3), Level(0.5, 1.0, 2.0), Level(0.9, 0.1, 0.9)):
         weight = float(weighting.weight(level))
         assert weight == pytest.approx(error_in_eps(target, level) ** 2)
 
 
-def test_likelihood_weight_is_variance_if_log_ratio_is_uniform(schedule: NoiseSchedule) -> None:
+def test_likelihood_weight_is_variance_if_log_ratio_is_uniform(schedule):
     """g² = 2·σ²·d ln κ/dt, g² = dσ²/dt − 2·(α̇/α)·σ²."""
     t = torch.linspace(0.05, 0.95, 19, dtype=torch.float64).requires_grad_()
     alpha_rate, variance_rate = schedule.rates(t)
@@ -45,7 +44,7 @@ def test_likelihood_weight_is_variance_if_log_ratio_is_uniform(schedule: NoiseSc
         assert g == pytest.approx(2 * score * slope, rel=1e-9)
 
 
-def test_signal_share_on_tensors() -> None:
+def test_signal_share_on_tensors():
     sigma = torch.tensor([[0.0], [1.0], [math.inf]])
     share = SignalShare().weight(Level(sigma, torch.ones_like(sigma), sigma))
     assert isinstance(share, torch.Tensor)

@@ -193,17 +193,18 @@ def lab(tmp_path, monkeypatch):
 JOB = [
     *("dataset=density", "dataset.log_p=lab_of_densities.log_p", "dataset.dimension=2"),
     *("denoiser=oracle", "sampler=[ula,mala]", "sampler.ula.step_size=0.2", "start=prior"),
-    *("sampler.mala.step_size=0.4", "steps=[20,400]", "n_samples=50", "logger=none", "cache=off"),
+    *("sampler.mala.step_size=0.4", "steps=[20,100]", "n_samples=50", "logger=none", "cache=off"),
 ]
 KNOWN = ["dataset.mean=[0,0]", "dataset.variance=[1,1]", "metric=moments", "chains=20"]
 
 
+@pytest.mark.slow  # quick: test_mcmc.py, in Python
 def test_the_command_line(lab, command, capsys):
     assert command(*JOB, *KNOWN, "trusted=lab_of_densities") == 0
     text = " ".join(capsys.readouterr().out.split())
     (run,) = (lab / "multirun").glob("2*")
     assert "moments on density: n = 50 samples against the law itself" in text
-    assert "N=400 (802 evaluations): acceptance 0." in text
+    assert "N=100 (202 evaluations): acceptance 0." in text
     assert "error of the mean 0." in text
     assert set(pd.read_parquet(run / "cells.parquet")["status"]) == {"ok"}
     # without facts: acceptance, ESS and R̂ alone

@@ -108,10 +108,7 @@ def normaliser(beta):
 
 @pytest.mark.parametrize(
     ("beta", "alpha", "sigma"),
-    [
-        *((2.0, *level) for level in LEVELS),
-        *((b, *LEVELS[k]) for b in (0.1, 10.0) for k in (1, 5)),
-    ],
+    [*((2.0, *level) for level in LEVELS), *((b, *LEVELS[k]) for b in (0.1, 10.0) for k in (1, 5))],
 )
 def test_oracle_to_many_digits(beta, alpha, sigma):
     """In a well, on a bump, at the wall, and far outside, up to six σ from the path's support."""

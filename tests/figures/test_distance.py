@@ -122,7 +122,9 @@ def test_intervals_and_the_floor_are_drawn_where_they_are(cells):
     assert flat[0].get_ydata()[0] == pytest.approx(0.92)
 
 
-@pytest.mark.parametrize("denoisers", [["learned", "oracle"], ["oracle"]])
+@pytest.mark.parametrize(
+    "denoisers", [pytest.param(["learned", "oracle"], marks=pytest.mark.slow), ["oracle"]]
+)
 def test_twenty_samplers_can_be_distinguished(cells, denoisers):
     plain = cells[(cells["sampler"] == "heun") & cells["denoiser"].isin(denoisers)]
     names = [f"a_sampler_{k:02d}" for k in range(20)]
@@ -175,12 +177,15 @@ def labels_of(figure):
     return [[text.get_text() for text in legend.get_texts()] for legend in legends]
 
 
-def test_many_samplers_have_a_row_for_each_family(many):
+def test_the_families_of_samplers():
     one, several, noisy = FAMILIES
     assert family(DDIM(0.0)) == family(UniPC()) == one
     assert family(Heun()) == family(DormandPrince()) == several
     assert family(DDIM(0.5)) == noisy
 
+
+@pytest.mark.slow
+def test_many_samplers_have_a_row_for_each_family(many):
     families = {name: FAMILIES[sum(map(ord, name)) % 3] for name in settings_of(many)}
     figure = distance_figure(many, "w", "nfe", families)
     panels = [axes for axes in figure.axes if axes.containers]
@@ -360,6 +365,7 @@ def test_ticks_have_room_and_the_largest_is_one(width):
     assert all(left.x1 + 4 < right.x0 for left, right in pairwise(boxes))
 
 
+@pytest.mark.slow
 def test_a_legend_takes_a_quarter_of_the_width_at_most(cells):
     for name in ("heun", "a_very_long_name_of_a_sampler_with_many_words"):
         figure = distance_against(cells.assign(sampler=cells["sampler"].replace("heun", name)), "w")

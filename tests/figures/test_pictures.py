@@ -62,6 +62,7 @@ YAMLS = sorted((conf_directory() / "picture").glob("*.yaml"))
 # small enough for a test, for the members that have it
 SMALL = {"chains": 20, "points": 100, "frames": 5, "mesh": 9, "cells": 10, "every": 2}
 SMALL |= {"dims": (2, 4)}
+TAKE_LONG = ("band_1d", "forward_backward_1d", "quiver", "side_by_side")
 
 
 def member(path):
@@ -74,7 +75,13 @@ def small(picture):
     return replace(picture, **{name: size for name, size in SMALL.items() if name in names})
 
 
-@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[pytest.mark.slow] * (path.stem in TAKE_LONG), id=path.stem)
+        for path in YAMLS
+    ],
+)
 def test_every_member_draws_and_is_written(
     path, plane, line, modes, trajectory, images, spectrum, tmp_path
 ):
@@ -340,6 +347,7 @@ def test_a_title_says_from_where_chains_start(held):
     assert start_name(runs) == words
 
 
+@pytest.mark.slow
 def test_pictures_say_how_many_samples_they_leave_out(scene_of, line_law):
     """Of 20 chains of which the farthest diverge; a histogram is of the survivors."""
     scene = scene_of(

@@ -203,6 +203,7 @@ def open_logs(wandb_runs, tmp_path):
     return run
 
 
+@pytest.mark.slow  # quick: the reason of an error, below
 def test_wandb_offline_uses_no_network_and_online_goes_on_offline(open_logs):
     """Online without a key, and online with a server that accepts connections and never answers."""
     with (
@@ -265,6 +266,7 @@ def test_wandb_disabled_writes_nothing(tmp_path):
     assert files_below(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="reads Linux's /proc")
 def test_a_killed_run_leaves_no_process(tmp_path):
     code = f"""

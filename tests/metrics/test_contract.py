@@ -5,11 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable
 from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -22,7 +20,7 @@ from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
-from samplerbench.metrics.base import LawMetric, Measurement, Metric, OutputLawMetric
+from samplerbench.metrics.base import LawMetric, Metric, OutputLawMetric
 from samplerbench.metrics.features import Features
 from samplerbench.metrics.fid import FID
 from samplerbench.metrics.kid import KID
@@ -31,10 +29,7 @@ from samplerbench.metrics.outliers import Outliers
 from samplerbench.metrics.region_share import RegionShare
 
 # their yaml needs weights that are a download; here the features are the points themselves
-OF_FEATURES = {
-    "fid": FID(Features(nn.Identity(), (2,))),
-    "kid": KID(Features(nn.Identity(), (2,))),
-}
+OF_FEATURES = {"fid": FID(Features(nn.Identity(), (2,))), "kid": KID(Features(nn.Identity(), (2,)))}
 FILES = [
     path
     for path in sorted((Path(__file__).parents[2] / "conf" / "metric").glob("*.yaml"))
@@ -46,13 +41,13 @@ FINITE = Divided(POINTS)
 LAWS = [grid_mixture(), isotropic((0.3, 0.7), ((-2.0,), (3.0,)), 0.2), FINITE]
 
 
-def _member(file: Path) -> tuple[type[Metric] | type[LawMetric], dict[str, Any]]:
+def _member(file):
     settings = yaml.safe_load(file.read_text())
     module, name = settings.pop("_target_").rsplit(".", 1)
     return getattr(import_module(module), name), settings
 
 
-def _quick(file: Path) -> Metric | LawMetric:
+def _quick(file):
     kind, settings = _member(file)
     if "directions" in settings:
         settings |= {"directions": 40}
@@ -61,7 +56,7 @@ def _quick(file: Path) -> Metric | LawMetric:
     return kind(**settings)
 
 
-def _files(kind: type) -> list[Path]:
+def _files(kind):
     """Those of a kind that measure samples; a divergence needs their density."""
     kinds = {file: _member(file)[0] for file in FILES}
     return [
@@ -72,45 +67,43 @@ def _files(kind: type) -> list[Path]:
 
 
 @pytest.fixture(params=FILES, ids=lambda file: file.stem)
-def configured(request: pytest.FixtureRequest) -> tuple[type, dict[str, Any]]:
+def configured(request):
     return _member(request.param)
 
 
 @pytest.fixture(params=[*(file.stem for file in _files(Metric)), *OF_FEATURES])
-def metric(request: pytest.FixtureRequest) -> Metric:
+def metric(request):
     files = {file.stem: file for file in FILES}
     name = request.param
-    return OF_FEATURES[name] if name in OF_FEATURES else _quick(files[name])  # type: ignore[return-value]
+    return OF_FEATURES[name] if name in OF_FEATURES else _quick(files[name])
 
 
 @pytest.fixture(params=_files(LawMetric), ids=lambda file: file.stem)
-def law_metric(request: pytest.FixtureRequest) -> LawMetric:
-    return _quick(request.param)  # type: ignore[return-value]
+def law_metric(request):
+    return _quick(request.param)
 
 
 @pytest.fixture
-def law(law_metric: LawMetric) -> Dataset:
+def law(law_metric):
     return next(law for law in LAWS if law_metric.why_incompatible(law) is None)
 
 
 @pytest.fixture
-def clouds() -> tuple[Tensor, Tensor]:
+def clouds():
     generator = torch.Generator().manual_seed(5)
     x = torch.randn(60, 2, generator=generator, dtype=torch.float64)
     y = torch.randn(90, 2, generator=generator, dtype=torch.float64)
     return x * torch.tensor([1.0, 2.0]) + 1, y
 
 
-def test_config_states_every_setting_and_its_default(
-    configured: tuple[type, dict[str, Any]],
-) -> None:
+def test_config_states_every_setting_and_its_default(configured):
     kind, settings = configured
     assert [field.name for field in fields(kind)] == list(settings)
     # A class that is several members has the settings of one of them.
     assert kind() in [of(**values) for of, values in map(_member, FILES) if of is kind]
 
 
-def test_what_they_say_of_themselves(metric: Metric) -> None:
+def test_what_they_say_of_themselves(metric):
     """Which squares add, which compare clouds that share starts, and whether small is good."""
     name = type(metric).__name__
     assert metric.is_wasserstein is (name not in ("Energy", "FID", "KID", "MMD", "PrecisionRecall"))
@@ -125,21 +118,19 @@ WITHOUT_LINES = (
 )
 
 
-def test_one_dimensional_distances_are_counted(
-    metric: Metric, clouds: tuple[Tensor, Tensor]
-) -> None:
+def test_one_dimensional_distances_are_counted(metric, clouds):
     found = metric.against(clouds[1], seed=3)(clouds[0]).evaluations
     assert (found == 0) is (type(metric).__name__ in WITHOUT_LINES)
 
 
-def test_what_metrics_against_a_law_say_of_themselves(law_metric: LawMetric) -> None:
+def test_what_metrics_against_a_law_say_of_themselves(law_metric):
     name = type(law_metric).__name__
     assert law_metric.is_wasserstein is (name in ("MaxSlicedLaw", "WLaw1D", "WithinMode"))
     # generated data on top of training data are copies, and far from them they are no data
     assert law_metric.smaller_is_better is (name != "NearestTraining")
 
 
-def test_the_smallest_clouds(metric: Metric) -> None:
+def test_the_smallest_clouds(metric):
     if isinstance(metric, FID | KID):
         metric = replace(metric, features=Features(nn.Identity(), (1,)))
     if metric.why_incompatible(1) is not None:
@@ -152,9 +143,7 @@ def test_the_smallest_clouds(metric: Metric) -> None:
         metric.against(x, seed=0)(x[: least - 1])
 
 
-def test_bounds_enclose_the_value_at_its_direction(
-    metric: Metric, clouds: tuple[Tensor, Tensor]
-) -> None:
+def test_bounds_enclose_the_value_at_its_direction(metric, clouds):
     x, y = clouds
     result = metric.against(y, seed=3)(x)
     assert not result.lower > result.value
@@ -170,7 +159,7 @@ def test_bounds_enclose_the_value_at_its_direction(
     assert result.value == pytest.approx(float(gaps.square().mean().sqrt()), rel=1e-3)
 
 
-def test_of_itself_is_zero(metric: Metric, clouds: tuple[Tensor, Tensor]) -> None:
+def test_of_itself_is_zero(metric, clouds):
     x, _ = clouds
     shuffled = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))]
     for samples in (x, shuffled):
@@ -184,7 +173,7 @@ def test_of_itself_is_zero(metric: Metric, clouds: tuple[Tensor, Tensor]) -> Non
             assert result.value == pytest.approx(0, abs=1e-12)
 
 
-def test_of_a_shift_is_at_most_the_shift(metric: Metric, clouds: tuple[Tensor, Tensor]) -> None:
+def test_of_a_shift_is_at_most_the_shift(metric, clouds):
     x, _ = clouds
     result = metric.against(x, seed=0)(x + torch.tensor([3.0, -4.0]))
     if result.direction is not None:
@@ -199,7 +188,7 @@ def test_of_a_shift_is_at_most_the_shift(metric: Metric, clouds: tuple[Tensor, T
         assert 1 < result.value <= 5 * (1 + 1e-12)
 
 
-def test_refuses_impossible_samples(metric: Metric) -> None:
+def test_refuses_impossible_samples(metric):
     distance = metric.against(torch.randn(5, 2), seed=0)
     for samples, message in (
         (torch.ones(4, 3), r"samples.shape=\(4, 3\): must be \(n, 2\) with n ≥ 1"),
@@ -213,7 +202,7 @@ def test_refuses_impossible_samples(metric: Metric) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_refuses_impossible_references(metric: Metric) -> None:
+def test_refuses_impossible_references(metric):
     with pytest.raises(InvalidSetting, match=r"reference\.shape"):
         metric.against(torch.ones(0, 2), seed=0)
     with pytest.raises(InvalidSetting, match="reference"):
@@ -222,13 +211,13 @@ def test_refuses_impossible_references(metric: Metric) -> None:
         metric.against(torch.ones(3, 2), seed=-1)
 
 
-def test_refuses_impossible_settings(configured: tuple[type, dict[str, Any]]) -> None:
+def test_refuses_impossible_settings(configured):
     kind, settings = configured
     for name in settings:
         for wrong in (-1, 0, math.nan):
             if wrong not in POSSIBLE.get(name, ()):
                 with pytest.raises(InvalidSetting, match=f"{name}={wrong}: must be "):
-                    replace(kind(), **{name: wrong})  # type: ignore[type-var]
+                    replace(kind(), **{name: wrong})
 
 
 COUNTS = {"draws": 1000, "evaluations": 8} | dict.fromkeys(
@@ -246,7 +235,7 @@ NUMBERS = (
 )
 
 
-def test_settings_at_their_ends(configured: tuple[type, dict[str, Any]]) -> None:
+def test_settings_at_their_ends(configured):
     kind, settings = configured
     assert set(settings) <= {*COUNTS, *NUMBERS, "axis", "precision", "share"}
     for name in settings:
@@ -262,7 +251,7 @@ def test_settings_at_their_ends(configured: tuple[type, dict[str, Any]]) -> None
                 replace(kind(), **{name: 1})
 
 
-def test_other_dimensions(metric: Metric) -> None:
+def test_other_dimensions(metric):
     cloud = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
     reason = metric.why_incompatible(5)
     assert metric.why_incompatible(2) is None
@@ -275,14 +264,14 @@ def test_other_dimensions(metric: Metric) -> None:
             metric.against(cloud, seed=0)
 
 
-def test_lines_of_metrics_against_a_law(law_metric: LawMetric, law: Dataset) -> None:
+def test_lines_of_metrics_against_a_law(law_metric, law):
     result = law_metric.against_law(law, seed=0)(law.draws(150, "floor", 0))
     assert (result.evaluations == 0) is (type(law_metric).__name__ in WITHOUT_LINES)
     if result.direction is not None:
         assert result.direction.shape == (law.dim,)
 
 
-def test_law_metrics_refuse_impossible_samples(law_metric: LawMetric, law: Dataset) -> None:
+def test_law_metrics_refuse_impossible_samples(law_metric, law):
     distance = law_metric.against_law(law, seed=0)
     for samples in (torch.ones(4, 3), torch.ones(0, law.dim), torch.full((2, law.dim), math.nan)):
         with pytest.raises(InvalidSetting, match=r"samples.*: must be ") as caught:
@@ -292,7 +281,7 @@ def test_law_metrics_refuse_impossible_samples(law_metric: LawMetric, law: Datas
         law_metric.against_law(law, seed=-1)
 
 
-def test_law_metrics_say_why_not_and_what_instead(law_metric: LawMetric) -> None:
+def test_law_metrics_say_why_not_and_what_instead(law_metric):
     class Other(Dataset):
         event_shape = (2,)
 
@@ -321,7 +310,7 @@ def test_law_metrics_say_why_not_and_what_instead(law_metric: LawMetric) -> None
 SCALES = (2.0**-80, 2.0**-25, 2.0**40, 1e-24, 1e-9, 5e13)
 
 
-def _in_units(kind: type, values: dict[str, Any], scale: float, shift: float = 0.0) -> Any:
+def _in_units(kind, values, scale, shift=0.0):
     """A metric whose settings in data units are those of data that were scaled, then moved."""
     texts = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(kind) or "", re.MULTILINE)
     moved = {}
@@ -332,20 +321,18 @@ def _in_units(kind: type, values: dict[str, Any], scale: float, shift: float = 0
     return kind(**values | moved)
 
 
-def _seen(measured: Measurement) -> tuple[float, float, float]:
+def _seen(measured):
     return measured.value, measured.lower, measured.upper
 
 
-def _power(metric: Metric | LawMetric, once: float, twice: float) -> int:
+def _power(metric, once, twice):
     """k of value(s·x, s·y) = s^k·value(x, y), from s = 2."""
     power = math.log2(twice / once)
     assert power in ((1,) if metric.is_wasserstein else (0, 1, 2))
     return int(power)
 
 
-def _assert_scaled(
-    found: tuple[float, float, float], base: tuple[float, float, float], scale: float, power: int
-) -> None:
+def _assert_scaled(found, base, scale, power):
     expected = tuple(value * scale**power for value in base)
     if math.frexp(scale)[0] == 0.5:  # a power of two: not one bit may differ
         assert found == pytest.approx(expected, rel=0, abs=0, nan_ok=True)
@@ -353,7 +340,7 @@ def _assert_scaled(
         assert found == pytest.approx(expected, rel=5e-6, abs=0, nan_ok=True)
 
 
-def _of_scale(file: Path) -> Callable[..., Any]:
+def _of_scale(file):
     kind, settings = _member(file)
     few = settings | ({"directions": 40} if "directions" in settings else {})
     return lambda scale, shift=0.0: _in_units(kind, few, scale, shift)
@@ -361,27 +348,25 @@ def _of_scale(file: Path) -> Callable[..., Any]:
 
 # of features nothing is promised: their network sees pixels as they are
 @pytest.fixture(params=_files(Metric), ids=lambda file: file.stem)
-def of_scale(request: pytest.FixtureRequest) -> Callable[..., Metric]:
+def of_scale(request):
     return _of_scale(request.param)
 
 
 @pytest.fixture(params=_files(LawMetric), ids=lambda file: file.stem)
-def law_of_scale(request: pytest.FixtureRequest) -> Callable[..., LawMetric]:
+def law_of_scale(request):
     return _of_scale(request.param)
 
 
 @pytest.fixture(params=["other", "same"])
-def lattice(request: pytest.FixtureRequest, clouds: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def lattice(request, clouds):
     """Clouds of different sizes, or of one; with so few digits that float32 holds them moved."""
     x, y = ((cloud * 2**8).round() / 2**8 for cloud in clouds)
     return x, y[: len(x)] if request.param == "same" else y
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_values_scale_with_the_data(
-    of_scale: Callable[..., Metric], lattice: tuple[Tensor, Tensor], dtype: torch.dtype
-) -> None:
-    def measured(scale: float) -> tuple[float, float, float]:
+def test_values_scale_with_the_data(of_scale, lattice, dtype):
+    def measured(scale):
         x, y = ((scale * cloud).to(dtype) for cloud in lattice)
         return _seen(of_scale(scale).against(y, seed=3)(x))
 
@@ -394,12 +379,7 @@ def test_values_scale_with_the_data(
 @pytest.mark.parametrize(
     ("dtype", "shifts"), [(torch.float32, (1e3, 2.0**12)), (torch.float64, (1e3, 2.0**20, 1e8))]
 )
-def test_values_do_not_depend_on_the_origin(
-    of_scale: Callable[..., Metric],
-    lattice: tuple[Tensor, Tensor],
-    dtype: torch.dtype,
-    shifts: tuple[float, ...],
-) -> None:
+def test_values_do_not_depend_on_the_origin(of_scale, lattice, dtype, shifts):
     x, y = (cloud.to(dtype) for cloud in lattice)
     base = _seen(of_scale(1.0).against(y, seed=3)(x))
     for shift in shifts:
@@ -408,7 +388,7 @@ def test_values_do_not_depend_on_the_origin(
         assert found == pytest.approx(base, rel=5e-6, abs=0, nan_ok=True)
 
 
-def _moved(law: Dataset, scale: float, shift: float) -> Dataset:
+def _moved(law, scale, shift):
     if isinstance(law, GaussianMixture):
         means = scale * torch.tensor(law.means, dtype=torch.float64) + shift
         covariances = scale**2 * torch.tensor(law.covariances, dtype=torch.float64)
@@ -420,14 +400,12 @@ def _moved(law: Dataset, scale: float, shift: float) -> Dataset:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_values_against_a_law_scale_with_it(
-    law_of_scale: Callable[..., LawMetric], dtype: torch.dtype
-) -> None:
+def test_values_against_a_law_scale_with_it(law_of_scale, dtype):
     law = next(law for law in LAWS if law_of_scale(1.0).why_incompatible(law) is None)
     points = 1.1 * law.draws(150 if law is FINITE else 300, "floor", 0)
     points = (points * 2**8).round() / 2**8
 
-    def measured(scale: float, shift: float = 0.0) -> tuple[float, float, float]:
+    def measured(scale, shift=0.0):
         samples = (scale * points + shift).to(dtype)
         there = _moved(law, scale, shift)
         return _seen(law_of_scale(scale, shift).against_law(there, seed=3)(samples))

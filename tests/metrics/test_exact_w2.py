@@ -11,7 +11,6 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
-from torch import Tensor
 
 from helpers import normal
 from samplerbench.datasets.grid_mixture import grid_mixture
@@ -20,11 +19,11 @@ from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.metrics.projections import sliced_wasserstein
 
 
-def _w2(x: Tensor, y: Tensor) -> float:
+def _w2(x, y):
     return ExactW2().against(y, seed=0)(x).value
 
 
-def _assign(x: np.ndarray, y: np.ndarray) -> float:
+def _assign(x, y):
     """W₂ by SciPy's assignment of points that are repeated until there are equally many."""
     n, m = len(x), len(y)
     size = math.lcm(n, m)
@@ -32,7 +31,7 @@ def _assign(x: np.ndarray, y: np.ndarray) -> float:
     return float(costs[linear_sum_assignment(costs)].mean() ** 0.5)
 
 
-def test_is_the_best_permutation() -> None:
+def test_is_the_best_permutation():
     x, y = normal(5, 3), normal(5, 3, seed=1)
     squares = torch.cdist(x, y).square()
     orders = itertools.permutations(range(5))
@@ -41,18 +40,18 @@ def test_is_the_best_permutation() -> None:
 
 
 @pytest.mark.parametrize(("n", "m"), [(60, 60), (20, 60), (60, 20), (30, 45), (1, 30)])
-def test_is_the_assignment_of_repeated_points(n: int, m: int) -> None:
+def test_is_the_assignment_of_repeated_points(n, m):
     x, y = normal(n, 2).numpy(), 2 * normal(m, 2, seed=1).numpy() + 1
     assert _w2(torch.from_numpy(x), torch.from_numpy(y)) == pytest.approx(_assign(x, y), rel=1e-12)
 
 
-def test_is_the_monotone_coupling_on_a_line() -> None:
+def test_is_the_monotone_coupling_on_a_line():
     x, y = normal(50, 1), normal(70, 1, seed=1) ** 3
     line = sliced_wasserstein(x, y, torch.ones(1, 1).double())
     assert _w2(x, y) == pytest.approx(float(line), rel=1e-12)
 
 
-def test_shift_rotation_and_projection() -> None:
+def test_shift_rotation_and_projection():
     x, y = normal(80, 2), normal(90, 2, seed=1)
     turn, _ = torch.linalg.qr(normal(2, 2, seed=3))
     assert _w2(x, x + torch.tensor([3.0, -4.0])) == pytest.approx(5, rel=1e-12)
@@ -60,7 +59,7 @@ def test_shift_rotation_and_projection() -> None:
     assert MaxSlicedCertified().against(y, seed=0)(x).lower < _w2(x, y)
 
 
-def test_refuses_more_pairs_than_its_cap() -> None:
+def test_refuses_more_pairs_than_its_cap():
     assert ExactW2(max_pairs=1).against(torch.zeros(1, 1), seed=0)(torch.ones(1, 1)).value == 1
     distance = ExactW2(max_pairs=600).against(normal(30, 2), seed=0)
     distance(normal(20, 2))
@@ -69,7 +68,7 @@ def test_refuses_more_pairs_than_its_cap() -> None:
 
 
 @pytest.mark.parametrize("m", [300, 150])
-def test_metres_and_nanometres_have_one_distance(m: int) -> None:
+def test_metres_and_nanometres_have_one_distance(m):
     x, y = normal(300, 2), normal(m, 2, seed=1)
     expected = _assign(x.numpy(), y.numpy())
     for scale in (1e-24, 1e-12, 1e-9, 1e-8, 1e-7, 1e-6, 1.0, 1e9, 1e14):
@@ -79,7 +78,7 @@ def test_metres_and_nanometres_have_one_distance(m: int) -> None:
         assert result.lower < result.value == result.upper
 
 
-def test_the_unit_of_the_costs_changes_no_bit() -> None:
+def test_the_unit_of_the_costs_changes_no_bit():
     law = grid_mixture()
     x, y = law.draws(200, "test", 0), law.draws(300, "test", 1)
     costs = cdist(x.numpy(), y.numpy(), "sqeuclidean")
@@ -88,7 +87,7 @@ def test_the_unit_of_the_costs_changes_no_bit() -> None:
 
 @pytest.mark.parametrize("place", [1e4, 1e6, 1e8, 1e12])
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_point_far_away_that_both_clouds_share(place: float, times: int) -> None:
+def test_a_point_far_away_that_both_clouds_share(place, times):
     far = torch.tensor([[place, -place]], dtype=torch.float64)
     x = torch.cat([normal(99, 2), far])
     y = torch.cat([1.2 * normal(99 * times, 2, seed=1), far.expand(times, 2)])
@@ -101,7 +100,7 @@ def test_a_point_far_away_that_both_clouds_share(place: float, times: int) -> No
 
 
 @pytest.mark.parametrize("step", [1e-3, 1e-6, 1e-9])
-def test_of_clouds_that_are_nearly_equal(step: float) -> None:
+def test_of_clouds_that_are_nearly_equal(step):
     x = normal(200, 2)
     y = x + step * normal(200, 2, seed=1)
     result = ExactW2().against(y, seed=0)(x)
@@ -109,8 +108,8 @@ def test_of_clouds_that_are_nearly_equal(step: float) -> None:
     assert result.lower == pytest.approx(result.value, rel=1e-6, abs=0)
 
 
-def test_a_plan_that_is_not_the_best_one_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    def independent(a: list, b: list, costs: np.ndarray, **settings: object) -> tuple:
+def test_a_plan_that_is_not_the_best_one_shows(monkeypatch):
+    def independent(a, b, costs, **settings):
         plan = np.full(costs.shape, 1 / costs.size)
         return plan, {"warning": None, "u": np.zeros(len(costs)), "cost": float(costs.mean())}
 

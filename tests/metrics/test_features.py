@@ -21,7 +21,7 @@ from samplerbench.metrics.fid import FID, inception_fid
 from samplerbench.metrics.kid import KID, inception_kid
 
 
-def network(seed: int = 0, channels: int = 1) -> nn.Module:
+def network(seed=0, channels=1):
     """A small convolution network with weights of a seed: 8 × 8 pixels to six numbers."""
     made = nn.Sequential(
         nn.Conv2d(channels, 5, 3, stride=2), nn.SiLU(), nn.Flatten(), nn.Linear(45, 6)
@@ -33,13 +33,13 @@ def network(seed: int = 0, channels: int = 1) -> nn.Module:
 
 
 @pytest.fixture
-def images(states) -> tuple[Tensor, Tensor]:
+def images(states):
     """Two clouds of noise of other widths, shape (70, 64) and (90, 64)."""
     drawn = states(160, 64)
     return 0.4 * drawn[:70] + 0.2, 0.6 * drawn[70:]
 
 
-def points(dim: int) -> Features:
+def points(dim):
     """The points themselves, in single precision."""
     return Features(nn.Identity(), (dim,))
 
@@ -260,12 +260,9 @@ def fidelity(monkeypatch, tmp_path):
     return tmp_path / "checkpoints" / "weights.pth"
 
 
-def weights(seed: int) -> dict[str, Tensor]:
+def weights(seed):
     generator = torch_generator("test", seed)
-    return {
-        "last.weight": torch.randn(64, 3, generator=generator),
-        "last.bias": torch.zeros(64),
-    }
+    return {"last.weight": torch.randn(64, 3, generator=generator), "last.bias": torch.zeros(64)}
 
 
 class TestInception:
@@ -358,7 +355,7 @@ def test_fid_is_in_squared_units_of_the_features(images, scale):
     assert found == pytest.approx(scale**2 * value, rel=1e-5, abs=0)
 
 
-def test_the_digest_is_of_all_that_decides_the_features() -> None:
+def test_the_digest_is_of_all_that_decides_the_features():
     """Of two networks with equal words and weights also the attributes and the code."""
 
     class Scaled(nn.Module):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import ot
 import pytest
 import torch
-from torch import Tensor
 
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.metrics import max_sliced
@@ -24,17 +22,17 @@ from samplerbench.metrics.projections import (
 from samplerbench.metrics.sliced import Sliced
 
 
-def max_sliced_wasserstein(x: Tensor, y: Tensor, *, seed: int = 0, **settings: Any) -> float:
+def max_sliced_wasserstein(x, y, *, seed=0, **settings):
     return MaxSliced(**{"precision": "float64", **settings}).against(y, seed=seed)(x).value
 
 
-def _clouds(n: int, m: int, dim: int = 2) -> tuple[Tensor, Tensor]:
+def _clouds(n, m, dim=2):
     generator = torch.Generator().manual_seed(n + m)
     x = torch.randn(n, dim, generator=generator, dtype=torch.float64)
     return 8 * x + 2, 10 * torch.rand(m, dim, generator=generator, dtype=torch.float64)
 
 
-def _pot(x: Tensor, y: Tensor, p: float, directions: Tensor) -> float:
+def _pot(x, y, p, directions):
     return float(
         ot.max_sliced_wasserstein_distance(
             x.numpy(), y.numpy(), p=p, projections=directions.T.numpy()
@@ -44,10 +42,10 @@ def _pot(x: Tensor, y: Tensor, p: float, directions: Tensor) -> float:
 
 @pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0])
 @pytest.mark.parametrize(("n", "m"), [(90, 90), (90, 270), (270, 90), (90, 97), (97, 90), (1, 9)])
-def test_equals_pot_on_the_same_directions(p: float, n: int, m: int) -> None:
+def test_equals_pot_on_the_same_directions(p, n, m):
     x, y = _clouds(n, m, dim=3)
     expected = _pot(x, y, p, random_directions(3, 45, seed=7))
-    settings: dict[str, Any] = {"p": p, "directions": 45, "seed": 7}
+    settings = {"p": p, "directions": 45, "seed": 7}
     double = max_sliced_wasserstein(x, y, **settings)
     single = max_sliced_wasserstein(x, y, precision="float32", **settings)
     assert double == pytest.approx(expected, rel=1e-9)
@@ -57,7 +55,7 @@ def test_equals_pot_on_the_same_directions(p: float, n: int, m: int) -> None:
     )
 
 
-def test_single_precision_at_the_size_of_the_sweep() -> None:
+def test_single_precision_at_the_size_of_the_sweep():
     x, y = _clouds(2000, 10000)
     y += 1000  # far from the origin, where float32 has 1e-4 left
     x += 1000
@@ -68,9 +66,7 @@ def test_single_precision_at_the_size_of_the_sweep() -> None:
 
 @pytest.mark.parametrize("p", [1.0, 2.0])
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_what_is_kept_changes_no_bit(
-    p: float, precision: max_sliced.Precision, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_kept_changes_no_bit(p, precision, monkeypatch):
     x, y = _clouds(70, 110)
     values = set()
     for kept in (0, 40_000, 10**9):  # nothing, some blocks, all of them
@@ -81,7 +77,7 @@ def test_what_is_kept_changes_no_bit(
     assert len(values) == 1
 
 
-def test_threads_change_no_bit() -> None:
+def test_threads_change_no_bit():
     x, y = _clouds(2000, 3000)
     before, values = torch.get_num_threads(), set()
     try:
@@ -93,21 +89,21 @@ def test_threads_change_no_bit() -> None:
     assert len(values) == 1
 
 
-def test_symmetric() -> None:
+def test_symmetric():
     x, y = _clouds(80, 130)
     for p in (1.0, 2.0, 3.0):
         forth, back = (max_sliced_wasserstein(a, b, p=p, seed=2) for a, b in ((x, y), (y, x)))
         assert forth == pytest.approx(back, rel=1e-12)
 
 
-def test_more_directions_never_lower_the_value() -> None:
+def test_more_directions_never_lower_the_value():
     x, y = _clouds(50, 60, dim=4)
     values = [max_sliced_wasserstein(x, y, directions=count) for count in (1, 10, 100, 1000)]
     assert values == sorted(values)
     assert values[0] < values[-1]
 
 
-def test_approaches_a_shift_from_below() -> None:
+def test_approaches_a_shift_from_below():
     x, _ = _clouds(50, 1)
     shift = torch.tensor([3.0, -4.0], dtype=torch.float64)
     result = MaxSliced(directions=200, precision="float64").against(x, seed=0)(x + shift)
@@ -117,7 +113,7 @@ def test_approaches_a_shift_from_below() -> None:
     assert result.evaluations == 200
 
 
-def test_the_unit_of_the_lines_changes_no_bit() -> None:
+def test_the_unit_of_the_lines_changes_no_bit():
     law = grid_mixture()
     x, y = law.draws(300, "test", 0), law.draws(500, "test", 1)
     centre = y.mean(dim=0).float().double()
@@ -130,7 +126,7 @@ def test_the_unit_of_the_lines_changes_no_bit() -> None:
 
 
 @pytest.mark.parametrize("place", [1e2, 1e6, 1e8])
-def test_the_lower_bound_allows_for_single_precision(place: float) -> None:
+def test_the_lower_bound_allows_for_single_precision(place):
     far, above = torch.tensor([[place, 0.3 * place]], dtype=torch.float64), 0
     for seed in range(6):
         x, y = (cloud[:200] / 8 for cloud in _clouds(200 + seed, 300))
@@ -147,7 +143,7 @@ def test_the_lower_bound_allows_for_single_precision(place: float) -> None:
 
 
 @pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
-def test_clouds_of_very_different_sizes(p: float) -> None:
+def test_clouds_of_very_different_sizes(p):
     x, y = _clouds(50, 60)
     metric, exact = MaxSliced(p, 20), MaxSliced(p, 20, "float64")
     even = torch.stack([y[0], -y[0]])  # its mean is 0: moved there, x is as small as before
@@ -158,7 +154,7 @@ def test_clouds_of_very_different_sizes(p: float) -> None:
 
 
 @pytest.mark.parametrize("p", [1.0, 2.0])
-def test_clouds_that_float32_can_hardly_hold(p: float) -> None:
+def test_clouds_that_float32_can_hardly_hold(p):
     x, y = _clouds(50, 60)
     value = MaxSliced(p, 20).against(y, seed=0)(x).value
     for scale in (1e-38, 1e-40):
@@ -166,7 +162,7 @@ def test_clouds_that_float32_can_hardly_hold(p: float) -> None:
         assert found == pytest.approx(scale * value, rel=1e-3, abs=0)
 
 
-def test_blocks_of_any_size_give_one_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_any_size_give_one_value(monkeypatch):
     x, y = _clouds(90, 40, 3)
     for p in (1.0, 2.0):
         monkeypatch.undo()
@@ -178,7 +174,7 @@ def test_blocks_of_any_size_give_one_value(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("kind", [MaxSliced, Sliced])
-def test_points_far_away_that_both_clouds_share(kind: type) -> None:
+def test_points_far_away_that_both_clouds_share(kind):
     """What float32 rounds there exceeds the distance of the rest, which is then in float64."""
     x, y = _clouds(50, 50)
     for size in (1e6, 1e8, 1e9):

@@ -9,33 +9,31 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from helpers import normal
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.metrics import max_sliced_certified, projections
-from samplerbench.metrics.base import Measurement
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.metrics.projections import quantile_grid, sliced_wasserstein
 
 
-def _circle(count: int) -> Tensor:
+def _circle(count):
     phi = torch.arange(count, dtype=torch.float64) * (math.pi / count)
     return torch.stack([phi.cos(), phi.sin()], dim=1)
 
 
-def _scan(x: Tensor, y: Tensor, count: int) -> float:
+def _scan(x, y, count):
     return max(
         float(sliced_wasserstein(x, y, part).max()) for part in torch.split(_circle(count), 1000)
     )
 
 
-def _certify(x: Tensor, y: Tensor, relative_tolerance: float = 1e-6) -> Measurement:
+def _certify(x, y, relative_tolerance=1e-6):
     return MaxSlicedCertified(relative_tolerance).against(y, seed=0)(x)
 
 
 @pytest.mark.parametrize(("n", "m"), [(40, 40), (40, 120), (120, 40), (41, 60), (1, 30), (2, 1)])
-def test_a_fine_scan_lies_between_the_bounds(n: int, m: int) -> None:
+def test_a_fine_scan_lies_between_the_bounds(n, m):
     x, y = (
         normal(n, 2) @ torch.tensor([[1.0, 0.6], [0.0, 0.5]]).double(),
         0.9 * normal(m, 2, seed=1),
@@ -57,7 +55,7 @@ points = st.lists(st.tuples(coordinates, coordinates), min_size=1, max_size=6)
 
 @given(points, points)
 @settings(max_examples=40, deadline=None)
-def test_bounds_hold_with_ties(x: list[tuple[float, float]], y: list[tuple[float, float]]) -> None:
+def test_bounds_hold_with_ties(x, y):
     # Points on a small lattice: projections coincide, and clouds do.
     a, b = torch.tensor(x).double(), torch.tensor(y).double()
     result = _certify(a, b)
@@ -66,7 +64,7 @@ def test_bounds_hold_with_ties(x: list[tuple[float, float]], y: list[tuple[float
     assert result.value <= result.upper
 
 
-def test_bounds_hold_where_the_cap_ends_the_search() -> None:
+def test_bounds_hold_where_the_cap_ends_the_search():
     x, y = normal(500, 2), normal(500, 2, seed=1)
     exact = _certify(x, y)
     capped = MaxSlicedCertified(evaluations=20).against(y, seed=0)(x)
@@ -77,7 +75,7 @@ def test_bounds_hold_where_the_cap_ends_the_search() -> None:
 
 
 @pytest.mark.parametrize("shift", [(3.0, -4.0), (0.0, 1e-5), (1e6, 1e6)])
-def test_of_a_shift_is_the_shift(shift: tuple[float, float]) -> None:
+def test_of_a_shift_is_the_shift(shift):
     x = normal(300, 2)
     result = _certify(x + torch.tensor(shift, dtype=torch.float64), x)
     # x + shift is rounded to 1e-16 of its size.
@@ -86,7 +84,7 @@ def test_of_a_shift_is_the_shift(shift: tuple[float, float]) -> None:
     assert result.upper >= math.hypot(*shift) * (1 - 1e-12) - rounding
 
 
-def test_rotation_and_translation_invariant() -> None:
+def test_rotation_and_translation_invariant():
     x, y = normal(100, 2) * torch.tensor([2.0, 1.0]), normal(150, 2, seed=1) + 0.3
     value = _certify(x, y).value
     for angle in (0.4, 1.1, 2.9):
@@ -97,7 +95,7 @@ def test_rotation_and_translation_invariant() -> None:
         )
 
 
-def test_gaussian_closed_form() -> None:
+def test_gaussian_closed_form():
     """Along θ, W₂² = ⟨θ, m⟩² + (√⟨θ, Aθ⟩ − √⟨θ, Bθ⟩)² for N(0, A) and N(m, B)."""
     n = 40_000
     a = torch.tensor([[1.5, 0.4], [0.0, 0.3]], dtype=torch.float64)
@@ -115,7 +113,7 @@ def test_gaussian_closed_form() -> None:
     assert result.value == pytest.approx(expected, abs=allowed)
 
 
-def test_few_evaluations_on_the_grid_mixture() -> None:
+def test_few_evaluations_on_the_grid_mixture():
     law, rng = grid_mixture(), np.random.default_rng(0)
     reference = law.sample(10_000, rng)
     result = MaxSlicedCertified().against(reference, seed=0)(law.sample(2000, rng))
@@ -124,7 +122,7 @@ def test_few_evaluations_on_the_grid_mixture() -> None:
 
 
 @pytest.mark.parametrize("place", [(1e8, 0.0), (1e8, -1e8), (1e6, 3e5)])
-def test_a_point_far_away_that_both_clouds_share(place: tuple[float, float]) -> None:
+def test_a_point_far_away_that_both_clouds_share(place):
     """Along a line across, it is coupled with others: bounds of 1e13, and of their rounding."""
     far = torch.tensor([place], dtype=torch.float64)
     x, y = torch.cat([normal(200, 2), far]), torch.cat([1.2 * normal(200, 2, seed=1), far])
@@ -135,14 +133,14 @@ def test_a_point_far_away_that_both_clouds_share(place: tuple[float, float]) -> 
     assert result.upper - result.lower <= 1e-3 * result.upper
 
 
-def test_rounding_ends_a_search_without_a_tolerance() -> None:
+def test_rounding_ends_a_search_without_a_tolerance():
     for y in (normal(150, 2, seed=1), normal(100, 2) + 3):
         result = _certify(normal(100, 2), y, relative_tolerance=0)
         assert result.evaluations < 500
         assert 0 < result.upper - result.lower <= 1e-11 * result.upper
 
 
-def test_stops_where_clouds_are_nearly_equal() -> None:
+def test_stops_where_clouds_are_nearly_equal():
     x = normal(500, 2)
     result = _certify(x.float(), x)
     assert 0 < result.value < 1e-7
@@ -151,9 +149,7 @@ def test_stops_where_clouds_are_nearly_equal() -> None:
 
 
 @pytest.mark.parametrize(("n", "m"), [(300, 300), (300, 75), (301, 200), (90, 300)])
-def test_pieces_of_the_grid_change_no_value(
-    n: int, m: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pieces_of_the_grid_change_no_value(n, m, monkeypatch):
     x, y = 1 + normal(n, 2), normal(m, 2, seed=1)
     whole = _certify(x, y)
     quantile_grid.cache_clear()

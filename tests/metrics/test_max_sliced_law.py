@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
-from torch import Tensor
 
 from samplerbench.core.line_laws import MixtureLine, distance_to_law
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
-from samplerbench.metrics.base import Measurement
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.metrics.max_sliced_law import MaxSlicedLaw
 
@@ -27,15 +25,15 @@ EVEN = isotropic((0.5, 0.5), ((-10.0, 0.0), (10.0, 1.0)), 0.1)  # i/n = ½ lies 
 LAWS = {"d1": grid_mixture(), "skew": SKEW, "even": EVEN}
 
 
-def _draw(law: GaussianMixture, n: int, seed: int = 0) -> Tensor:
+def _draw(law, n, seed=0):
     return law.sample(n, np.random.default_rng(seed))
 
 
-def _certify(x: Tensor, law: GaussianMixture) -> Measurement:
+def _certify(x, law):
     return MaxSlicedLaw().against_law(law, seed=0)(x)
 
 
-def _along(x: Tensor, law: GaussianMixture, phi: float) -> float:
+def _along(x, law, phi):
     """W₂ along a direction; `test_line_laws` holds it against other codes."""
     theta = torch.tensor([math.cos(phi), math.sin(phi)], dtype=torch.float64)
     weights, means, covariances = (
@@ -48,7 +46,7 @@ def _along(x: Tensor, law: GaussianMixture, phi: float) -> float:
 
 @pytest.mark.parametrize("name", LAWS)
 @pytest.mark.parametrize("n", [1, 2, 40])
-def test_a_fine_scan_lies_between_the_bounds(name: str, n: int) -> None:
+def test_a_fine_scan_lies_between_the_bounds(name, n):
     law = LAWS[name]
     x = 0.9 * _draw(law, n) + torch.tensor([0.1, -0.1])
     result = _certify(x, law)
@@ -64,7 +62,7 @@ def test_a_fine_scan_lies_between_the_bounds(name: str, n: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["d1", "skew"])
-def test_by_the_definition_along_its_direction(name: str) -> None:
+def test_by_the_definition_along_its_direction(name):
     """Quantiles by bisection, cells by the midpoint rule."""
     law, n, fine = LAWS[name], 25, 200
     x = _draw(law, n)
@@ -84,7 +82,7 @@ def test_by_the_definition_along_its_direction(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["d1", "skew"])
-def test_is_the_limit_of_large_references(name: str) -> None:
+def test_is_the_limit_of_large_references(name):
     law = LAWS[name]
     x = 1.2 * _draw(law, 100)
     value = _certify(x, law).value
@@ -101,7 +99,7 @@ def test_is_the_limit_of_large_references(name: str) -> None:
 
 
 @pytest.mark.parametrize("point", [(0.3, -1.0), (0.0, 0.0), (100.0, 50.0)])
-def test_one_point_in_closed_form(point: tuple[float, float]) -> None:
+def test_one_point_in_closed_form(point):
     """With one point x, W₂² = θᵀ(E(Y − x)(Y − x)ᵀ)θ: the largest eigenvalue."""
     x = torch.tensor([point], dtype=torch.float64)
     for law in (SKEW, EVEN):
@@ -114,7 +112,7 @@ def test_one_point_in_closed_form(point: tuple[float, float]) -> None:
         assert _certify(x, law).value == pytest.approx(expected, rel=1e-6)
 
 
-def test_of_a_far_shift_of_a_gaussian_is_the_shift_and_the_spread() -> None:
+def test_of_a_far_shift_of_a_gaussian_is_the_shift_and_the_spread():
     """N(0, s²·I) to points whose projections on the shift c are cell means: ‖c‖² + spread."""
     n, s, far = 500, 0.4, 1e3
     law = gaussian((0.0, 0.0), ((s**2, 0.0), (0.0, s**2)))
@@ -125,7 +123,7 @@ def test_of_a_far_shift_of_a_gaussian_is_the_shift_and_the_spread() -> None:
     assert _certify(x, law).value == pytest.approx(math.sqrt(far**2 + spread), rel=1e-7)
 
 
-def test_gaussian_samples_of_another_width() -> None:
+def test_gaussian_samples_of_another_width():
     """Samples of N(m, A) to N(0, B): the closed form along every direction, at n = 20 000."""
     n = 20_000
     a, b = np.array([[2.0, 0.5], [0.5, 0.4]]), np.array([[0.5, -0.2], [-0.2, 1.0]])
@@ -140,7 +138,7 @@ def test_gaussian_samples_of_another_width() -> None:
     assert _certify(x, law).value == pytest.approx(expected, abs=allowed)
 
 
-def test_rotation_translation_and_scale() -> None:
+def test_rotation_translation_and_scale():
     x = _draw(SKEW, 60) * 1.3
     value = _certify(x, SKEW).value
     for angle, scale, shift in ((0.4, 1.0, 0.0), (1.1, 1e3, 50.0), (2.9, 1e-3, -7.0)):
@@ -157,14 +155,14 @@ def test_rotation_translation_and_scale() -> None:
         assert _certify(y, moved).value == pytest.approx(scale * value, rel=2e-6)
 
 
-def test_a_split_mode_changes_nothing() -> None:
+def test_a_split_mode_changes_nothing():
     law = isotropic((0.4, 0.6), ((-1.0, 0.0), (2.0, 1.0)), 0.3)
     split = isotropic((0.1, 0.3, 0.6), ((-1.0, 0.0), (-1.0, 0.0), (2.0, 1.0)), 0.3)
     x = _draw(law, 50) * 2
     assert _certify(x, split).value == pytest.approx(_certify(x, law).value, rel=2e-6)
 
 
-def test_the_cap_ends_the_search_with_bounds_that_hold() -> None:
+def test_the_cap_ends_the_search_with_bounds_that_hold():
     x = _draw(SKEW, 300)
     exact = _certify(x, SKEW)
     for evaluations in range(8, exact.evaluations, 3):
@@ -175,13 +173,13 @@ def test_the_cap_ends_the_search_with_bounds_that_hold() -> None:
         assert capped.upper - capped.lower > 1e-6 * capped.upper
 
 
-def test_few_evaluations_on_the_grid_mixture() -> None:
+def test_few_evaluations_on_the_grid_mixture():
     result = _certify(_draw(grid_mixture(), 2000), grid_mixture())
     assert result.upper - result.lower <= 1e-6 * result.upper + 1e-9
     assert result.evaluations <= 45
 
 
-def test_rounding_ends_a_search_without_a_tolerance() -> None:
+def test_rounding_ends_a_search_without_a_tolerance():
     law = grid_mixture()
     result = MaxSlicedLaw(relative_tolerance=0).against_law(law, seed=0)(law.draws(500, "test", 0))
     assert result.evaluations < 100

@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from helpers import normal
 from samplerbench.metrics.max_sliced import MaxSliced
@@ -15,18 +14,18 @@ from samplerbench.metrics.max_sliced_refined import MaxSlicedRefined, _square_an
 from samplerbench.metrics.projections import random_directions, sliced_wasserstein
 
 
-def _shift(dim: int) -> Tensor:
+def _shift(dim):
     return 3 * random_directions(dim, 1, seed=9)[0]
 
 
-def test_finds_a_pure_shift_where_random_directions_do_not() -> None:
+def test_finds_a_pure_shift_where_random_directions_do_not():
     x = normal(200, 50)
     value = MaxSlicedRefined().against(x, seed=0)(x + _shift(50)).value
     assert value == pytest.approx(3, rel=1e-6)
     assert MaxSliced().against(x, seed=0)(x + _shift(50)).value < 0.7 * 3
 
 
-def test_finds_a_shift_between_independent_noises() -> None:
+def test_finds_a_shift_between_independent_noises():
     x, y = normal(300, 50) + _shift(50), normal(400, 50, seed=1)
     result = MaxSlicedRefined(tolerance=1e-14).against(y, seed=0)(x)
     assert result.direction is not None
@@ -46,7 +45,7 @@ def test_finds_a_shift_between_independent_noises() -> None:
 
 
 @pytest.mark.parametrize(("n", "m"), [(40, 40), (40, 60), (63, 40)])
-def test_slope_is_half_the_gradient(n: int, m: int) -> None:
+def test_slope_is_half_the_gradient(n, m):
     x, y = 2 * normal(n, 6), normal(m, 6, seed=1) + 1
     directions = random_directions(6, 3, seed=0)
     squares, slopes = _square_and_slope(directions, x, y)
@@ -58,7 +57,7 @@ def test_slope_is_half_the_gradient(n: int, m: int) -> None:
         torch.testing.assert_close((up - down) / (4 * h), slopes[:, k], rtol=1e-6, atol=1e-6)
 
 
-def test_comes_close_to_the_certified_maximum() -> None:
+def test_comes_close_to_the_certified_maximum():
     for seed in range(5):
         x, y = normal(150, 2, seed=seed), normal(200, 2, seed=seed + 50)
         certified = MaxSlicedCertified().against(y, seed=0)(x)
@@ -67,7 +66,7 @@ def test_comes_close_to_the_certified_maximum() -> None:
         assert math.isnan(refined.upper)
 
 
-def test_never_below_its_random_directions() -> None:
+def test_never_below_its_random_directions():
     x, y = normal(60, 10), normal(70, 10, seed=1)
     for seed in range(3):
         refined = MaxSlicedRefined(directions=30, starts=1).against(y, seed=seed)(x).value

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from torch import Tensor
 
 from samplerbench.core.line_laws import MixtureLine, distance_to_law
 from samplerbench.datasets.gaussian import gaussian
@@ -28,11 +27,11 @@ SKEW = GaussianMixture(
 )
 
 
-def _draw(law: GaussianMixture, n: int, seed: int = 0) -> Tensor:
+def _draw(law, n, seed=0):
     return law.sample(n, np.random.default_rng(seed))
 
 
-def test_assigns_to_the_largest_responsibility() -> None:
+def test_assigns_to_the_largest_responsibility():
     x = 8 * torch.from_numpy(np.random.default_rng(0).standard_normal((500, 2)))
     logs = [
         math.log(w) + scipy.stats.multivariate_normal(m, c).logpdf(x.numpy())
@@ -44,7 +43,7 @@ def test_assigns_to_the_largest_responsibility() -> None:
 
 
 @pytest.mark.parametrize("gap", [2.0, 4.0, 6.0])
-def test_overlap_bounds_the_share_that_goes_astray(gap: float) -> None:
+def test_overlap_bounds_the_share_that_goes_astray(gap):
     modes = modes_of(isotropic((0.5, 0.5), ((0.0,), (gap,)), 1.0))
     assert modes is not None
     assert modes.overlap() == pytest.approx(0.5 * math.exp(-(gap**2) / 8))
@@ -60,13 +59,13 @@ def test_overlap_bounds_the_share_that_goes_astray(gap: float) -> None:
     )
 
 
-def _placed(counts: list[int]) -> Tensor:
+def _placed(counts):
     return torch.tensor(SKEW.means, dtype=torch.float64).repeat_interleave(
         torch.tensor(counts), dim=0
     )
 
 
-def test_weights_by_hand() -> None:
+def test_weights_by_hand():
     distance = ModeWeights().against_law(SKEW, seed=0)
     exact = distance(_placed([20, 50, 30]))
     assert (exact.value, exact.info["chi_square"], exact.info["p_value"]) == (0, 0, 1)
@@ -83,7 +82,7 @@ def test_weights_by_hand() -> None:
     assert empty.info["p_value"] < 1e-20
 
 
-def test_p_values_are_uniform_for_the_law_and_small_for_another() -> None:
+def test_p_values_are_uniform_for_the_law_and_small_for_another():
     law = grid_mixture()
     distance = ModeWeights().against_law(law, seed=0)
     results = [distance(law.draws(1000, "test", k)) for k in range(200)]
@@ -94,7 +93,7 @@ def test_p_values_are_uniform_for_the_law_and_small_for_another() -> None:
     assert distance(level.draws(1000, "test", 0)).info["p_value"] < 1e-6
 
 
-def test_overlapping_modes_are_refused_and_named() -> None:
+def test_overlapping_modes_are_refused_and_named():
     law = isotropic((0.5, 0.5), ((0.0, 0.0), (3.0, 0.0)), 1.0)
     for metric in (ModeWeights(), WithinMode()):
         reason = metric.why_incompatible(law)
@@ -107,7 +106,7 @@ def test_overlapping_modes_are_refused_and_named() -> None:
     assert WithinMode().why_incompatible(one) is None
 
 
-def _square_along(x: Tensor, k: int, theta: Tensor) -> float:
+def _square_along(x, k, theta):
     """W₂² of a mode's samples to its Gaussian along a direction."""
     mean, covariance = (torch.tensor(v[k]).double() for v in (SKEW.means, SKEW.covariances))
     one = torch.ones(1, dtype=torch.float64)
@@ -115,7 +114,7 @@ def _square_along(x: Tensor, k: int, theta: Tensor) -> float:
     return distance_to_law(x @ theta, line, p=2) ** 2
 
 
-def test_within_is_the_weighted_mean_over_the_modes() -> None:
+def test_within_is_the_weighted_mean_over_the_modes():
     x = _draw(SKEW, 120) + 0.2
     modes = modes_of(SKEW)
     assert modes is not None
@@ -135,7 +134,7 @@ def test_within_is_the_weighted_mean_over_the_modes() -> None:
     assert result.evaluations == 150
 
 
-def test_within_does_not_see_the_weights_and_weights_not_the_modes() -> None:
+def test_within_does_not_see_the_weights_and_weights_not_the_modes():
     other = GaussianMixture((0.6, 0.1, 0.3), SKEW.means, SKEW.covariances)
     x = _draw(SKEW, 2000)
     within, weights = WithinMode(), ModeWeights()
@@ -150,7 +149,7 @@ def test_within_does_not_see_the_weights_and_weights_not_the_modes() -> None:
     )
 
 
-def test_within_bounds_the_distance_to_the_mixture_of_the_samples_weights() -> None:
+def test_within_bounds_the_distance_to_the_mixture_of_the_samples_weights():
     x = _draw(SKEW, 500) * 1.01
     modes = modes_of(SKEW)
     assert modes is not None
@@ -162,7 +161,7 @@ def test_within_bounds_the_distance_to_the_mixture_of_the_samples_weights() -> N
     )
 
 
-def test_modes_without_samples_are_left_out_and_counted() -> None:
+def test_modes_without_samples_are_left_out_and_counted():
     distance = WithinMode().against_law(SKEW, seed=0)
     one_mode = torch.tensor(SKEW.means[1]).double() + 0.01 * _draw(SKEW, 30)
     only = distance(one_mode)
@@ -176,7 +175,7 @@ def test_modes_without_samples_are_left_out_and_counted() -> None:
         distance(lonely)
 
 
-def test_within_falls_with_the_samples() -> None:
+def test_within_falls_with_the_samples():
     law = grid_mixture()
     distance = WithinMode(directions=100).against_law(law, seed=0)
     few, many = (distance(law.draws(n, "test", 0)).value for n in (500, 20_000))

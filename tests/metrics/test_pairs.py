@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from torch import Tensor
 
 from helpers import normal
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics import pairs
-from samplerbench.metrics.base import Metric
 from samplerbench.metrics.energy import Energy
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.metrics.mmd import MMD, median_distance
@@ -24,10 +22,10 @@ from samplerbench.metrics.w_law_1d import WLaw1D
 METRICS = [Energy(), MMD(0.7), MMD()]
 
 
-def _by_loops(x: Tensor, y: Tensor, f: object) -> tuple[float, float, float]:
-    def mean(a: Tensor, b: Tensor, same: bool) -> float:
+def _by_loops(x, y, f):
+    def mean(a, b, same):
         values = [
-            f(math.dist(a[i].tolist(), b[j].tolist()))  # type: ignore[operator]
+            f(math.dist(a[i].tolist(), b[j].tolist()))
             for i in range(len(a))
             for j in range(len(b))
             if not (same and i == j)
@@ -38,7 +36,7 @@ def _by_loops(x: Tensor, y: Tensor, f: object) -> tuple[float, float, float]:
 
 
 @pytest.mark.parametrize("piece", [1, 7, 50, 2**20])
-def test_is_the_sum_over_different_points(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+def test_is_the_sum_over_different_points(monkeypatch, piece):
     monkeypatch.setattr(pairs, "PIECE", piece)  # changes rounding only: 1e-13
     x, y = normal(9, 3), 2 * normal(13, 3, seed=1) + 0.5
     across, own_x, own_y = _by_loops(x, y, lambda d: d)
@@ -49,7 +47,7 @@ def test_is_the_sum_over_different_points(monkeypatch: pytest.MonkeyPatch, piece
     assert value == pytest.approx(own_x + own_y - 2 * across, abs=1e-13)
 
 
-def test_energy_is_scipys_but_for_the_pairs_of_a_point_with_itself() -> None:
+def test_energy_is_scipys_but_for_the_pairs_of_a_point_with_itself():
     n, m = 40, 55
     x, y = normal(n, 1), normal(m, 1, seed=1) * 2 + 0.3
     own = [float(torch.pdist(cloud).mean()) for cloud in (x, y)]
@@ -59,7 +57,7 @@ def test_energy_is_scipys_but_for_the_pairs_of_a_point_with_itself() -> None:
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0])
-def test_expected_value_is_that_of_the_laws(shift: float) -> None:
+def test_expected_value_is_that_of_the_laws(shift):
     """X ~ N(0, 1), Y ~ N(c, 1): X − Y ~ N(c, 2)."""
     h, spread = 0.7, math.sqrt(2)
     half = math.exp(-(shift**2) / 4) / math.sqrt(math.pi)
@@ -84,7 +82,7 @@ def test_expected_value_is_that_of_the_laws(shift: float) -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=repr)
-def test_rotation_and_translation_invariant(metric: Metric) -> None:
+def test_rotation_and_translation_invariant(metric):
     x, y = normal(30, 4) * 2, normal(40, 4, seed=1)
     turn, _ = torch.linalg.qr(normal(4, 4, seed=2))
     value = metric.against(y, seed=0)(x).value
@@ -93,7 +91,7 @@ def test_rotation_and_translation_invariant(metric: Metric) -> None:
         assert metric.against(x, seed=0)(y).value == pytest.approx(value, rel=1e-12)
 
 
-def test_bandwidth_is_the_references_median() -> None:
+def test_bandwidth_is_the_references_median():
     y = normal(300, 3)
     gaps = torch.pdist(y).sort().values
     median = float(gaps[(len(gaps) - 1) // 2])
@@ -108,7 +106,7 @@ def test_bandwidth_is_the_references_median() -> None:
     assert median_distance(ramp) == pytest.approx(5000 * (1 - math.sqrt(0.5)), rel=0.01)
 
 
-def test_far_apart_is_two_kernels_of_nothing() -> None:
+def test_far_apart_is_two_kernels_of_nothing():
     x = normal(20, 2)
     own = [float(torch.exp(-torch.pdist(x).square() / 2).mean())] * 2
     value = MMD(1.0).against(x, seed=0)(x + 1e6).value
@@ -116,7 +114,7 @@ def test_far_apart_is_two_kernels_of_nothing() -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=repr)
-def test_refuses_one_point(metric: Metric) -> None:
+def test_refuses_one_point(metric):
     allowed = "must be at least 2 for an unbiased value; metric=sliced takes 1"
     with pytest.raises(InvalidSetting, match=rf"reference.shape\[0\]=1: {allowed}"):
         metric.against(torch.ones(1, 2), seed=0)
@@ -125,7 +123,7 @@ def test_refuses_one_point(metric: Metric) -> None:
         distance(torch.ones(1, 2))
 
 
-def test_refuses_a_reference_without_a_median() -> None:
+def test_refuses_a_reference_without_a_median():
     with pytest.raises(InvalidSetting, match=r"bandwidth=0\.0: must be above 0; the median"):
         MMD().against(torch.ones(5, 2), seed=0)
     assert MMD(1.0).against(torch.ones(5, 2), seed=0)(torch.ones(3, 2)).value == 0
@@ -142,13 +140,13 @@ def test_refuses_a_reference_without_a_median() -> None:
         (400_000, 250_001, False),
     ],
 )
-def test_how_many_pairs_are_too_many(n: int, m: int, fits: bool) -> None:
+def test_how_many_pairs_are_too_many(n, m, fits):
     for found in (pairs.why_too_many(n, m), pairs.why_too_many(m, n)):
         assert (found is None) is fits
         assert fits or f"{max(n, m):,} points are too many pairs" in found
 
 
-def test_how_floors_fall() -> None:
+def test_how_floors_fall():
     for metric in (Energy(), MMD()):
         assert metric.floor_exponent == 1.0
     for law_metric in (ModeWeights(), RegionShare()):
@@ -157,7 +155,7 @@ def test_how_floors_fall() -> None:
     assert (WLaw1D(p=1).floor_exponent, WLaw1D(p=2).floor_exponent) == (0.5, 0.25)
 
 
-def test_between_draws_of_one_law_the_spread_falls_like_n() -> None:
+def test_between_draws_of_one_law_the_spread_falls_like_n():
     """The floor's exponent: eight times the points, an eighth of the spread, not 1/√8."""
     spreads = []
     for n in (50, 400):
@@ -171,7 +169,7 @@ def test_between_draws_of_one_law_the_spread_falls_like_n() -> None:
     assert float(spreads[0] / spreads[1]) == pytest.approx(8, rel=0.25)
 
 
-def test_a_bandwidth_goes_along_with_the_data() -> None:
+def test_a_bandwidth_goes_along_with_the_data():
     x, y = (torch.randn(30, 2, generator=torch.Generator().manual_seed(k)) for k in range(2))
     value = MMD(0.7).against(y, seed=0)(x).value
     for power in (-80, 40):

@@ -26,7 +26,7 @@ sizes = st.integers(1, 60)
 
 @given(sizes, sizes)
 @settings(max_examples=60, deadline=None)
-def test_grid_couples_the_uniform_weights(n: int, m: int) -> None:
+def test_grid_couples_the_uniform_weights(n, m):
     grid = quantile_grid(n, m, CPU)
     assert grid.index.numel() <= m + 2 * n
     assert (grid.weight >= 0).all()
@@ -38,7 +38,7 @@ def test_grid_couples_the_uniform_weights(n: int, m: int) -> None:
 
 @given(sizes, sizes, st.sampled_from([1.0, 1.3, 2.0, 5.0]), st.integers(0, 9))
 @settings(max_examples=60, deadline=None)
-def test_distance_is_that_of_the_repeated_points(n: int, m: int, p: float, seed: int) -> None:
+def test_distance_is_that_of_the_repeated_points(n, m, p, seed):
     rng = np.random.default_rng(seed)
     x, y = np.sort(rng.normal(size=n)), np.sort(rng.normal(1, 2, size=m))
     length = math.lcm(n, m)
@@ -53,7 +53,7 @@ def test_distance_is_that_of_the_repeated_points(n: int, m: int, p: float, seed:
         assert float(square) == pytest.approx(expected**2, rel=1e-12)
 
 
-def test_large_sizes_lose_no_weight() -> None:
+def test_large_sizes_lose_no_weight():
     n, m = 99_991, 100_003  # primes: their least common multiple exceeds 32 bits
     grid = quantile_grid(n, m, CPU)
     assert float(grid.weight.sum()) == pytest.approx(1, abs=1e-12)
@@ -61,14 +61,14 @@ def test_large_sizes_lose_no_weight() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-def test_large_orders_neither_overflow_nor_vanish(scale: float) -> None:
+def test_large_orders_neither_overflow_nor_vanish(scale):
     x = scale * torch.rand(7, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     value = sliced_wasserstein(x, x[:5], torch.ones(1, 1).double(), p=500.0)
     gaps = (x.sort(dim=0).values[:, None] - x[:5].sort(dim=0).values[None]).abs()
     assert 0.1 * scale < float(value) <= float(gaps.max())
 
 
-def test_directions_are_uniform_and_extend() -> None:
+def test_directions_are_uniform_and_extend():
     directions = random_directions(3, 5000, seed=4)
     torch.testing.assert_close(directions.norm(dim=1), torch.ones(5000).double())
     # Each entry of the mean has standard deviation √(1/3/5000), of the second moments < 1/√5000.
@@ -79,14 +79,14 @@ def test_directions_are_uniform_and_extend() -> None:
     assert not torch.equal(random_directions(3, 70, seed=5), directions[:70])
 
 
-def test_directions_leave_the_global_generators_alone() -> None:
+def test_directions_leave_the_global_generators_alone():
     torch_state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     random_directions(2, 10, seed=0)
     assert torch.equal(torch_state, torch.random.get_rng_state())
     assert np.array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002
 
 
-def test_long_sums_keep_their_precision() -> None:
+def test_long_sums_keep_their_precision():
     lines = torch.full((2, 3_000_000), 0.1)
     expected = float(torch.tensor(0.1)) * 3_000_000
     assert float(long_sum(lines)[1]) == pytest.approx(expected, rel=1e-6)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
-from torch import Tensor
 
-from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.four_well import FourWell, FourWellBoltzmann
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
@@ -21,13 +18,11 @@ from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.region_share import RegionShare
 
 TILTED = GaussianMixture(
-    (0.3, 0.7),
-    ((0.0, 1.0), (2.0, -1.0)),
-    (((1.0, 0.5), (0.5, 2.0)), ((0.5, -0.2), (-0.2, 0.3))),
+    (0.3, 0.7), ((0.0, 1.0), (2.0, -1.0)), (((1.0, 0.5), (0.5, 2.0)), ((0.5, -0.2), (-0.2, 0.3)))
 )
 
 
-def _info(metric: RegionShare, law: Dataset, samples: Tensor) -> dict[str, float]:
+def _info(metric, law, samples):
     result = metric.against_law(law, seed=0)(samples)
     assert result.value == result.lower == result.upper
     assert result.value == abs(result.info["share"] - result.info["truth"])
@@ -43,12 +38,12 @@ def _info(metric: RegionShare, law: Dataset, samples: Tensor) -> dict[str, float
         ({"axis": 1, "low": 0.5, "high": None}, (norm.cdf(0.5) + 2 * norm.sf(0.5)) / 3),
     ],
 )
-def test_truth_of_two_clusters(region: dict[str, Any], truth: float) -> None:
+def test_truth_of_two_clusters(region, truth):
     found = _info(RegionShare(**region), two_clusters(), torch.zeros(5, 2))["truth"]
     assert found == pytest.approx(truth, rel=1e-7)
 
 
-def test_truth_of_the_noised_clusters() -> None:
+def test_truth_of_the_noised_clusters():
     """With σ = 3 on top, 2.9 % of the law lie between the clusters: the notebook's picture."""
     law, x = two_clusters(10.0), torch.zeros(1, 2)
     assert _info(RegionShare(low=-4.0, high=4.0), law, x)["truth"] == pytest.approx(0.029, abs=5e-4)
@@ -56,7 +51,7 @@ def test_truth_of_the_noised_clusters() -> None:
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_draws_have_the_share(axis: int) -> None:
+def test_draws_have_the_share(axis):
     metric, n = RegionShare(axis, -0.5, 1.2), 4000
     sds = [math.sqrt(TILTED.covariances[k][axis][axis]) for k in (0, 1)]
     truth = sum(
@@ -73,7 +68,7 @@ def test_draws_have_the_share(axis: int) -> None:
     assert 0.7 < np.std(scores) < 1.35
 
 
-def test_ends_belong_to_one_side() -> None:
+def test_ends_belong_to_one_side():
     x = torch.tensor([[-1.0], [0.0], [0.5], [1.0]], dtype=torch.float64)
     law = gaussian((0.0,), ((1.0,),))
     assert _info(RegionShare(0, 0.0, 1.0), law, x)["share"] == 0.5
@@ -81,7 +76,7 @@ def test_ends_belong_to_one_side() -> None:
     assert _info(RegionShare(0, 1.0, None), law, x)["share"] == 0.25
 
 
-def test_a_flat_mode_is_on_one_side() -> None:
+def test_a_flat_mode_is_on_one_side():
     flat = GaussianMixture((0.25, 0.75), ((0.0,), (1.0,)), (((0.0,),), ((0.0,),)))
     for low, high, truth in ((None, 0.0, 0.0), (0.0, 1.0, 0.25), (1.0, None, 0.75)):
         info = _info(RegionShare(0, low, high), flat, flat.draws(50, "test", 0))
@@ -89,7 +84,7 @@ def test_a_flat_mode_is_on_one_side() -> None:
 
 
 @pytest.mark.parametrize("law", [FourWellBoltzmann(), FourWell()])
-def test_wells(law: Dataset) -> None:
+def test_wells(law):
     """Of the trajectory it is the Boltzmann law's share too, which its states do not have."""
     points = FourWell().trajectory[:, None]
     info = _info(RegionShare(high=0.0), law, points)
@@ -107,12 +102,12 @@ def test_wells(law: Dataset) -> None:
         ({"low": 2.0}, "high=0.0: must be above low=2.0"),
     ],
 )
-def test_refuses_impossible_regions(settings: dict[str, Any], message: str) -> None:
+def test_refuses_impossible_regions(settings, message):
     with pytest.raises(InvalidSetting, match=message):
         RegionShare(**settings)
 
 
-def test_says_why_not() -> None:
+def test_says_why_not():
     reason = RegionShare().why_incompatible(Rings())
     assert reason is not None
     assert reason.startswith("a region's share needs a Gaussian mixture or a law on a line")

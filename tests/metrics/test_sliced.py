@@ -17,7 +17,7 @@ from samplerbench.metrics.sliced_pca import SlicedPCA, principal_components
 
 @pytest.mark.parametrize("p", [1.0, 2.0, 3.5])
 @pytest.mark.parametrize(("n", "m"), [(40, 40), (41, 60)])
-def test_is_pots_on_the_same_directions(p: float, n: int, m: int) -> None:
+def test_is_pots_on_the_same_directions(p, n, m):
     x, y = normal(n, 3), 2 * normal(m, 3, seed=1)
     value = Sliced(p, 50, "float64").against(y, seed=4)(x).value
     lines = random_directions(3, 50, seed=4).T.numpy()
@@ -26,21 +26,21 @@ def test_is_pots_on_the_same_directions(p: float, n: int, m: int) -> None:
 
 
 @pytest.mark.parametrize("p", [1.0, 2.0, 4.0])
-def test_of_a_shift(p: float) -> None:
+def test_of_a_shift(p):
     x, shift = normal(30, 3), torch.tensor([1.0, -2.0, 2.0]).double()
     value = Sliced(p, 20_000, "float64").against(x, seed=0)(x + shift).value
     # In R³ a direction's height is uniform on [−1, 1]: E|⟨θ, c⟩|^p = ‖c‖^p / (p + 1).
     assert value == pytest.approx(3 * (1 + p) ** (-1 / p), rel=0.02)
 
 
-def test_large_orders_approach_the_largest_and_do_not_overflow() -> None:
+def test_large_orders_approach_the_largest_and_do_not_overflow():
     x, y = 1e6 * normal(20, 2), 1e6 * normal(30, 2, seed=1)
     most = MaxSliced(200.0, 64, "float64").against(y, seed=0)(x).value
     mean = Sliced(200.0, 64, "float64").against(y, seed=0)(x).value
     assert 0.95 * most < mean < most
 
 
-def test_rotation_invariant_up_to_the_directions() -> None:
+def test_rotation_invariant_up_to_the_directions():
     x, y = normal(100, 2) * torch.tensor([3.0, 1.0]), normal(150, 2, seed=1)
     c, s = math.cos(0.7), math.sin(0.7)
     turn = torch.tensor([[c, -s], [s, c]], dtype=torch.float64)
@@ -49,7 +49,7 @@ def test_rotation_invariant_up_to_the_directions() -> None:
     assert metric.against(y @ turn, seed=0)(x @ turn).value == pytest.approx(value, rel=0.03)
 
 
-def test_components_may_be_larger_than_coordinates() -> None:
+def test_components_may_be_larger_than_coordinates():
     """1e15 is refused as a coordinate of points, not as one of their components."""
     x, y = (torch.randn(30, 1, generator=torch.Generator().manual_seed(k)) for k in range(2))
     value = SlicedPCA(directions=9).against(y.expand(-1, 2), seed=0)(x.expand(-1, 2)).value
@@ -59,11 +59,11 @@ def test_components_may_be_larger_than_coordinates() -> None:
     assert found == pytest.approx(scale * value, rel=1e-5)
 
 
-def test_points_that_are_all_equal_are_at_no_distance() -> None:
+def test_points_that_are_all_equal_are_at_no_distance():
     assert Sliced().against(torch.ones(5, 2), seed=0)(torch.ones(3, 2)).value == 0
 
 
-def test_components_are_those_that_the_points_vary_in() -> None:
+def test_components_are_those_that_the_points_vary_in():
     """On a line in R³ the two other squares are rounding: one component, whatever is asked for."""
     line = torch.linspace(-1, 1, 50, dtype=torch.float64)[:, None]
     direction = torch.tensor([[-2.0, 6.0, -3.0]], dtype=torch.float64) / 7

@@ -47,13 +47,7 @@ def test_the_rate_rises_and_falls_as_a_cosine():
 def test_gradient_descent(momentum, tmp_path):
     """θ ← θ − lr·v, v ← momentum·v + ∇L + λ·θ, at a warming rate."""
     recipe = Recipe(
-        steps=4,
-        batch_size=8,
-        lr=1e-3,
-        lr_final=0.1,
-        warmup=2,
-        momentum=momentum,
-        weight_decay=0.1,
+        steps=4, batch_size=8, lr=1e-3, lr_final=0.1, warmup=2, momentum=momentum, weight_decay=0.1
     )
     x0 = torch.randn(8, 2, generator=torch_generator("x0"))
     by_hand = objective(recipe)
@@ -113,11 +107,7 @@ def test_impossible_recipes():
 
 @pytest.mark.parametrize(
     ("able", "device", "precision"),
-    [
-        (True, "cpu", "bf16-mixed"),
-        (False, "cpu", "32-true"),
-        (True, "cuda", "32-true"),
-    ],
+    [(True, "cpu", "bf16-mixed"), (False, "cpu", "32-true"), (True, "cuda", "32-true")],
 )
 def test_auto_is_the_arithmetic_of_the_processor(monkeypatch, able, device, precision):
     monkeypatch.setattr(base, "multiplies_bfloat16", lambda: able)

@@ -7,15 +7,7 @@ import pytest
 import scipy.stats
 
 from samplerbench.bench.statistics import against_floor
-from samplerbench.report.cells import (
-    ABOVE,
-    BELOW,
-    SAME,
-    cell_lines,
-    floors,
-    nearest,
-    over_seeds,
-)
+from samplerbench.report.cells import ABOVE, BELOW, SAME, cell_lines, floors, nearest, over_seeds
 from samplerbench.report.entries import all_values, distances
 
 

@@ -176,6 +176,7 @@ def test_markdown_and_latex_are_escaped_and_complete(rows, entry):
     assert "^*$" in latex(near)
 
 
+@pytest.mark.slow
 def test_many_cells_make_a_page_that_is_not_too_large(rows, entry):
     many = rows(etas=[k / 200 for k in range(200)], steps=range(1, 11), repetitions=2)
     page = render(gather([entry("#1", many)]))

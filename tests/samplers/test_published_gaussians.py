@@ -199,13 +199,7 @@ def test_moving_a_level_of_the_tangents_makes_it_worse():
 
 
 DDIM_STEPS = (10, 20, 50, 100, 1000)
-DDIM_ROWS = {
-    "0": DDIM(0.0),
-    "0.2": DDIM(0.2),
-    "0.5": DDIM(0.5),
-    "1": DDIM(1.0),
-    "σ̂": DDPMLarge(),
-}
+DDIM_ROWS = {"0": DDIM(0.0), "0.2": DDIM(0.2), "0.5": DDIM(0.5), "1": DDIM(1.0), "σ̂": DDPMLarge()}
 #: W₂ to the data's law on N(0, .1²) and on the spectrum of CIFAR-10.
 DDIM_NARROW = {"1": ".071 .053 .032 .021 .0037", "σ̂": ".224 .088 .028 .013 .0008"}
 DDIM_CIFAR10 = {
@@ -276,6 +270,7 @@ def test_ddim_s_table_on_the_spectrum_of_cifar10():
             assert is_printed(ddim_distance(row, steps, law), number), (row, steps)
 
 
+@pytest.mark.slow
 def test_guided_samplers_of_gaussians_do_not_have_the_tilted_law():
     """Bradley and Nakkiran 2024 (arXiv 2408.09000): the class is N(0, 1), all data are N(0, 2).
 

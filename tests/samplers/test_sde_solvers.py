@@ -365,6 +365,7 @@ def test_restart_without_a_level_below_is_heun(run):
     assert "the path to 20" in high.why_incompatible(GAUSSIAN.oracle(EDM(20.0)), levels)
 
 
+@pytest.mark.slow
 def test_the_law_of_restart_converges():
     """With N and restart_steps together, by order 2 on a Gaussian; from a start of twice the width
     a restart removes most of the error of the start."""
@@ -421,6 +422,7 @@ def test_weak_order_on_a_mixture_by_draws(sampler):
     assert math.log2(ratio * 15 / 63 * 4) == pytest.approx(2, abs=0.3), (errors, spread)
 
 
+@pytest.mark.slow
 def test_weak_order_of_the_optimal_covariance_on_a_mixture():
     """By a matrix of transition probabilities on a fine grid of states."""
     schedule, oracle = VPLinear(), LINE.oracle(VPLinear())

@@ -37,11 +37,7 @@ NOISE = KeyedNoise((0, "pretrained"))
 STEPS, BATCH, SHAPE = 4, 3, (1, 8, 8)
 FLOAT32 = 1e-5  # for four steps in single precision; the first multiplies by 1/α = 150
 KINDS = {"epsilon": NoiseTarget(), "v_prediction": VTarget(), "sample": DataTarget()}
-GRIDS = {
-    "leading": grids.leading,
-    "trailing": grids.trailing,
-    "linspace": grids.linspace,
-}
+GRIDS = {"leading": grids.leading, "trailing": grids.trailing, "linspace": grids.linspace}
 
 
 def unet(**settings):
@@ -244,7 +240,14 @@ def first():
     return NOISE.normal(torch.empty(BATCH, *SHAPE), 1000)
 
 
-@pytest.mark.parametrize(("grid", "eta"), [("leading", 0.0), ("leading", 1.0), ("trailing", 0.5)])
+@pytest.mark.parametrize(
+    ("grid", "eta"),
+    [
+        ("leading", 1.0),
+        pytest.param("leading", 0.0, marks=pytest.mark.slow),
+        pytest.param("trailing", 0.5, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_ddim_is_diffusers(folders, first, kind, grid, eta):
     model = pretrained.pretrained(folders[kind])
@@ -283,7 +286,10 @@ def keyed(shape):
         ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
     ],
 )
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "v_prediction")) for kind in KINDS],
+)
 def test_a_pipeline_with_another_scheduler(folders, first, monkeypatch, kind, name, settings):
     """`DDPMPipeline(scheduler=…)` as it is, clipping and all; it begins with N(0, I)."""
     scheduler = getattr(diffusers, name)
@@ -313,11 +319,10 @@ def test_a_pipeline_with_another_scheduler(folders, first, monkeypatch, kind, na
         ("EulerDiscreteScheduler", {"use_karras_sigmas": True}),
         ("EulerAncestralDiscreteScheduler", {"timestep_spacing": "leading"}),
         ("HeunDiscreteScheduler", {}),
-        ("KDPM2DiscreteScheduler", {}),
-        ("LMSDiscreteScheduler", {}),
-        ("DEISMultistepScheduler", {}),
-        ("UniPCMultistepScheduler", {}),
-        ("PNDMScheduler", {}),
+        *(
+            pytest.param(f"{name}Scheduler", {}, marks=pytest.mark.slow)
+            for name in ("KDPM2Discrete", "LMSDiscrete", "DEISMultistep", "UniPCMultistep", "PNDM")
+        ),
     ],
 )
 def test_a_scheduler_that_pixel_pipelines_do_not_take(folders, first, monkeypatch, name, settings):
@@ -615,7 +620,13 @@ SCHEDULERS = [
 ]
 
 
-@pytest.mark.parametrize("pipeline", pipeline_folder.PIPELINES)
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name != "DDIMPipeline"))
+        for name in pipeline_folder.PIPELINES
+    ],
+)
 def test_the_table_is_that_of_whoever_loads_the_pipeline(tmp_path, pipeline):
     for kind, settings in SCHEDULERS:
         save_ddpm(tmp_path, getattr(diffusers, kind)(**settings))
@@ -748,6 +759,7 @@ SWEEP += ("metric.sliced.directions=50",)
 SWEEP += ("n_samples=20", "block=20", "repetitions=2", "floor_repetitions=2", "n_train=50")
 
 
+@pytest.mark.slow
 def test_a_sweep_beside_the_ideal_denoiser_of_the_data(command, folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ("denoiser=[pretrained,empirical]", f"model={folders['epsilon']}", "steps=[2,3]")
@@ -776,6 +788,7 @@ def test_the_experiment_with_a_model_that_is_here(command, folders, tmp_path, mo
     assert not (tmp_path / "y.npy").exists()
 
 
+@pytest.mark.slow
 def test_a_job_stops_at_the_levels_of_the_pipeline(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     values, ids = [], []
@@ -827,6 +840,7 @@ class Rows(nn.Module):
         return self.network(images, k, return_dict=return_dict)
 
 
+@pytest.mark.slow
 def test_few_images_do_not_cost_what_many_do(command, folders, tmp_path, monkeypatch):
     """And image i is the same bits whatever n is, though batches of other sizes have others."""
     monkeypatch.chdir(tmp_path)

@@ -443,6 +443,12 @@ class Sound(Network):
         sigma = torch.as_tensor(level.sigma, dtype=u.dtype)
         return self.last(self.first(u).tanh()) * sigma
 
+    def derivative(self, u, level):
+        sigma = torch.as_tensor(level.sigma, dtype=u.dtype)
+        slopes = 1 - self.first(u).tanh().square()
+        chained = slopes[:, None] * self.first.weight.T @ self.last.weight.T
+        return self(u, level), (sigma[..., None] * chained).transpose(0, 1)
+
 
 def of_fewer_rows(u, level):
     """Whether the level has fewer rows than the state, as where a group shares it."""
@@ -450,32 +456,62 @@ def of_fewer_rows(u, level):
 
 
 sound = Sound.forward
-NETWORKS = [
-    (lambda seed, forward=forward: type("Changed", (Sound,), {"forward": forward})(seed), *rest)
-    for forward, *rest in (
-        (lambda net, u, at: sound(net, u - u.reshape(-1, DIM)[0], at), "neighbours", "other rows"),
-        (lambda net, u, at: sound(net, u, Level(0.5, 0.6, 0.8)), "needs_level", "does not matter"),
-        (lambda net, u, at: (1 + 0.01 * (u.ndim > 1)) * sound(net, u, at), "neighbours", "a row"),
-        (lambda net, u, at: sound(net, u, at) + isinstance(at.t, float), "levels", "another y"),
-        (lambda net, u, at: sound(net, u, at) + of_fewer_rows(u, at), "broadcasts", "of states"),
-        (lambda net, u, at: sound(net, u, at).double(), "shapes", "torch.float64"),
-        (lambda net, u, at: sound(net, u.mul_(1.1), at), "shapes", "in place"),
+NETWORKS = (
+    [
+        (lambda seed, forward=forward: type("Changed", (Sound,), {"forward": forward})(seed), *rest)
+        for forward, *rest in (
+            (
+                lambda net, u, at: sound(net, u - u.reshape(-1, DIM)[0], at),
+                "neighbours",
+                "other rows",
+            ),
+            (
+                lambda net, u, at: sound(net, u, Level(0.5, 0.6, 0.8)),
+                "needs_level",
+                "does not matter",
+            ),
+            (
+                lambda net, u, at: (1 + 0.01 * (u.ndim > 1)) * sound(net, u, at),
+                "neighbours",
+                "a row",
+            ),
+            (lambda net, u, at: sound(net, u, at) + isinstance(at.t, float), "levels", "another y"),
+            (
+                lambda net, u, at: sound(net, u, at) + of_fewer_rows(u, at),
+                "broadcasts",
+                "of states",
+            ),
+            (lambda net, u, at: sound(net, u, at).double(), "shapes", "torch.float64"),
+            (lambda net, u, at: sound(net, u.mul_(1.1), at), "shapes", "in place"),
+            (lambda net, u, at: sound(net, u, at) + UNKEYED.random(), "shapes", "y is random"),
+            (lambda net, u, at: sound(net, u.detach(), at), "gradients", "reaches the state"),
+            (
+                lambda net, u, at: sound(net, u, at).detach() + u,
+                "gradients",
+                "reaches first.weight",
+            ),
+        )
+    ]
+    + [
         (
-            lambda net, u, at: sound(net, u, at) + UNKEYED.random(),
-            "shapes",
-            "y is random",
+            lambda seed, own=own: type("Off", (Sound,), {"derivative": own})(seed),
+            "derivative",
+            words,
+        )
+        for own, words in (
+            (lambda net, u, at: (1.1 * net(u, at), Sound.derivative(net, u, at)[1]), "another one"),
+            (lambda net, u, at: (net(u, at), Sound.derivative(net, u, at)[1].flip(0)), "automatic"),
+        )
+    ]
+    + [
+        (lambda seed: Sound(0), "seed", "another seed gives the same first.weight"),
+        (
+            lambda seed: nn.Sequential(Sound(seed), nn.Linear(2, 2)),
+            "seed",
+            "a global random generator",
         ),
-        (lambda net, u, at: sound(net, u.detach(), at), "gradients", "reaches the state"),
-        (lambda net, u, at: sound(net, u, at).detach() + u, "gradients", "reaches first.weight"),
-    )
-] + [
-    (lambda seed: Sound(0), "seed", "another seed gives the same first.weight"),
-    (
-        lambda seed: nn.Sequential(Sound(seed), nn.Linear(2, 2)),
-        "seed",
-        "a global random generator",
-    ),
-]
+    ]
+)
 
 
 @cache

@@ -64,9 +64,7 @@ def _is_bad_input(error: Exception) -> bool:
 def command(name: str, words: list[str]) -> None:
     """Run a command of `COMMANDS`, or print its help.
 
-    Args:
-        words: its arguments. `trusted=…` and `--config-dir DIR` are removed before a command that
-            builds members gets them.
+    A command that builds members gets its words without `trusted=…` and `--config-dir DIR`.
     """
     module = import_module(f"samplerbench.app.commands.{name}")
     if {"--help", "-h"} & set(words):

@@ -61,12 +61,9 @@ def affine_map(
     diagonal: bool = False,
     steps: int | None = None,
 ) -> AffineMap:
-    """The affine map of a sampler around a first state.
+    """The affine map of a sampler with fixed steps on an affine denoiser, around m, shape (dim,).
 
     Args:
-        sampler: a method with fixed steps.
-        model: an affine denoiser, such as the oracle of one Gaussian.
-        mean: m, shape (dim,).
         diagonal: whether the model acts on each coordinate separately.
         steps: the number of steps to take; None for all.
 
@@ -114,11 +111,7 @@ def affine_map(
 def _recurrence(
     sampler: Sampler, schedule: NoiseSchedule, levels: Levels, dim: int, steps: int | None
 ) -> Recurrence:
-    """The coefficients of a run.
-
-    Raises:
-        NotLinear: the run has none, or they would cost more than gradients.
-    """
+    """The coefficients of a run; `NotLinear`: it has none, or they cost more than gradients."""
     with suppress(NotTraced):
         return traced(sampler, schedule, levels, steps)
     if (sampler.evaluations(levels.steps) or levels.steps) ** 2 * dim > _FEW:
@@ -130,11 +123,7 @@ def _recurrence(
 
 
 def _by_recurrence(run: Recurrence, model: Denoiser, mean: Tensor) -> AffineMap:
-    """The map of a model that acts on each coordinate separately.
-
-    Raises:
-        NotLinear: it is none of those whose outputs are known to be g·u + h.
-    """
+    """The map of a model that acts on each coordinate separately; `NotLinear`: it is not known."""
     gain, fixed = _line(model, *run.levels[1:, :, None])
     by_start, by_output, by_draws = run.derivatives(gain)
     output = by_start * mean.cpu().numpy() + np.einsum("kd,kd->d", by_output, fixed)
@@ -142,11 +131,7 @@ def _by_recurrence(run: Recurrence, model: Denoiser, mean: Tensor) -> AffineMap:
 
 
 def _line(model: Denoiser, alpha: Array, sigma: Array) -> tuple[Array, Array]:
-    """g and h of x̂₀ = g·x + h in each coordinate, shape (K, dim), at levels of shape (K, 1).
-
-    Raises:
-        NotLinear: they are not known.
-    """
+    """g and h of x̂₀ = g·x + h, if known, shape (K, dim), at levels of shape (K, 1)."""
     if isinstance(model, SpectrumOracle):
         return model.line(alpha, sigma)
     if not isinstance(model, Guided):

@@ -67,18 +67,11 @@ def chosen(
     *,
     designs: bool = True,
 ) -> list[Best]:
-    """The best grid of every sampler at each of its numbers of steps.
+    """The best of the fitted candidates for every sampler at each of its numbers of steps.
 
     Samplers that stay at one level or bring their levels are left out, and so are those that draw
-    noise where their law cannot be compared with data: see `without_choice`.
-
-    Args:
-        sweep: its learned denoiser, if any, is trained.
-        candidates: by name, fitted.
-        designs: whether levels are designed too.
-
-    Raises:
-        InvalidSetting: as for `require_choices`.
+    noise where their law cannot be compared with data: see `without_choice`. A learned denoiser
+    must be trained. With `designs`, levels are designed too. Errors as in `require_choices`.
     """
     course, found = _course(sweep), []
     for place, steps in _places(sweep):
@@ -93,11 +86,7 @@ def chosen(
 
 
 def require_choices(sweep: Sweep, candidates: Mapping[str, Grid]) -> None:
-    """Refuse a sweep with a sampler that has no grid to choose, before any work.
-
-    Raises:
-        InvalidSetting: no candidate fits a sampler, or the first denoiser has one level only.
-    """
+    """Refuse a denoiser of one level, and a sampler without a grid to choose, before any work."""
     course = _course(sweep)
     for place, steps in _places(sweep):
         _entrants(course, *sweep.samplers[place], steps, candidates)
@@ -228,12 +217,7 @@ def _check(archive: str, files: Mapping[str, bytes]) -> None:
 
 
 def _best(
-    course: Course,
-    name: str,
-    place: int,
-    steps: int,
-    candidates: Mapping[str, Grid],
-    designs: bool,
+    course: Course, name: str, place: int, steps: int, candidates: Mapping[str, Grid], designs: bool
 ) -> Best:
     sweep, before = course.sweep, course.evaluations
     sampler = sweep.samplers[place][1]

@@ -45,9 +45,7 @@ def floor_of_chains(
     Args:
         frames: the states, shape (draws, chains, dim).
         ess: the effective sample size of the mean.
-        metric: between two sets of points.
         independent: distances of n independent draws, shape (R,).
-        seed: of the random numbers.
     """
     draws, chains, _ = frames.shape
     n = draws * chains

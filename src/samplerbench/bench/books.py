@@ -109,11 +109,10 @@ class Books:
         measured: Measurement | None = None,
         **found: Any,
     ) -> Row:
-        """The row of one value.
+        """The row of one value, or of none.
 
         Args:
             settings: of the metric, for `identity.describe`.
-            measured: the value, or None if there is none.
             found: the columns nfe, rounds, seconds, status and message.
         """
         samples_id = self.samples_id(cell)

@@ -93,8 +93,7 @@ class Cache:
     ) -> dict[str, bytes] | None:
         """The files with this identity, by name, or None if they are not stored.
 
-        Args:
-            check: raises an error for unexpected files; everybody can write to a shared cache.
+        `check` raises an error for unexpected files; everybody can write to a shared cache.
         """
         if self.refresh:
             return None
@@ -127,8 +126,7 @@ class Cache:
     def training(self, training_id: str, wait: Callable[[], None]) -> Iterator[Path | None]:
         """The folder of a training, locked for this process; None if it cannot be written to.
 
-        Args:
-            wait: called once before waiting, if another process has the lock.
+        If another process has the lock, `wait` is called once before waiting.
         """
         folder = self.place(training_id)
         lock = FileLock(folder.with_suffix(".lock"))

@@ -78,16 +78,7 @@ class Cell:
 
 
 #: Kinds of denoisers; law stands for the floor, which has no denoiser.
-KINDS = (
-    "learned",
-    "pretrained",
-    "empirical",
-    "guided",
-    "autoguided",
-    "corrupted",
-    "oracle",
-    "law",
-)
+KINDS = ("learned", "pretrained", "empirical", "guided", "autoguided", "corrupted", "oracle", "law")
 
 
 @dataclass(frozen=True)
@@ -218,11 +209,7 @@ def point_count(n_samples: int) -> int:
 
 
 def distinct(table: pd.DataFrame) -> pd.DataFrame:
-    """The table without repeated values; concatenated tables may have some in common.
-
-    Args:
-        table: rows of the results store; those without a cell_id are all kept.
-    """
+    """The rows without repeated values, as of concatenated tables; all without a cell_id."""
     if "cell_id" not in table:
         return table
     key = ["cell_id", *(name for name in (*NAMES, "steps") if name in table)]
@@ -260,11 +247,7 @@ _PLAIN = ("scheduler", "function", "method", "version")
 
 
 def sampler_name(sampler: str, settings: str) -> str:
-    """A sampler with its settings, for readers: "ddim η=0.5", "heun".
-
-    Args:
-        settings: the column `sampler_settings`, JSON.
-    """
+    """A sampler with its settings (a column in JSON) for readers: "ddim η=0.5", "heun"."""
     values = json.loads(settings) if settings else {}
     for key in [key for key, value in values.items() if isinstance(value, dict)]:
         values |= values.pop(key)  # the settings of another package's sampler

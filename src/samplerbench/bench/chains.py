@@ -162,11 +162,7 @@ class Diagnostic:
 
 
 def require_chains(sweep: Sweep, count: int) -> None:
-    """Check that chains can be examined.
-
-    Raises:
-        InvalidSetting: ArviZ is not installed, or no sampler stays at one level.
-    """
+    """Refuse to examine chains without ArviZ, or without a sampler that stays at one level."""
     installed = find_spec("arviz") is not None
     require(installed, "chains", count, "0, or pip install 'samplerbench[chains]'")
     holding = any(sampler.holds and not sampler.anneals for _, sampler in sweep.samplers)

@@ -80,10 +80,7 @@ class Table:
 
 
 def recorded(sampler: Sampler, schedule: NoiseSchedule, levels: Levels) -> Table:
-    """The table of a run; its last row gives the output in the units of the data.
-
-    Args:
-        sampler: one with fixed steps.
+    """The table of a run with fixed steps; its last row gives the output in the units of the data.
 
     Raises:
         NotLinear: the run evaluates another model than a denoiser, draws uniform numbers, or makes
@@ -102,15 +99,7 @@ def recorded(sampler: Sampler, schedule: NoiseSchedule, levels: Levels) -> Table
 def table_of_states(
     sampler: Sampler, schedule: NoiseSchedule, levels: Levels, steps: int | None = None
 ) -> Table:
-    """The table of a run; its last row gives the state after some of the steps.
-
-    Args:
-        sampler: one with fixed steps.
-        steps: the number of steps to take; None for all.
-
-    Raises:
-        NotLinear: as in `recorded`.
-    """
+    """The table as in `recorded`; its last row gives the state after some of the steps, or all."""
     declared = _declared(sampler, levels)
     with suppress(NotTraced):
         run = traced(sampler, schedule, levels, steps)
@@ -179,11 +168,7 @@ class _Recorder(Denoiser):
         return self._outputs[len(self.states) - 1]
 
     def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
-        """The derivative depends on the model.
-
-        Raises:
-            NotLinear: always.
-        """
+        """The derivative depends on the model, which is not linear."""
         raise NotLinear("the run uses the derivative of the denoiser")
 
     def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
@@ -194,11 +179,7 @@ class _Recorder(Denoiser):
         return self._outputs[self.evaluations + column]
 
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
-        """Uniform numbers are not linear.
-
-        Raises:
-            NotLinear: always.
-        """
+        """Uniform numbers are not linear."""
         raise NotLinear("the run draws uniform numbers")
 
 
@@ -313,14 +294,9 @@ class Runs:
         return last
 
     def variations(self, base: Levels, moved: Sequence[Levels], change: float) -> Tensor:
-        """The last states on `base`, and those to first order on grids with one level moved.
+        """The last states on `base`, and those to first order on grids with one level moved each.
 
-        Shape (1 + grids, n, dim).
-
-        Args:
-            base: levels of a run.
-            moved: the same with one level moved, a later one each.
-            change: of ln κ of that level, small.
+        Shape (1 + grids, n, dim). A later level is moved in each; `change` of its ln κ is small.
         """
         if not self.linear:
             return self.outputs([base, *moved])
@@ -367,9 +343,7 @@ class Runs:
     ) -> tuple[Tensor, Tensor]:
         """The last states, and the terms of all states, shape (grids, 1 + K + D, n·dim).
 
-        Args:
-            since: a grid has the outputs of the first one before this evaluation.
-            known: the terms of the first grid, if it ran before.
+        Before the evaluation `since` a grid has the first one's outputs; `known` are its terms.
         """
         count, size = tables[0].evaluations, self.x.numel()
         weights = torch.stack([table.weights for table in tables]).to(self.x)

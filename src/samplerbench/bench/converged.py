@@ -52,11 +52,7 @@ class ConvergedRuns:
         self._lock = Lock()
 
     def get(self, sweep: Sweep, cell: Cell, levels: Levels, block: int, x: Tensor) -> Converged:
-        """The converged run of a block of a cell from its first states x, shape (n, dim).
-
-        Raises:
-            InvalidSetting: it does not converge.
-        """
+        """The converged run of a block of a cell from its first states x, (n, dim), or an error."""
         of = (cell.denoiser, cell.start, cell.repetition, block)
         key = (*of, levels.rows[0], levels.rows[-2])
         with self._lock:

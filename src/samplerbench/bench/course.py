@@ -99,11 +99,7 @@ class Refusal:
 
 @dataclass(frozen=True, eq=False)
 class Course:
-    """Runs from common starts.
-
-    Raises:
-        InvalidSetting: the denoiser has one noise level only.
-    """
+    """Runs from common starts; a denoiser of one noise level is refused."""
 
     sweep: Sweep  # its law, path, evaluation points, end and seed; its other fields are not used
     denoiser: str  # the name of one of its denoisers, for every noise level
@@ -185,11 +181,7 @@ class Course:
 
     @torch.no_grad()
     def _run(
-        self,
-        sampler: Sampler,
-        levels: Levels,
-        first: Level[float],
-        draws: tuple[str, int, int],
+        self, sampler: Sampler, levels: Levels, first: Level[float], draws: tuple[str, int, int]
     ) -> Tensor:
         """The outputs of runs from starts at the level `first`, shape (count, dim)."""
         sweep, outputs = self.sweep, list[Tensor]()
@@ -260,11 +252,7 @@ class Course:
         return Levels(*(torch.cat([one, rest]) for one, rest in columns))
 
     def designed(self, entrant: Entrant) -> Levels:
-        """Levels designed for an entrant's sampler, from starts that nothing else uses.
-
-        Raises:
-            InvalidSetting: nothing can be designed for it.
-        """
+        """Levels designed for an entrant's sampler, if possible, from starts of their own."""
         sweep = self.sweep
         few, steps = sweep.dataset.dim <= MANY, entrant.levels.steps
         found = design(

@@ -44,8 +44,8 @@ from samplerbench.samplers.base import Sampler, final_state
 if TYPE_CHECKING:
     from samplerbench.bench.sweep import Sweep
 
-#: Points of a batch: a power of two, for balanced Sobol points. Bits depend on it. A backward pass
-#: reads the outputs of all layers again: with more points they leave the processor's cache.
+#: Points of a batch: a power of two, for balanced Sobol points. Bits depend on it. With more points
+#: the outputs of a network's layers, which backward passes read again, leave the processor's cache.
 BATCH = 1024
 #: The allowed distance of the mean of r from 1: in halves of its 95 % interval (two are about four
 #: standard errors), plus a part for rounding.

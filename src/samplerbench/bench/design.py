@@ -280,9 +280,6 @@ def standard_grids(first: Levels, *, grid: Grid, name: str) -> dict[str, Grid]:
 
     Karras's with ρ = 5; EDM's, with ρ = 7 and a tenth of κ_min; log-uniform; uniform and quadratic
     in time. With final=none only those that end at the same level, and ρ = 7 in place of EDM's.
-
-    Args:
-        first: levels of the given grid.
     """
     plain, kappa = isinstance(first, TruncatedLevels), ratios(first)
     high, low = min(kappa[0], MOST_NOISE), kappa[-1]
@@ -478,10 +475,7 @@ def _apart(tried: list[tuple[float, Vector]]) -> list[tuple[float, Vector]]:
 
 
 def _chosen(
-    sample: Sample,
-    space: Space,
-    tried: list[tuple[float, Vector]],
-    standards: Mapping[str, Levels],
+    sample: Sample, space: Space, tried: list[tuple[float, Vector]], standards: Mapping[str, Levels]
 ) -> tuple[float, Levels, str]:
     """(training loss, levels) of the best candidate on the choice starts, and the best standard."""
     candidates = [space.levels(logs) for _, logs in tried]

@@ -193,12 +193,8 @@ def designed(
 ) -> tuple[Sweep, list[Designed]]:
     """The sweep with its recipe replaced by designed levels, and the designs; none without one.
 
-    Args:
-        sweep: its learned denoiser, if any, is trained.
-        refresh: whether to ignore designs that are known.
-
-    Raises:
-        InvalidSetting: nothing can be designed for one of the samplers.
+    A learned denoiser must be trained; `refresh` ignores designs that are known. An error, if
+    nothing can be designed for one of the samplers.
     """
     recipe = sweep.grid
     if not isinstance(recipe, DesignedGrid):
@@ -212,11 +208,7 @@ def designed(
 
 
 def with_designs(sweep: Sweep, designs: Sequence[Designed]) -> Sweep:
-    """The sweep with its recipe replaced by designs that were made before.
-
-    Raises:
-        InvalidSetting: one of its samplers has no design among them.
-    """
+    """The sweep with its recipe replaced by earlier designs; refused if a sampler has none."""
     recipe = sweep.grid
     assert isinstance(recipe, DesignedGrid)
     origin = _model(sweep, recipe)[2]
@@ -272,15 +264,9 @@ def one_design(
     cache: Archives | None = None,
     refresh: bool = False,
 ) -> Designed:
-    """The design for one sampler of a sweep at one number of steps.
+    """The design for one sampler of a sweep at one number of steps; refused as by `design`.
 
-    Args:
-        steps: the number of steps.
-        targets: converged runs of the other designs of this recipe and sweep.
-        refresh: whether to ignore a design that is known.
-
-    Raises:
-        InvalidSetting: nothing can be designed, or the converged run does not converge.
+    `targets` are converged runs of other designs; `refresh` ignores a design that is known.
     """
     on, model, origin = _model(sweep, recipe)
     start_name, start = _start(sweep, recipe)

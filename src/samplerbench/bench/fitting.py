@@ -13,14 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from samplerbench.bench.cell import Origin
-from samplerbench.core.fitted_grids import (
-    TABLES,
-    Fitted,
-    FittedGrid,
-    Fitting,
-    from_bytes,
-    to_bytes,
-)
+from samplerbench.core.fitted_grids import TABLES, Fitted, FittedGrid, Fitting, from_bytes, to_bytes
 from samplerbench.core.grids import Grid
 from samplerbench.core.models import Denoiser, Score
 from samplerbench.datasets.gaussian_spectrum import gaussian_twin
@@ -80,9 +73,7 @@ def fitted(
 ) -> tuple[Sweep, Fit | None]:
     """The sweep with its recipe replaced by the fitted grid, and the fit; None without a recipe.
 
-    Args:
-        sweep: its learned denoiser, if any, is trained.
-        refresh: whether to ignore fits that are known.
+    A learned denoiser must be trained; `refresh` ignores fits that are known.
 
     Raises:
         InvalidSetting: the recipe cannot be fitted here.
@@ -106,11 +97,7 @@ def fitted(
 
 
 def with_table(sweep: Sweep, table: bytes) -> Sweep:
-    """The sweep with its recipe replaced by a table that was fitted before.
-
-    Raises:
-        ValueError: it is not the content of such a file.
-    """
+    """The sweep with its recipe replaced by a table that was fitted before: a file's content."""
     recipe = sweep.grid
     assert isinstance(recipe, FittedGrid)
     origin = _model(sweep, recipe)[2]

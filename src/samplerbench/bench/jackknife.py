@@ -39,14 +39,9 @@ FEWEST = 5 * GROUPS
 def half_width(
     distance: Distance, samples: Tensor, *, seed: int, consecutive: bool = False
 ) -> float:
-    """Half of the length of the 95 % interval, in the units of the distance.
+    """Half of the 95 % interval of the distance of samples, shape (n, dim); nan for n < 50.
 
-    Args:
-        samples: shape (n, dim).
-        consecutive: whether groups are of consecutive rows, see the module.
-
-    Returns:
-        t·s; nan for fewer than 50 samples.
+    Groups are of consecutive rows if `consecutive`, see the module.
     """
     if len(samples) < FEWEST:
         return float("nan")
@@ -67,11 +62,6 @@ def without_groups(
 
 
 def estimate(value: float, without: NDArray[np.float64]) -> Estimate:
-    """The interval of D, or of a difference of two distances, and its p-value.
-
-    Args:
-        value: D.
-        without: D₍g₎, shape (G,).
-    """
+    """The interval of D, or of a difference of two, and its p-value, from D₍g₎, shape (G,)."""
     # these numbers have the mean D, and their standard error is s
     return t_interval(value - (GROUPS - 1) * (without - without.mean()))

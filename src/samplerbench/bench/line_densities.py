@@ -85,11 +85,10 @@ def law_of_output(
     log_density: Callable[[Tensor], Tensor],
     starts: Tensor,
 ) -> tuple[LineNodes, int]:
-    """The law of a sampler's output, and its number of evaluations.
+    """The law of a sampler's output in one dimension, and its number of evaluations.
 
     Args:
         sampler: a method of fixed steps.
-        model: that the sampler needs, in one dimension.
         log_density: ln of the density of the first state, shape (n,), at points (n, 1).
         starts: some draws of the first state, shape (n, 1).
 

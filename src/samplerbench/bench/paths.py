@@ -89,11 +89,7 @@ def paths_of(sweep: Sweep, cell: Cell) -> OutputLaw:
 
 
 def _scales(sampler: Sampler, model: Score, levels: Levels, starts: Tensor) -> list[Transition]:
-    """The transitions, one for each step except those without noise at the end.
-
-    Raises:
-        Refused: a step is not one Gaussian transition.
-    """
+    """The transitions, one for each step except those without noise at the end; or `Refused`."""
     yields: list[int] = []
 
     def note(event: int, x: Tensor, x0_hat: Tensor | None) -> None:

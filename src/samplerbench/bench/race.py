@@ -147,12 +147,7 @@ def halve(
     size: Size,
     on_run: Callable[[], None] = lambda: None,
 ) -> Track:
-    """Choose the finalists of a track on training starts.
-
-    Args:
-        entrants: all of them for paths without noise.
-        on_run: called after each run of an entrant.
-    """
+    """Choose the finalists of a track (entrants: all on paths without noise) on training starts."""
     compare = COMPARED[kind]
     keep = size.finalists if kind == PATHS else size.noisy_finalists
     standings, firsts = list[Standing](), dict[int, Array]()
@@ -215,10 +210,7 @@ def run_count(entrants: Sequence[Entrant], size: Size) -> int:
     """The largest number of runs of `choose`."""
     noisy = sum(one.sampler.stochastic for one in entrants)
     total = 0
-    for left, keep in (
-        (len(entrants) - noisy, size.finalists),
-        (noisy, size.noisy_finalists),
-    ):
+    for left, keep in ((len(entrants) - noisy, size.finalists), (noisy, size.noisy_finalists)):
         total += left
         while left > keep:
             left = max(keep, math.ceil(left / 2))
@@ -317,12 +309,9 @@ def race(
     default: Entrant | None = None,
     on_run: Callable[[], None] = lambda: None,
 ) -> Verdict:
-    """Choose the best entrant, then measure it.
+    """Choose the best entrant, then measure it, and the default, also if it is no entrant.
 
-    Args:
-        entrants: at least one.
-        default: measured in any case, also if it is none of the entrants.
-        on_run: called after each run of an entrant in the choice.
+    `on_run` is called after each run of an entrant in the choice.
     """
     tracks = choose(course, entrants, size, on_run)
     winner, kind = _winner(course, tracks, size)

@@ -106,8 +106,7 @@ class Recurrence:
     def derivatives(self, gain: Array) -> tuple[Array, Array, Array]:
         """Those of the last state by start, outputs and draws: (dim,), (K, dim) and (D, dim).
 
-        Args:
-            gain: g, shape (K, dim).
+        `gain` is g, shape (K, dim).
         """
         count, dim = gain.shape
         by_state = np.ones((count + 1, dim))
@@ -137,11 +136,9 @@ class Recurrence:
 
 
 def from_weights(weights: Array, levels: Array) -> Recurrence:
-    """The recurrence of a run whose states are known in terms of start, outputs and draws.
+    """The recurrence of known states in terms of start, outputs and draws, (K + 1, 1 + K + D).
 
-    Args:
-        weights: shape (K + 1, 1 + K + D).
-        levels: t, α and σ of the evaluations, shape (3, K).
+    The levels are t, α and σ of the evaluations, shape (3, K).
     """
     count = levels.shape[1]
     draws = weights.shape[1] - 1 - count
@@ -155,17 +152,7 @@ def from_weights(weights: Array, levels: Array) -> Recurrence:
 def traced(
     sampler: Sampler, schedule: NoiseSchedule, levels: Levels, steps: int | None = None
 ) -> Recurrence:
-    """The recurrence of a run.
-
-    Args:
-        sampler: one with fixed steps.
-        schedule: the path.
-        levels: of the sampler.
-        steps: the number of steps to take; None for all.
-
-    Raises:
-        NotTraced: there is none, or not for this code.
-    """
+    """The recurrence of a run with fixed steps, or of some of them; or `NotTraced`."""
     tracer = _Tracer(schedule)
     x, noise = cast(Tensor, _Combination({_START: 1.0})), cast(Noise, tracer)
     try:
@@ -188,12 +175,7 @@ _NUMBERS = (float, int)
 
 
 class _Combination:
-    """A state: a linear combination of named vectors, which are not known.
-
-    Args:
-        terms: the coefficients by name.
-        scale: of all of them.
-    """
+    """A state: a scaled linear combination of named vectors, which are not known."""
 
     __slots__ = ("scale", "terms")
     shape: ClassVar[tuple[int, ...]] = (1, 1)
@@ -276,11 +258,7 @@ class _Tracer(Denoiser):
         return _Combination({4 * k + 1: 1.0})
 
     def derivative(self, x: Tensor, level: AnyLevel) -> NoReturn:
-        """The derivative depends on the model.
-
-        Raises:
-            NotTraced: always.
-        """
+        """The derivative depends on the model, which is not linear."""
         raise NotTraced("the run uses the derivative of the denoiser")
 
     def normal(self, like: Tensor, step: int, draw: int = 0) -> Any:
@@ -288,9 +266,5 @@ class _Tracer(Denoiser):
         return _Combination({4 * self.draws.setdefault((step, draw), len(self.draws)) + 2: 1.0})
 
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> NoReturn:
-        """Uniform numbers are not linear.
-
-        Raises:
-            NotTraced: always.
-        """
+        """Uniform numbers are not linear."""
         raise NotTraced("the run draws uniform numbers")

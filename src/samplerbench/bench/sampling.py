@@ -65,11 +65,9 @@ def sample_into(
     every: int | None = None,
     on_block: Callable[[], None] = lambda: None,
 ) -> SamplingCost:
-    """Fill an array with the samples of a cell; the memory has one block per worker.
+    """Fill an array of `shape_of` with the samples of a cell; the memory has one block per worker.
 
     Args:
-        array: of `shape_of`.
-        sweep: the sweep of the cell; its workers compute blocks in parallel.
         cell: it must pass `require_runs`.
         every: k, or None for the last states only.
         on_block: called in this thread when a block is done.

@@ -108,11 +108,7 @@ class Scene:
         return sampler.levels(self.grid, self.schedule, steps)
 
     def data(self, count: int | None = None) -> Tensor:
-        """Data to show, shape (count or fewer, dim), float64: training data or fresh draws.
-
-        Args:
-            count: the largest number of rows; None for all training data, or 10 000 draws.
-        """
+        """Training data, or fresh draws, to show, at most `count`; None: all, or 10 000 draws."""
         rows = len(self.train)
         if rows > 0:
             # spread over all rows, which may be sorted, by time for example
@@ -127,12 +123,9 @@ class Scene:
         start: str | None = None,
         steps: int | None = None,
     ) -> list[SamplerRun]:
-        """Every denoiser with every sampler that runs on it.
+        """Every denoiser (None: all of the job) with every sampler that runs on it.
 
-        Args:
-            denoisers: their names; None for all of the job.
-            start: the name of a start; None for the first one that fits the sampler.
-            steps: the number of steps; None for the job's largest.
+        Without a start it is the first one that fits the sampler, and N is the job's largest.
         """
         runs = self._all_runs(denoisers, start, steps)
         return [run for run in runs if self._reason(run) is None]

@@ -68,11 +68,7 @@ class Cloud:
 
     @classmethod
     def of_chains(cls, frames: Tensor, name: str) -> Cloud:
-        """Chains of shape (draws, chains, dim).
-
-        Raises:
-            InvalidSetting: they are too short, or ArviZ is not installed.
-        """
+        """Chains of shape (draws, chains, dim), if they are long enough and ArviZ is installed."""
         installed = find_spec("arviz") is not None
         allowed = "independent samples, or pip install 'samplerbench[chains]'"
         require(installed, name, "chains", allowed)
@@ -266,11 +262,7 @@ def to_law(
 
 
 def require_fits(clouds: Mapping[str, Cloud], truth: Truth) -> None:
-    """Refuse samples that cannot be compared with the data.
-
-    Raises:
-        InvalidSetting: they have another dimension, or are too many for the metric.
-    """
+    """Refuse samples of another dimension than the data, or too many for the metric."""
     for name, cloud in clouds.items():
         rows, columns = cloud.points.shape
         allowed = f"{truth.dim} columns, as the data have"
@@ -348,10 +340,9 @@ def _verdict(
 
 
 def prediction(floor: NDArray[np.float64]) -> tuple[float, float]:
-    """The interval that holds the distance of one more perfect sample in 95 % of cases.
+    """The interval that holds one more perfect sample's distance in 95 % of cases; see the module.
 
-    Args:
-        floor: distances of perfect samples, shape (R,), R ≥ 2; see the module.
+    `floor` has the distances of perfect samples, shape (R,), R ≥ 2.
     """
     count = len(floor)
     if count >= FLOORS:

@@ -221,10 +221,7 @@ def require_repetitions(count: int, least: int = 2, what: str = "an interval") -
 def select(table: pd.DataFrame, selection: Selection) -> pd.DataFrame:
     """The rows of a selection: every named column has the value, or one of the list of values.
 
-    NaN selects NaN, as for the eta of samplers without one.
-
-    Raises:
-        InvalidSetting: a name is not a column.
+    NaN selects NaN, as for the eta of samplers without one. Names must be those of columns.
     """
     if isinstance(selection, pd.Series):
         return table[selection.astype(bool)]
@@ -296,12 +293,9 @@ def units(table: pd.DataFrame, selection: Selection, name: str, over: str) -> pd
 
 
 def welch(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Estimate:
-    """The difference of two expectations from independent values, shapes (R,) and (S,).
+    """The difference of two expectations from independent values, shapes (R,) and (S,), R, S > 1.
 
     The estimate's count is the smaller of R and S, its sd that of the first.
-
-    Raises:
-        InvalidSetting: fewer than two values on one side.
     """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     require_repetitions(min(len(a), len(b)), what="a comparison")

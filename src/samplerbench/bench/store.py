@@ -58,11 +58,7 @@ class Store:
         self.fragments = directory / "cells"
 
     def write(self, row: Row, *, durable: bool = True) -> None:
-        """Write one fragment, atomically.
-
-        Args:
-            durable: whether to wait until it is on the disk; not needed for a cached value.
-        """
+        """Write one fragment, atomically; if `durable`, wait until it is on the disk."""
         self.fragments.mkdir(parents=True, exist_ok=True)
         path = self.fragments / fragment_name(row)
         write_atomically(path, fragment(row), durable=durable)

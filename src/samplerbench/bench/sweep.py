@@ -26,11 +26,7 @@ from torch import Tensor
 
 from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import FINAL, RESULTS, SEEDS, Against, Cell, Labels, Origin, Row
-from samplerbench.bench.converged import (
-    ConvergedRuns,
-    distances_to_converged,
-    why_not_converged,
-)
+from samplerbench.bench.converged import ConvergedRuns, distances_to_converged, why_not_converged
 from samplerbench.bench.densities import OutputLaw, density, why_no_density
 from samplerbench.bench.log_z import log_z_of, why_no_log_z
 from samplerbench.bench.own_grids import OwnGrid, require_no_doubles
@@ -47,20 +43,8 @@ from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Sobol, Start, for_samplers, stratified_draws
 from samplerbench.datasets.base import LARGEST, Dataset, all_usable
 from samplerbench.errors import kind_and_line, require
-from samplerbench.identity import (
-    VERSIONS,
-    arithmetic,
-    content,
-    identity,
-    identity_of_model,
-)
-from samplerbench.metrics.base import (
-    LawMetric,
-    Measurement,
-    Metric,
-    OutputLawMetric,
-    exact_names,
-)
+from samplerbench.identity import VERSIONS, arithmetic, content, identity, identity_of_model
+from samplerbench.metrics.base import LawMetric, Measurement, Metric, OutputLawMetric, exact_names
 from samplerbench.samplers.base import Sampler, final_state
 from samplerbench.samplers.peers import Peer
 
@@ -87,11 +71,7 @@ def recall_nothing(cell_id: str) -> Row | None:
 
 
 class Lazy(Generic[T]):
-    """A value that is computed at its first use, once.
-
-    Args:
-        compute: returns the value; called in the first thread that needs it, while others wait.
-    """
+    """A value computed once, in the first thread that needs it, while others wait."""
 
     def __init__(self, compute: Callable[[], T]) -> None:
         self._compute = compute
@@ -261,11 +241,7 @@ class Sweep:
 
     @property
     def _fitted_grid(self) -> Grid:
-        """The grid; of a fitted one its table.
-
-        Raises:
-            ValueError: the grid is not fitted yet, and its levels are not those of any cell.
-        """
+        """The grid; of a fitted one its table, if it is fitted already."""
         if isinstance(self.grid, FittedGrid):
             raise ValueError("the grid must be fitted first: see bench.fitting")
         return self.grid.grid if isinstance(self.grid, Fitted) else self.grid

@@ -84,8 +84,7 @@ class BrownianNoise:
     def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
         """The increment of the path over a step, divided by its standard deviation.
 
-        Raises:
-            ValueError: this is a second draw within the step, or the clock stands still.
+        There is one draw in each step, and the clock must move: otherwise ValueError.
         """
         if draw != 0:
             raise ValueError("noise cannot be coupled: the sampler draws more than once a step")

@@ -22,13 +22,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from samplerbench.core.grids import AnyLevel, Level, Levels
-from samplerbench.core.responsibilities import log_sum, relative_terms, responsibilities
+from samplerbench.core.responsibilities import log_sum, relative_terms, responsibilities, summands
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.targets import Target
 from samplerbench.errors import require
@@ -85,6 +86,15 @@ class Density(Protocol):
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
         """log q(x) at the level, up to a constant that depends on the level, shape (*batch,)."""
+        ...
+
+
+@runtime_checkable
+class Differentiated(Protocol):
+    """A network that computes its derivative in a way of its own."""
+
+    def derivative(self, u: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        """y and ∂y/∂u_i of states (n, dim), shapes (n, dim) and (dim, n, dim)."""
         ...
 
 
@@ -340,6 +350,32 @@ class Learned(Standardised, Denoiser):
         y = self.network(u.to(self.mean.dtype), standard).to(x.dtype)
         return self.target.denoise(u, y, standard) * self._std + mean
 
+    def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        """As for any denoiser; by one pass forward if the network has its own `derivative`."""
+        if not (isinstance(self.network, Differentiated) and self._is_affine):
+            return super().derivative(x, level)
+        mean, dim = self.mean.to(x), x.shape[1]
+        u, standard = (x - level.alpha * mean) / self._std, self.standard_level(level)
+        y, slopes = (
+            one.to(x.dtype) for one in self.network.derivative(u.to(self.mean.dtype), standard)
+        )
+        x0_hat = self.target.denoise(u, y, standard) * self._std + mean
+        # that of an affine function is a difference
+        none = x.new_zeros(1, dim)
+        along = torch.eye(dim).to(x)[:, None].expand_as(slopes)
+        columns = self.target.denoise(along, slopes, standard)
+        columns = columns - self.target.denoise(none, none, standard)
+        return x0_hat, columns.permute(1, 2, 0)
+
+    @cached_property
+    def _is_affine(self) -> bool:
+        """Whether x̂₀ is affine in u and y together, as for all targets of this package."""
+        numbers = torch.arange(12, dtype=torch.float64).reshape(2, 6, 1).sin() * 9
+        level = Level(0.5, 0.8, 0.6)
+        pairs = (numbers, numbers.flip(1), (numbers + numbers.flip(1)) / 2)
+        one, two, between = (self.target.denoise(u, y, level) for u, y in pairs)
+        return bool(((one + two) / 2 - between).abs().max() < 1e-9)
+
 
 class LevelFree(Standardised):
     """A network for the score of one law: that of x₀ + υ·ε with one fixed υ.
@@ -450,8 +486,8 @@ class IsotropicMixtureOracle(Denoiser):
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
         def part(u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
             spread = alpha**2 * self.variances + sigma**2
-            top, terms = self._terms(u, alpha, spread)
-            log_density = top + terms.sum(0, keepdim=True).log()
+            top, fall = self._falls(u, alpha, spread)
+            log_density = top + summands(fall).sum(0, keepdim=True).log()
             return log_density + self._same(u, spread) if self._equal else log_density
 
         return self._in_pieces(part, x, level).reshape(x.shape[:-1])
@@ -501,7 +537,12 @@ class IsotropicMixtureOracle(Denoiser):
         return (sums if bool(few.all()) else torch.where(few, sums, table @ self.means)).T
 
     def _terms(self, u: Tensor, alpha: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-        """The largest ln(w_k·N(x; αμ_k, S_k)), (1, n), and the terms relative to it, (K, n).
+        """As `_falls`, but the terms w_k·N(x; αμ_k, S_k) themselves, relative to the largest."""
+        top, fall = self._falls(u, alpha, spread)
+        return top, relative_terms(fall)
+
+    def _falls(self, u: Tensor, alpha: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+        """The largest ln(w_k·N(x; αμ_k, S_k)), (1, n), and all of them minus it, (K, n).
 
         If the variances are equal, `_same` is left out. The first axis is that of the components,
         because sums over a short last axis are ten times slower on a CPU.
@@ -515,7 +556,7 @@ class IsotropicMixtureOracle(Denoiser):
         else:
             logs = (self.means @ u).mul_(scale).add_(bias).add_(self._same(u, spread))
         top = logs.amax(0, keepdim=True)
-        return top, relative_terms(logs - top)
+        return top, logs - top
 
     def _same(self, u: Tensor, spread: Tensor) -> Tensor:
         """The part of ln N(x; αμ_k, S_k) that does not depend on μ_k."""

@@ -30,11 +30,7 @@ _SMALL, _KEPT = 2**12, 128
 
 
 def generator(*key: int | str) -> np.random.Generator:
-    """NumPy's generator of a key, before its first number.
-
-    Args:
-        key: integers and words; one word is the purpose ("train", "start", "sampler", …).
-    """
+    """NumPy's generator of a key, integers and words such as "train", before its first number."""
     return np.random.Generator(np.random.Philox(key=_hash(key, 16)))
 
 
@@ -67,11 +63,7 @@ class Noise(Protocol):
 
 @dataclass(frozen=True)
 class KeyedNoise:
-    """Noise that depends only on the key, the step and the draw.
-
-    Args:
-        key: of the block: (seed, purpose, repetition, block).
-    """
+    """Noise that depends only on a key, (seed, purpose, repetition, block), step and draw."""
 
     key: tuple[int | str, ...]
 

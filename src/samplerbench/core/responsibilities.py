@@ -5,8 +5,9 @@
 Plain exponentials of very different logarithms give *subnormal* numbers, below 2.2e-308 in float64.
 They have few digits, and many processors take a hundred times as long for every sum and product
 with them: a matrix product with responsibilities may take 15 times as long at one noise level as at
-the others. So a term below `NEGLIGIBLE` of the largest one is exactly 0 here. The sum of such terms
-changes no result by more than K·`NEGLIGIBLE`, for K components.
+the others. So a term below `NEGLIGIBLE` of the largest one is exactly 0 here, or in the sum of a
+logarithm a number below `NEGLIGIBLE`. For K components this changes no sum by more than
+K·`NEGLIGIBLE`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,15 @@ NEGLIGIBLE = 2.0**-64
 _FALL = math.ceil(-math.log(NEGLIGIBLE))
 
 
+def summands(fall: Tensor) -> Tensor:
+    """e^fall for fall ≤ 0, or a number below `NEGLIGIBLE` where e^fall is smaller: for a sum."""
+    # exp takes ten times as long where it underflows
+    return fall.clamp_min(-_FALL).exp_()
+
+
 def relative_terms(fall: Tensor) -> Tensor:
     """e^fall for fall ≤ 0, and exactly 0 where it is below `NEGLIGIBLE`."""
-    # exp takes ten times as long where it underflows
-    return torch.threshold(fall.clamp_min(-_FALL).exp_(), NEGLIGIBLE, 0.0)
+    return torch.threshold(summands(fall), NEGLIGIBLE, 0.0)
 
 
 def responsibilities(logs: Tensor, dim: int) -> Tensor:
@@ -35,4 +41,4 @@ def responsibilities(logs: Tensor, dim: int) -> Tensor:
 def log_sum(logs: Tensor, dim: int) -> Tensor:
     """ln Σ_k e^{l_k} along one axis: logsumexp, but without subnormal numbers."""
     top = logs.amax(dim, keepdim=True)
-    return (top + relative_terms(logs - top).sum(dim, keepdim=True).log()).squeeze(dim)
+    return (top + summands(logs - top).sum(dim, keepdim=True).log()).squeeze(dim)

@@ -7,7 +7,8 @@ batch of states and tangents gives the output and its Jacobian. The code of the 
 change and needs no automatic differentiation.
 
 Cost: the derivative of the denoiser takes one evaluation and dim backward passes, unless the
-denoiser has a formula for it. Then J is multiplied by dim columns.
+denoiser has a formula for it, or a network carries its tangents forward. Then J is multiplied by
+dim columns.
 """
 
 from __future__ import annotations
@@ -32,11 +33,7 @@ def jacobian(batch: Tensor) -> Tensor:
 
 
 class WithTangents(Denoiser):
-    """A denoiser on batches of states and tangents, see `with_tangents`.
-
-    Args:
-        model: a denoiser whose rows are independent of each other and differentiable.
-    """
+    """A denoiser with independent, differentiable rows, on batches of states and tangents."""
 
     def __init__(self, model: Denoiser) -> None:
         super().__init__()

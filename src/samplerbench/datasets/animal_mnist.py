@@ -27,10 +27,7 @@ INSTALL = "pip install --no-deps animal-mnist==0.4"
 def animal_mnist(train: float = 0.5, validation: float = 0.1, evaluation: float = 0.2) -> Divided:
     """The animals between −1 and 1, event shape (1, 28, 28), without repetitions.
 
-    Args:
-        train: share of the images to train on.
-        validation: share of the images.
-        evaluation: share of the images; the floor's part is the rest.
+    Shares of the images are those of `Divided`.
     """
     spec = find_spec("animal_mnist")  # does not import it
     folders = [] if spec is None else list(spec.submodule_search_locations or ())
@@ -40,11 +37,7 @@ def animal_mnist(train: float = 0.5, validation: float = 0.1, evaluation: float 
 
 
 def pixels(path: Path) -> NDArray[np.uint8]:
-    """The images in a gzipped pickle of one array of bytes, shape `SHAPE`.
-
-    Raises:
-        InvalidSetting: the file does not contain them.
-    """
+    """The images in a gzipped pickle of one array of bytes, shape `SHAPE`; others are refused."""
     size = int(np.prod(SHAPE))
     try:
         with gzip.open(path) as stream:

@@ -147,11 +147,9 @@ class Dataset(ABC):
         return None
 
     def draws(self, count: int, purpose: str, *key: int) -> Tensor:
-        """The draws for a purpose and its seeds, shape (count, dim), float64.
+        """The draws for a purpose ("train", "validation", "evaluation", …) and its seeds.
 
-        Args:
-            count: number of draws.
-            purpose: "train", "validation", "evaluation", "floor", …; each has its own draws.
+        Shape (count, dim), float64. Each purpose has its own draws.
         """
         return self.sample(count, generator("data", purpose, *key))
 

@@ -13,13 +13,7 @@ from samplerbench.extras import missing
 
 
 def digits(train: float = 0.5, validation: float = 0.1, evaluation: float = 0.2) -> Divided:
-    """The digits between −1 (paper) and 1 (ink), event shape (1, 8, 8).
-
-    Args:
-        train: share of the images to train on.
-        validation: share of the images.
-        evaluation: share of the images; the floor's part is the rest.
-    """
+    """The digits between −1 (paper) and 1 (ink), event shape (1, 8, 8); shares as in `Divided`."""
     try:
         from sklearn.datasets import load_digits  # optional, and slow to import
     except ImportError as error:

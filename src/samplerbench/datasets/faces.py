@@ -15,13 +15,7 @@ FACES = 100  # the next hundred images of the file have no face
 
 
 def faces(train: float = 0.5, validation: float = 0.1, evaluation: float = 0.2) -> Divided:
-    """The faces between −1 and 1, event shape (1, 25, 25).
-
-    Args:
-        train: share of the images to train on.
-        validation: share of the images.
-        evaluation: share of the images; the floor's part is the rest.
-    """
+    """The faces between −1 and 1, event shape (1, 25, 25); shares of the images as in `Divided`."""
     try:
         from skimage.data import lfw_subset  # optional, and slow to import
     except ImportError as error:

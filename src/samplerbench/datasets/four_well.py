@@ -29,11 +29,7 @@ from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.divided import KEYS
 from samplerbench.datasets.empirical import Empirical
-from samplerbench.datasets.four_well_boltzmann import (
-    BUMPS,
-    FourWellBoltzmann,
-    require_temperature,
-)
+from samplerbench.datasets.four_well_boltzmann import BUMPS, FourWellBoltzmann, require_temperature
 from samplerbench.errors import InvalidSetting, require
 
 
@@ -74,8 +70,7 @@ class FourWell(Dataset):
     def trajectory(self) -> Tensor:
         """The states in the order of time, shape (steps,), float64; do not write to them.
 
-        Raises:
-            InvalidSetting: dt is so large that the particle leaves the box.
+        An error, if dt is so large that the particle leaves the box.
         """
         return _trajectory(self.dt, self.beta, self.steps, self.seed)
 

@@ -96,11 +96,7 @@ MOST_OTHERS = 1_000_000
 
 
 def require_counts(picture: object, **least: int) -> None:
-    """Refuse counts in the settings of a picture that are too small or too large.
-
-    Args:
-        least: the smallest value of each setting.
-    """
+    """Refuse counts in the settings of a picture that are below the least ones, or too large."""
     for name, low in least.items():
         value, high = getattr(picture, name), MOST.get(name, MOST_OTHERS)
         require(low <= value <= high, name, value, f"{low} to {high:,}")

@@ -98,12 +98,7 @@ PART_COLOURS = {
 
 
 def ticks(numbers: Iterable[float], width: float) -> list[float]:
-    """The numbers on a log axis that have space for a label, from the largest one down.
-
-    Args:
-        numbers: positive.
-        width: of the axis, in inches.
-    """
+    """The positive numbers on a log axis that have space for a label, from the largest one down."""
     ordered = sorted(set(numbers), reverse=True)
     # the axis is a tenth longer than the numbers; a digit of 10 points is 0.09 inches wide
     inches = width / 1.1 / (math.log(ordered[0] / ordered[-1]) or 1.0)

@@ -22,13 +22,7 @@ from matplotlib.patches import Patch
 from samplerbench.bench.cell import NOT_A_DENSITY, curve_names, sampler_name
 from samplerbench.bench.statistics import floor_of, summary
 from samplerbench.errors import require
-from samplerbench.figures.common import (
-    COLOURS,
-    distance_title,
-    repetitions,
-    score_title,
-    sizes,
-)
+from samplerbench.figures.common import COLOURS, distance_title, repetitions, score_title, sizes
 from samplerbench.figures.style import (
     CurveStyle,
     add_legend,
@@ -202,11 +196,7 @@ def draw_curves(
 
 
 def mark_missing(axes: Axes, rows: pd.DataFrame, x: str, styles: Mapping[str, CurveStyle]) -> None:
-    """Mark outputs without a density by crosses at the upper end of a panel, and name them.
-
-    Args:
-        x: a key of `X_TITLES`.
-    """
+    """Mark outputs without a density by crosses at the upper end of a panel, and name them."""
     names = map(sampler_name, rows["sampler"], rows["sampler_settings"])
     marks = sorted(set(zip(rows[x], rows["denoiser"], names, strict=True)))
     # without height and unseen, so that the axis reaches the places of all marks

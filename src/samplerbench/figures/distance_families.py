@@ -20,11 +20,7 @@ from matplotlib.patches import Patch
 from samplerbench.bench.cell import curve_names
 from samplerbench.bench.statistics import floor_of, summary
 from samplerbench.figures.common import distance_title, score_title
-from samplerbench.figures.distance import (
-    about,
-    distance_against,
-    floor_band,
-)
+from samplerbench.figures.distance import about, distance_against, floor_band
 from samplerbench.figures.style import (
     CurveStyle,
     curve_style,
@@ -61,11 +57,9 @@ def family(sampler: Sampler) -> str:
 def distance_figure(
     table: pd.DataFrame, metric: str, x: str, families: Mapping[str, str]
 ) -> Figure:
-    """Distance against steps or evaluations; with many samplers there are panels by family.
+    """Distance against x, a key of `X_TITLES`; with many samplers there are panels by family.
 
-    Args:
-        x: a key of `distance.X_TITLES`.
-        families: the `family` of each sampler setting, by the name of `sampler_name`.
+    Families are those of sampler settings, by the name of `sampler_name`.
     """
     if len(families) <= MOST_CURVES:
         return distance_against(table, metric, x)
@@ -75,14 +69,10 @@ def distance_figure(
 def distance_of_families(
     table: pd.DataFrame, metric: str, x: str, families: Mapping[str, str]
 ) -> Figure:
-    """One row for each family, one column for each denoiser and start.
+    """One row for each family, one column for each denoiser and start; see `distance_figure`.
 
     The axis ends where most curves end. Longer curves are cut there, but never before their first
     value. The entries of a legend are sorted by the geometric mean of the curve, largest first.
-
-    Args:
-        x: a key of `distance.X_TITLES`.
-        families: the `family` of each sampler setting, by the name of `sampler_name`.
     """
     lines = summary(table[table["metric"] == metric])
     cells = lines[lines["denoiser"] != "law"]

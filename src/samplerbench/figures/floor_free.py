@@ -48,12 +48,7 @@ _WIDEST = 40
 
 
 def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -> Figure:
-    """Panels of distances with their floor, and of errors that have no floor.
-
-    Args:
-        x: a key of `distance.X_TITLES`.
-        view: the views whose rows have no floor.
-    """
+    """Panels of distances with their floor, and of errors without one, the rows of `view`."""
     own = to_data(table)
     floors = own[(own["metric"] == metric) & (own["denoiser"] == "law")]
     cells = _named(own[(own["metric"] == metric) & (own["denoiser"] != "law")])

@@ -102,12 +102,7 @@ def why_no_images(scene: Scene) -> str | None:
 
 
 def montage(x: Tensor, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Images side by side in a square, with white between them: (height, width, 1 or 3).
-
-    Args:
-        x: flattened images, shape (n, dim).
-        shape: of one image: (channels, height, width).
-    """
+    """Images (n, dim) of a shape, side by side in a square: (height, width, 1 or 3)."""
     _, height, width = shape
     side = int(np.ceil(np.sqrt(len(x))))
     lines = -(-len(x) // side)

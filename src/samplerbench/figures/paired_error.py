@@ -49,11 +49,7 @@ def paired_errors(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def paired_error_against_nfe(table: pd.DataFrame, metric: str) -> Figure:
-    """One curve for each sampler setting; the legend has the order of the curves' right ends.
-
-    Args:
-        table: rows of the results store, written by a budget.
-    """
+    """One curve for each sampler setting; the legend has the order of the curves' right ends."""
     lines = paired_errors(table, metric)
     last = lines.sort_values("nfe").groupby("sampler")["mean"].last().sort_values(ascending=False)
     styles = sampler_styles(table)

@@ -140,9 +140,6 @@ def in_frame(shown: Sequence[int], count: int, number: int) -> str:
     """The number of points that an animation shows in a frame, for its title.
 
     Empty only if every frame shows all points, so that the title does not jump.
-
-    Args:
-        shown: the number of points in each frame.
     """
     return f"\n{shown[number]:,} of {count:,} in the frame" if min(shown) < count else ""
 

@@ -75,8 +75,7 @@ class Samples(PathPicture):
                 if column > 0:
                     axes.set_ylabel("")
             subtitle(
-                figure,
-                f"n = {self.chains:,}, N = {runs[0].steps:,} steps, {start_name(runs)}",
+                figure, f"n = {self.chains:,}, N = {runs[0].steps:,} steps, {start_name(runs)}"
             )
             legend_below(figure, next(axes for axes in panels.flat if axes.get_visible()))
         return {"samples": figure}

@@ -31,11 +31,9 @@ _EXACT = "oracle"
 
 
 def setting_figure(table: pd.DataFrame, metric: str, setting: str) -> Figure:
-    """A panel for each denoiser besides the exact one.
+    """A panel for each denoiser besides the exact one, along a setting of one sampler at one N.
 
-    Args:
-        table: rows of the results store, with one sampler, one start and one N.
-        setting: the setting along the axis, see `statistics.varied_setting`.
+    The setting is that of `statistics.varied_setting`.
     """
     own = table[table["metric"] == metric]
     lines = summary(own)

@@ -69,11 +69,7 @@ def curve_style(place: int) -> CurveStyle:
 
 
 def sampler_styles(table: pd.DataFrame) -> Mapping[str, CurveStyle]:
-    """The style of each sampler setting by its name: the same in all figures of a table.
-
-    Args:
-        table: rows of the results store, of all its samplers.
-    """
+    """The style of each sampler setting of a table by its name: the same in all its figures."""
     # the converged runs of a budget have no curves
     own = (table["sampler"] != "") & ~table["sampler"].str.endswith(LIMIT)
     names = table.loc[own, ["sampler", "eta", "sampler_settings"]]
@@ -106,11 +102,7 @@ def interval_curve(
 
 
 def narrow(width: float) -> bool:
-    """Whether a figure is too narrow for panels side by side.
-
-    Args:
-        width: of these panels in inches, for text of 10 points.
-    """
+    """Whether panels, in inches for text of 10 points, are too narrow to be side by side."""
     inches = look().inches
     return inches is not None and inches < 0.6 * width * look().scale
 
@@ -135,12 +127,9 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
 
 
 def label_log_axis(axes: Axes, numbers: Iterable[float], share: float) -> None:
-    """Make x logarithmic, with labels at the numbers that have space for one.
+    """Make x logarithmic, with labels at the (positive) numbers that have space for one.
 
-    Args:
-        axes: the panel, or one of those that share its axis.
-        numbers: positive; all of the panel.
-        share: of the figure's width that the panel has.
+    `share` is that of the figure's width that the panel has.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
@@ -166,9 +155,7 @@ def spans_decades(means: pd.Series) -> bool:
 def fit_distances(axes: Axes, means: pd.Series, floor: pd.Series) -> None:
     """Set the ends of the axis of distances, after all panels that share it are drawn.
 
-    Args:
-        axes: one of the panels that share the axis.
-        floor: its values; may be empty.
+    `floor` has the values of the floor; it may be empty.
     """
     low, high = float(means.min()), float(means.max())
     if axes.get_yscale() == "log":
@@ -200,10 +187,7 @@ def add_legend(figure: Figure, handles: Sequence[Artist]) -> None:
 def legend_above(axes: Axes, handles: Sequence[Artist]) -> None:
     """Put a legend into a panel, above its curves: the upper end of its axis rises.
 
-    The legend gets two thirds of the panel at most.
-
-    Args:
-        axes: the panel, in a figure whose layout is the user's.
+    The legend gets two thirds of the panel at most. The layout of its figure is the user's.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None

@@ -41,11 +41,9 @@ def write_suite_figures(
     targets: Mapping[str, Sequence[float]],
     tasks: Sequence[tuple[str, str, str, str]] = (),
 ) -> list[Path]:
-    """Write suite_shares.png and suite_tasks.png; returns their paths.
+    """Write suite_shares.png and suite_tasks.png from `bench.suite.results`; returns their paths.
 
-    Args:
-        results: one row a value, from `bench.suite.results`.
-        tasks: law, path, denoiser and quantity of the panels; without any, four that differ.
+    Tasks (law, path, denoiser and quantity) have panels; without any, four that differ do.
     """
     folder.mkdir(parents=True, exist_ok=True)
     chosen = tasks or different_tasks(results)
@@ -102,11 +100,7 @@ def suite_tasks(
     targets: Mapping[str, Sequence[float]],
     tasks: Sequence[tuple[str, str, str, str]],
 ) -> Figure:
-    """Error against evaluations on some tasks, each sampler with the best of its grids.
-
-    Args:
-        tasks: law, path, denoiser and quantity of each panel.
-    """
+    """Error against evaluations on some tasks, each sampler with the best of its grids."""
     times = runtimes(results, targets)
     best = _best(times, MOST_ERRORS)
     styles = _styles(best)

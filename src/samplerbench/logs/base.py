@@ -68,11 +68,7 @@ class Log(AbstractContextManager["Log"]):
         """The place of the log: a folder, a URL, or an empty text."""
 
     def losses(self, rows: Sequence[Loss]) -> None:
-        """Log the losses of a training.
-
-        Args:
-            rows: all losses so far, in order; those that are already logged are skipped.
-        """
+        """Log all losses of a training so far; those that are already logged are skipped."""
         for row in rows[self._logged :]:
             self._loss(*row)
         self._logged = max(self._logged, len(rows))

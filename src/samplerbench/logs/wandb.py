@@ -195,11 +195,7 @@ def _shortened(text: str, most: int) -> str:
 
 
 def _start(settings: Wandb, mode: Mode, options: Mapping[str, Any]) -> wandb.Run:
-    """Start a run.
-
-    Raises:
-        RunFailed: wandb refuses one of its own settings, which it reads from the environment.
-    """
+    """Start a run; wandb may refuse a setting of its own, which the environment has."""
     import wandb
     from pydantic import ValidationError
 

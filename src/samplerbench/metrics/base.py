@@ -120,12 +120,7 @@ class Metric(ABC):
 
 
 class LawMetric(ABC):
-    """A metric against a law and its settings: a frozen dataclass, like a `Metric`.
-
-    Attributes:
-        is_wasserstein: as in `Metric`.
-        smaller_is_better: as in `Metric`.
-    """
+    """A metric against a law and its settings: a frozen dataclass, with attributes of `Metric`."""
 
     is_wasserstein: ClassVar[bool] = True
     smaller_is_better: ClassVar[bool] = True
@@ -271,16 +266,22 @@ class Divergence(OutputLawMetric):
         """The divergence from ln r at the nodes of q and their masses, shape (n,) each."""
 
 
-def mean_ratio(log_ratios: Tensor) -> dict[str, float]:
-    """The mean of r, an estimate of E_q[r], and half of its 95 % interval.
+def total(values: Tensor, of: Callable[[Tensor], Tensor]) -> float:
+    """The sum of a function of each value, from some values at a time."""
+    return math.fsum(float(of(piece).sum()) for piece in torch.split(values, PIECE))
 
-    Args:
-        log_ratios: ln r at n points drawn from q, shape (n,).
-    """
-    count, pieces = len(log_ratios), torch.split(log_ratios, PIECE)
-    excess = math.fsum(float(piece.expm1().sum()) for piece in pieces) / count
-    squares = math.fsum(float((piece.expm1() - excess).square().sum()) for piece in pieces)
-    half = 1.96 * math.sqrt(squares / (count - 1) / count) if count > 1 else math.nan
+
+def mean_with_half(values: Tensor, of: Callable[[Tensor], Tensor]) -> tuple[float, float]:
+    """The mean of a function of the values, and half of its 95 % interval."""
+    count = len(values)
+    mean = total(values, of) / count
+    squares = total(values, lambda piece: (of(piece) - mean).square())
+    return mean, 1.96 * math.sqrt(squares / (count - 1) / count) if count > 1 else math.nan
+
+
+def mean_ratio(log_ratios: Tensor) -> dict[str, float]:
+    """The mean of r, an estimate of E_q[r], with half of its 95 % interval, from ln r, (n,)."""
+    excess, half = mean_with_half(log_ratios, torch.expm1)
     return {"mean_ratio": excess + 1, "mean_ratio_half_width": half}
 
 

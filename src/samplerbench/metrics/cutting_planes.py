@@ -97,17 +97,11 @@ def check_stop(relative_tolerance: float, evaluations: int) -> None:
 
 
 def search(
-    couple: Callable[[float], Bound],
-    *,
-    relative_tolerance: float,
-    evaluations: int,
+    couple: Callable[[float], Bound], *, relative_tolerance: float, evaluations: int
 ) -> Peak:
     """Find the direction of the largest W₂; stop at a small gap or at the last evaluation.
 
-    Args:
-        couple: returns for an angle φ the bound of the monotone coupling along that direction.
-        relative_tolerance: the allowed gap upper − lower relative to upper, ≥ 0.
-        evaluations: the largest number of couplings, ≥ 8.
+    `couple` returns for an angle φ the bound of the monotone coupling along that direction.
     """
     bounds = [couple(phi) for phi in START_ANGLES]
     squares = [_square(bound, phi) for phi, bound in zip(START_ANGLES, bounds, strict=True)]

@@ -171,11 +171,7 @@ def _require_two(points: Tensor, name: str) -> None:
 
 
 class Inception(nn.Module):
-    """Inception v3 on images between −1 and 1, grey or in three colours.
-
-    Args:
-        network: torch-fidelity's, on bytes (n, 3, height, width).
-    """
+    """Inception v3 (torch-fidelity's, on bytes) on images between −1 and 1, grey or in colours."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -20,13 +20,12 @@ q has mass; it may be less than 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from samplerbench.metrics.base import PIECE, Divergence, Measurement, mean_ratio
+from samplerbench.metrics.base import Divergence, Measurement, mean_ratio, mean_with_half, total
 
 
 @dataclass(frozen=True)
@@ -35,22 +34,14 @@ class KLLaw(Divergence):
 
     def estimate(self, log_ratios: Tensor) -> Measurement:
         count = len(log_ratios)
-
-        def total(of: Callable[[Tensor, Tensor], Tensor]) -> float:
-            """The sum of a function of −ln r and r − 1."""
-            pieces = torch.split(log_ratios, PIECE)
-            return math.fsum(float(of(-piece, piece.expm1()).sum()) for piece in pieces)
-
-        excess = total(lambda _, e: e) / count
-        spread = total(lambda _, e: (e - excess).square())
-        product = total(lambda plain, e: (e - excess) * plain)
+        excess = total(log_ratios, torch.expm1) / count
+        spread = total(log_ratios, lambda v: (v.expm1() - excess).square())
+        product = total(log_ratios, lambda v: (v.expm1() - excess) * -v)
         coefficient = -product / spread if spread > 0 else 1.0
-        mean = total(lambda plain, e: plain + coefficient * e) / count
+        mean, half = mean_with_half(log_ratios, lambda v: coefficient * v.expm1() - v)
         if mean < 0:
             coefficient = 1.0
-            mean = total(lambda plain, e: plain + e) / count
-        squares = total(lambda plain, e: (plain + coefficient * e - mean).square())
-        half = 1.96 * math.sqrt(squares / (count - 1)) / math.sqrt(count) if count > 1 else math.nan
+            mean, half = mean_with_half(log_ratios, lambda v: v.expm1() - v)
         info = {"half_width": half, **mean_ratio(log_ratios), "coefficient": coefficient}
         return Measurement(mean, math.nan, math.nan, None, 0, info)
 

@@ -12,10 +12,11 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from samplerbench.datasets.base import Dataset
-from samplerbench.metrics.base import Measurement
+from samplerbench.metrics.base import Measurement, mean_with_half
 from samplerbench.metrics.kl_law import KLLaw
 
 #: How far from 1 the mean of r may be for a coefficient other than 0.
@@ -35,6 +36,6 @@ class KLPaths(KLLaw):
         fitted = super().estimate(log_ratios)
         if abs(fitted.info["mean_ratio"] - 1) <= NEAR:
             return fitted
-        half = 1.96 * float(log_ratios.std()) / math.sqrt(len(log_ratios))
+        value, half = mean_with_half(log_ratios, torch.neg)
         info = {**fitted.info, "half_width": half, "coefficient": 0.0}
-        return Measurement(-float(log_ratios.mean()), math.nan, math.nan, None, 0, info)
+        return Measurement(value, math.nan, math.nan, None, 0, info)

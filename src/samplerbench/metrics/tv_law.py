@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from samplerbench.metrics.base import Divergence, Measurement, mean_ratio
+from samplerbench.metrics.base import Divergence, Measurement, mean_ratio, mean_with_half
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,9 @@ class TVLaw(Divergence):
     """The total variation distance to the data's law, a share; no units."""
 
     def estimate(self, log_ratios: Tensor) -> Measurement:
-        excess = log_ratios.expm1()
-        terms = excess.abs() / 2
-        half = 1.96 * float(terms.std()) / math.sqrt(len(terms))
+        value, half = mean_with_half(log_ratios, lambda v: v.expm1().abs() / 2)
         info = {"half_width": half, **mean_ratio(log_ratios)}
-        return Measurement(float(terms.mean()), math.nan, math.nan, None, 0, info)
+        return Measurement(value, math.nan, math.nan, None, 0, info)
 
     def integrate(self, masses: Tensor, log_ratios: Tensor) -> float:
         return float(masses @ (-log_ratios.expm1()).clamp_min(0))

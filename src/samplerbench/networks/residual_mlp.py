@@ -102,6 +102,36 @@ class ResidualMLP(Network):
         y: Tensor = self.last(h)
         return y
 
+    @torch.no_grad()
+    def derivative(self, u: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        """y and ∂y/∂u_i of states (n, dim), shapes (n, dim) and (dim, n, dim).
+
+        The tangents of all i go forward with the state, dim rows for each, through the same
+        matrices. Activations and their derivatives are computed once.
+        """
+        (count, dim), sines = u.shape, self.features
+        scale, (shift, *rest) = self._embed(level, u)
+        waves = functional.linear(u * scale, self.frequencies, self.phases)
+        slopes = waves[:, :sines].cos()
+        waves[:, :sines].sin_()
+        h = _affine(self.first, waves, shift)
+        # cos(F·v)·F is multiplied by W; F and W have one product for all states
+        weight = self.first.weight
+        chained = self.frequencies[:sines].T[:, None] * weight[:, :sines]
+        own = weight[:, sines:].T.reshape(-1)
+        tangents = torch.addmm(own, slopes, chained.reshape(-1, sines).T)
+        tangents = tangents.mul_(scale).reshape(count, dim, self.width)
+        for block, shift in zip(self.blocks, rest, strict=True):
+            assert isinstance(block, nn.Linear)
+            step = _affine(block, h, shift)
+            gate = step.sigmoid()
+            value = step * gate
+            slope = torch.addcmul(gate, value, 1 - gate)  # the derivative of silu
+            moved = functional.linear(tangents, block.weight)
+            tangents = tangents.addcmul_(moved, slope[:, None])
+            h = h.add_(value)
+        return self.last(h), functional.linear(tangents, self.last.weight).transpose(0, 1)
+
     def _embed(self, level: AnyLevel, u: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """c_in, and e_0, e_1, …: vectors for a level of floats, else one row for each sample."""
         scale, log_ratio = scale_and_log_ratio(level)

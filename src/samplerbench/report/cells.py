@@ -153,12 +153,7 @@ def in_order(lines: pd.DataFrame) -> list[str]:
 
 
 def nearest(curves: pd.DataFrame, most: int) -> pd.DataFrame:
-    """The lines of the curves that are nearest to the data.
-
-    Args:
-        curves: from `over_seeds`.
-        most: the number of curves for each measure and start, over all denoisers together.
-    """
+    """The curves (of `over_seeds`) nearest to the data, `most` for each measure and start."""
     key = ["measure", "start", "curve"]
     best = curves.groupby(key)["mean"].min().sort_values(kind="stable")
     chosen = best.groupby(["measure", "start"]).head(most).index

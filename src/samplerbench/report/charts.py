@@ -227,10 +227,6 @@ def difference_charts(comparison: Comparison) -> Iterator[Chart]:
                     "marker": {"symbol": symbol + _CLOSED.get(str(denoiser), "-open"), "size": 7},
                 }
             )
-        x = {
-            **titled("number of steps N"),
-            "type": "log",
-            "tickvals": ticks(rows["steps"], 4.0),
-        }
+        x = {**titled("number of steps N"), "type": "log", "tickvals": ticks(rows["steps"], 4.0)}
         drawn = figure(traces, x, titled(f"difference {first} − {second}"), shapes=[_ZERO])
         yield Chart(f"{first} − {second}", f"{metric}, {start} start", drawn)

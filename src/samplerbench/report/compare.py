@@ -36,11 +36,7 @@ class Comparison:
 
 
 def compare(first: Entry, second: Entry) -> Comparison:
-    """Compare two runs with the same measures.
-
-    Raises:
-        InvalidSetting: the measures differ (the message names how), or there is no common cell.
-    """
+    """Compare two runs that have the same measures, and cells in common; others are refused."""
     rows = distances(first.values), distances(second.values)
     _require_same(first, second, *rows)
     cells, other_cells = map(_cells, rows)

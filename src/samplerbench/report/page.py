@@ -117,12 +117,7 @@ def render(report: Report) -> str:
 
 
 def filled(template: str, content: Mapping[str, Any], **words: Any) -> str:
-    """A page that needs no other file.
-
-    Args:
-        template: a file of `templates`.
-        content: for its scripts, as values of JSON.
-    """
+    """A page that needs no other file, from one of `templates` and content for its scripts."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("samplerbench.report"),
         autoescape=True,

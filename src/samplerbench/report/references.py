@@ -57,11 +57,7 @@ def mentioned(text: str) -> list[str]:
 
 
 def references(target: str) -> list[str]:
-    """The keys of the entries that a class or function refers to.
-
-    Args:
-        target: its full name, "samplerbench.samplers.heun.Heun".
-    """
+    """The keys of the entries that a class or function, by its full name, refers to."""
     return mentioned(_document(target))
 
 

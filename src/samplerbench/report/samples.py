@@ -26,11 +26,10 @@ SECTION = "Samples beside the data"
 
 
 def panels(scene: Scene, lines: pd.DataFrame, run: str) -> Iterator[Chart]:
-    """One chart for the cell that is nearest to the data, and one for the farthest cell.
+    """One chart for the nearest cell to the data, and one for the farthest, of a run and a measure.
 
     Args:
         scene: the run's objects, with its weights loaded.
-        lines: from `cells.cell_lines`, of this run and one measure.
         run: label, or empty if there is only one run.
     """
     dim = scene.dataset.dim

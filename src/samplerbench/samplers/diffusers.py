@@ -28,7 +28,7 @@ import copy
 import inspect
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -139,8 +139,13 @@ class Diffusers(Peer):
         Raises:
             InvalidSetting: it refuses this number, in its own words.
         """
-        config = self._prototype.config  # frozen
-        scheduler = copy.deepcopy(self._prototype, {id(config): config})
+        known = self.__dict__.get("_ready")  # for the blocks of a cell
+        if known is None or known[0] != steps:
+            known = self.__dict__["_ready"] = steps, self._newly_prepared(steps)
+        return _copied(known[1])
+
+    def _newly_prepared(self, steps: int) -> Any:
+        scheduler = _copied(self._prototype)
         more = self._arguments(scheduler.set_timesteps)
         with quiet():
             try:
@@ -149,6 +154,14 @@ class Diffusers(Peer):
                 allowed = f"a number that {self.scheduler} takes: {first_line(error)}"
                 raise InvalidSetting("steps", steps, allowed) from error
         return scheduler
+
+    def _network(self, model: Denoiser, scheduler: Any, steps: int) -> Network:
+        """Our denoiser in a run of N steps; its places are kept as the scheduler is."""
+        key, known = (steps, id(model.schedule)), self.__dict__.get("_places")
+        if known is None or known[0] != key:
+            found = Network.places_of(model.schedule, scheduler)
+            known = self.__dict__["_places"] = key, found, model.schedule
+        return Network(model, scheduler, known[1])
 
     def _arguments(self, function: Callable[..., Any]) -> dict[str, Any]:
         """The settings that are arguments of one of its methods."""
@@ -165,7 +178,7 @@ class Diffusers(Peer):
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         assert isinstance(levels, OwnLevels)
         scheduler, dtype = self._prepared(levels.requested), x.dtype
-        network = Network(model, scheduler)
+        network = self._network(model, scheduler, levels.requested)
         more = self._arguments(scheduler.step)
         draws, sure = Drawing(noise), not more
         if "generator" in _all_parameters(type(scheduler).step):
@@ -207,19 +220,27 @@ class Network:
 
     Attributes:
         x0_hat: of the last call.
+        places: where it is evaluated in each call.
     """
 
-    def __init__(self, model: Denoiser, scheduler: Any) -> None:
+    def __init__(
+        self, model: Denoiser, scheduler: Any, places: Sequence[Place] | None = None
+    ) -> None:
         self.model, self.scheduler = model, scheduler
-        scales = _scales(scheduler)
-        self.places = places(model.schedule, scales)
-        if isinstance(model.schedule, DDPMTable) and _indexed(scheduler):
-            length = model.schedule.train_steps
-            self.places = [
-                Place(a, s, Level((float(t) + 1) / length, a, s), 1.0)
-                for t, (a, s) in zip(scheduler.timesteps, scales, strict=True)
-            ]
+        self.places = places or self.places_of(model.schedule, scheduler)
         self.kind = _predicts(scheduler)
+
+    @staticmethod
+    def places_of(schedule: NoiseSchedule, scheduler: Any) -> list[Place]:
+        """Where the network is evaluated in each call."""
+        scales = _scales(scheduler)
+        if not (isinstance(schedule, DDPMTable) and _indexed(scheduler)):
+            return places(schedule, scales)
+        length = schedule.train_steps
+        return [
+            Place(a, s, Level((float(t) + 1) / length, a, s), 1.0)
+            for t, (a, s) in zip(scheduler.timesteps, scales, strict=True)
+        ]
 
     def __call__(self, scaled: Tensor, step: int, x: Tensor) -> Tensor:
         """The output for the scaled state at a step; x is the state itself."""
@@ -239,6 +260,13 @@ class Network:
         if self.kind == "v_prediction":
             return place.alpha * eps_hat - place.sigma * x0_hat
         return eps_hat - x0_hat  # a flow
+
+
+def _copied(scheduler: Any) -> Any:
+    """A scheduler that shares nothing that a run may change; tensors are copied at once."""
+    members = {id(one): one for one in vars(scheduler).values() if isinstance(one, Tensor)}
+    memo = {key: one.clone() for key, one in members.items()}
+    return copy.deepcopy(scheduler, memo | {id(scheduler.config): scheduler.config})  # frozen
 
 
 def _called(text: str | None) -> tuple[str | None, dict[str, Any]]:

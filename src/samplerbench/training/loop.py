@@ -24,12 +24,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from pytorch_lightning.callbacks import (
-    Callback,
-    Checkpoint,
-    EMAWeightAveraging,
-    RichProgressBar,
-)
+from pytorch_lightning.callbacks import Callback, Checkpoint, EMAWeightAveraging, RichProgressBar
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 from torch.multiprocessing.spawn import ProcessRaisedException

@@ -60,10 +60,7 @@ class States(TorchCheckpointIO):
     """Reads and writes states with a digest in the same file."""
 
     def save_checkpoint(
-        self,
-        checkpoint: dict[str, Any],
-        path: str | Path,
-        storage_options: Any = None,
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         """Write a state; after an interruption the file is complete or absent."""
         content = io.BytesIO()
@@ -72,10 +69,7 @@ class States(TorchCheckpointIO):
         write_atomically(Path(path), sealed(content.getbuffer()))
 
     def load_checkpoint(
-        self,
-        path: str | Path,
-        map_location: Any = "cpu",
-        weights_only: bool | None = True,
+        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
         """Read a state, without executing code in it.
 

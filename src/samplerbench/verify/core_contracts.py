@@ -38,11 +38,7 @@ OTHER_LAW = gaussian((0.0, 0.0), ((0.1, 0.0), (0.0, 2.0)))
 
 
 def _accepted(make: Callable[[Any], T], cases: Iterable[Any]) -> Iterator[tuple[Any, T]]:
-    """The results of the cases that the member accepts.
-
-    Raises:
-        InvalidSetting: it refuses all of them.
-    """
+    """The results of the cases that the member accepts; it must not refuse all of them."""
     refusal, accepted = None, False
     for case in cases:
         try:

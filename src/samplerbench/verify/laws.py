@@ -58,8 +58,7 @@ class LawError:
 def measured_law(sampler: Sampler, schedule: NoiseSchedule) -> LawError | None:
     """The error of a sampler's law, or None if it neither declares an order nor holds a level.
 
-    Raises:
-        ValueError: it declares itself affine and is not, or does not forget its start.
+    A sampler that declares itself affine must be, and must forget its start.
     """
     if not sampler.holds and sampler.order is None:
         return None
@@ -81,14 +80,9 @@ def measured_law(sampler: Sampler, schedule: NoiseSchedule) -> LawError | None:
 def stationary_law(
     sampler: Sampler, schedule: NoiseSchedule, levels: Levels
 ) -> tuple[Tensor, Tensor]:
-    """Mean (dim,) and covariance (dim, dim) of the stationary law of N steps at one level.
+    """Mean (dim,) and covariance (dim, dim) of the stationary law of N steps of an affine sampler.
 
-    Args:
-        sampler: an affine Langevin sampler.
-        levels: of a hold grid.
-
-    Raises:
-        ValueError: the sampler does not forget its start, so there is no unique stationary law.
+    It is a Langevin sampler on a hold grid, and must forget its start: otherwise `ValueError`.
     """
     oracle, zero = GAUSSIAN.oracle(schedule), torch.zeros_like(COVARIANCE)
     c, noise = output_law(sampler, oracle, levels, torch.zeros_like(MEAN), zero)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from samplerbench.core.grids import Level
+from samplerbench.core.models import Differentiated
 from samplerbench.core.noise import torch_generator
 from samplerbench.networks.base import Network
 from samplerbench.verify.sampler_contract import DOES_NOT_APPLY, Check
@@ -125,6 +126,23 @@ def gradients(make: Make) -> str | None:
     return None if name is None else f"no gradient reaches {name}"
 
 
+def derivative(make: Make) -> str | None:
+    """Where a network has its own `derivative`, it is that of y."""
+    network, u = _network(make), _states(3)
+    if not isinstance(network, Differentiated):
+        return DOES_NOT_APPLY
+    for level in (Level(*LEVELS[1]), Level(*torch.tensor(LEVELS[:3]).T[..., None])):
+        y, found = network.derivative(u, level)
+        if not _same(y, network(u, level)):
+            return "y beside the derivative is another one"
+        states = u.clone().requires_grad_()
+        columns = network(states, level).sum(0)
+        rows = [torch.autograd.grad(one, states, retain_graph=True)[0] for one in columns]
+        if not _same(found, torch.stack(rows, 2).transpose(0, 1)):
+            return "it is not that of automatic differentiation"
+    return None
+
+
 NETWORK: dict[str, Check] = {
     "shapes": shapes,
     "levels": levels,
@@ -133,6 +151,7 @@ NETWORK: dict[str, Check] = {
     "needs_level": needs_level,
     "seed": seed,
     "gradients": gradients,
+    "derivative": derivative,
 }
 
 

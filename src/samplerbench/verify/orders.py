@@ -116,12 +116,8 @@ def relative_error(
 ) -> float | None:
     """The error on the mixture, divided by that of the reference method of the declared order.
 
-    Args:
-        levels: `interior` or `rough`.
-        steps: N.
-
-    Returns:
-        None for a stochastic or adaptive sampler, and if there is no method of its order.
+    `levels` are interior or rough. None for a stochastic or adaptive sampler, and if there is no
+    method of its order.
     """
     reference = REFERENCES.get(sampler.order or 0)
     if reference is None or sampler.stochastic or sampler.adaptive:
@@ -136,14 +132,10 @@ def relative_error(
 def measured_order(
     sampler: Sampler, schedule: NoiseSchedule, law: str, steps: Sequence[int] = STEPS
 ) -> Order | None:
-    """The order on a law, or None if it cannot be measured.
+    """The order on a law (gaussian or mixture) from increasing N, or None if it cannot be measured.
 
     It cannot be measured for Langevin and adaptive methods. For a stochastic method it needs an
     affine method on the Gaussian, and on the mixture a law by quadrature.
-
-    Args:
-        law: gaussian or mixture.
-        steps: numbers of steps, increasing.
     """
     if sampler.order is None or sampler.adaptive:
         return None

@@ -24,12 +24,7 @@ from samplerbench.samplers.deis import DEISLogRho, DEISRho
 from samplerbench.samplers.dpm_solver_pp import DPMSolverPP
 from samplerbench.samplers.peers import Peer
 from samplerbench.samplers.unipc import UniPC
-from samplerbench.verify.peer_curves import (
-    Curve,
-    apart_from,
-    error_in_double,
-    touches_other_rows,
-)
+from samplerbench.verify.peer_curves import Curve, apart_from, error_in_double, touches_other_rows
 
 #: The facts of all rows, as they were measured last.
 KEPT = Path(__file__).parent / "peers.json"
@@ -101,11 +96,7 @@ class Facts:
 
 
 def facts(peer: Peer, found: Curve) -> Facts:
-    """All properties of a sampler, from its curve and from further measurements.
-
-    Args:
-        found: its curve, which must hold `SHOWN`.
-    """
+    """All properties of a sampler, from its curve, which has `SHOWN`, and from measurements."""
     name, settings = called(peer)
     at = {one.steps: one for one in found.points}
     ten, eleven, twenty = (peer.evaluations(n) or 0 for n in (10, 11, 20))

@@ -66,8 +66,7 @@ def show(directory: Path) -> None:
     size = sum(found.st_size for found in _stats(files))
     out.print(
         f"{len(folders):,} trainings, {_count(values):,} values and {_count(archives):,} archives "
-        f"of figures and grids, {size / 1e6:,.1f} MB in {directory}",
-        markup=False,
+        f"of figures and grids, {size / 1e6:,.1f} MB in {directory}"
     )
 
 

@@ -22,11 +22,7 @@ def new_path(out: Path, kind: str) -> Path:
 
 @contextmanager
 def whole_or_nothing(out: Path) -> Iterator[Path]:
-    """A hidden path to write to. At the end it is renamed to `out`, or removed after an error.
-
-    Raises:
-        InvalidSetting: it cannot be written, or `out` was created meanwhile.
-    """
+    """A hidden path to write to. At the end it is renamed to `out`, or removed after an error."""
     hidden = temporary_name(out)
     try:
         yield hidden

@@ -88,17 +88,12 @@ def main(words: list[str]) -> None:
 
 
 def score_files(
-    files: Sequence[str],
-    reference: str | None,
-    words: Mapping[str, str],
-    **reading: str,
+    files: Sequence[str], reference: str | None, words: Mapping[str, str], **reading: str
 ) -> list[Line]:
     """Print the tables of each metric; returns the lines of all.
 
-    Args:
-        reference: a file of data; None for the config's data set.
-        words: keys of the config and their values, as on the command line.
-        reading: how files are read, see `READING`.
+    The words are keys of the config and values; see `READING` for how files are read. Without a
+    reference the data are those of the config.
     """
     from samplerbench.bench.jackknife import FEWEST
     from samplerbench.bench.scoring import differences, distances, require_fits
@@ -123,20 +118,19 @@ def score_files(
         lines += [*measured, *gaps]
         if reference is None and any(line.floor_sets < 2 for line in measured):
             text = "too few rows of data for a floor: reference=FILE takes it from both files"
-            console().print(text, markup=False)
+            console().print(text)
     for name, cloud in clouds.items():
         worth, _ = cloud.ess_and_r_hat
         if worth < FEWEST:
             worth_of = f"{worth} rows" if cloud.chains is None else f"an ESS of {worth}"
-            text = f"{name}: no interval from {worth_of}: at least {FEWEST} have one"
-            console().print(text, markup=False)
+            console().print(f"{name}: no interval from {worth_of}: at least {FEWEST} have one")
         if cloud.chains is not None and len(cloud.chains.frames) < cloud.chains.frames.shape[1]:
             draws, chains, _ = cloud.chains.frames.shape
             text = f"{name}: {chains:,} chains of {draws:,} draws: is it the other layout?"
-            console().print(text, markup=False)
+            console().print(text)
         if cloud.chains is None and cloud.rows_depend:
             text = f"{name}: its rows depend on the rows before them; use layout=draw for a chain"
-            console().print(text, markup=False)
+            console().print(text)
     return lines
 
 
@@ -173,7 +167,7 @@ def read_truths(
             require_upright(points, reference)
         if Cloud(points).rows_depend:
             depend = "its rows depend on the rows before them, and the floor is too low for that"
-            console().print(f"{reference}: {depend}; thin it", markup=False)
+            console().print(f"{reference}: {depend}; thin it")
         return shape, truths(points, reference, metrics, 0, seed)
     dataset: Dataset = construct(config.dataset, "dataset")
     count = whole_number(config, "n_reference")

@@ -59,11 +59,7 @@ def read_words(
 
 
 def split_member_words(words: Sequence[str]) -> tuple[list[Path], object, list[str]]:
-    """Separate the words that add members of other packages from the rest.
-
-    Returns:
-        The folders after `--config-dir`, the value of `trusted=`, and the other words.
-    """
+    """The folders after `--config-dir`, the value of `trusted=`, and the other words."""
     folders, trusted, kept = [], list[object](), []
     rest = iter(words)
     for word in rest:

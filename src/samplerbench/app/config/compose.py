@@ -65,12 +65,7 @@ def no_name(words: Sequence[str]) -> InvalidSetting | None:
 
 
 def unknown_key(key: str, words: Sequence[str]) -> InvalidSetting:
-    """The error for a key that the config does not have, with the most similar ones.
-
-    Args:
-        key: with dots.
-        words: of the command; the chosen members determine which keys exist.
-    """
+    """The error for a dotted key that the config of these words lacks, with the most similar."""
     chosen = [word for word in words if word.partition("=")[0] in groups()]
     try:
         config, _ = compose_config(chosen)

@@ -164,13 +164,7 @@ def _call(values: dict[str, Any], key: str, shared: dict[str, Any]) -> Any:
 
 
 def trusted(target: object, key: str, name: str = "_target_") -> Callable[..., Any]:
-    """The class or function of that name, if it is defined in a trusted package.
-
-    It must be defined there: a module also contains names that it only imports.
-
-    Raises:
-        InvalidSetting: it is not in a trusted package, or does not exist.
-    """
+    """The class or function of that name, if a module of a trusted package defines it."""
 
     def refused(allowed: str) -> InvalidSetting:
         return InvalidSetting(f"{key}.{name}", target, allowed)

@@ -103,12 +103,8 @@ def why_refused(run: StoredRun) -> str:
 def own_folder(directory: Path, multirun: Path, config: DictConfig) -> Path:
     """The folder of a job in a multirun that may have started with fewer or other jobs.
 
-    Args:
-        directory: the folder of the job's number; it may belong to a job with that number before.
-        multirun: the folder of all its jobs.
-
-    Returns:
-        The folder that contains this job; or that of its number, if it is free; or a new one.
+    That of the job's number may belong to an earlier job with that number. So it is the folder that
+    contains this job; or that of its number, if it is free; or a new one.
     """
     content = _as_stored(config)
     if _holds(directory, content):

@@ -26,15 +26,7 @@ from samplerbench.training.pretrained import Pretrained, pretrained
 
 CACHE = ("on", "off", "refresh")
 LAWS = (None, "gaussian_twin")
-DENOISERS = (
-    "learned",
-    "empirical",
-    "oracle",
-    "guided",
-    "autoguided",
-    "corrupted",
-    "pretrained",
-)
+DENOISERS = ("learned", "empirical", "oracle", "guided", "autoguided", "corrupted", "pretrained")
 #: What `guided`, `autoguided` and `corrupted` alter.
 ALTERED = ("oracle", "learned")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -69,10 +61,7 @@ def make_basis(
 ) -> Basis:
     """Law, path, device and seeds; sets the number of threads.
 
-    Args:
-        dataset: the law, if it is not that of the config.
-        schedule: the path, if it is not that of the config.
-        given: keys that the user gave in other ways than on the command line.
+    A law or path may replace that of the config; `given` has keys that the command line does not.
     """
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)

@@ -74,7 +74,7 @@ def print_cells(
                 of += "value ± half of the 95 % interval"
         if "final" in cells and set(cells["final"]) == {"none"}:
             of += "; final=none"
-        out.print(f"\n{title} on {first['dataset']}: {of}", markup=False)
+        out.print(f"\n{title} on {first['dataset']}: {of}")
         if not cells.empty:
             _print_means(out, cells, unit)
         print_info(out, rows[rows["denoiser"] != "law"], unit)
@@ -172,8 +172,7 @@ def print_paired(out: Console, rows: pd.DataFrame, converged_steps: int, unit: s
         first = own.iloc[0]
         out.print(
             f"{metric} to the same run with {converged_steps} steps, from the same start and "
-            f"noise: n = {first['n_samples']:,} samples, one repetition",
-            markup=False,
+            f"noise: n = {first['n_samples']:,} samples, one repetition"
         )
         _print_means(out, summary(own), unit)
         out.print()
@@ -186,8 +185,7 @@ def print_beyond(out: Console, cells: pd.DataFrame) -> None:
         out.print(
             f"above every bound: {line['metric']}, {line['start']} start, {line['denoiser']} "
             f"score, {name}, {line['steps']} levels: {line['nfe']} evaluations, "
-            f"{distance(line['mean'], line['upper'] - line['mean'])}",
-            markup=False,
+            f"{distance(line['mean'], line['upper'] - line['mean'])}"
         )
 
 
@@ -208,7 +206,7 @@ def print_failures(out: Console, table: pd.DataFrame) -> None:
         samplers = ", ".join(filter(None, names[:_MOST_NAMES]))
         samplers += f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
         text = f"{len(rows)} {status}: {samplers}{': ' * bool(samplers)}{span}{kind}"
-        out.print(text, style="bold red", markup=False)
+        out.print(text, style="bold red")
 
 
 def print_info(out: Console, rows: pd.DataFrame, unit: str = "N") -> None:
@@ -235,7 +233,7 @@ def print_info(out: Console, rows: pd.DataFrame, unit: str = "N") -> None:
             texts.append(f"{name} {', '.join(difference(*pair) for pair in pairs)}")
         at = _bound(unit, ", ".join(map(str, means.index)))
         title = f"{start}, {denoiser}, {sampler_name(sampler, settings)}, {at}"
-        out.print(f"{title}: {'; '.join(texts)}", markup=False)
+        out.print(f"{title}: {'; '.join(texts)}")
 
 
 def print_claims(
@@ -261,20 +259,18 @@ def print_claims(
     if sampled.empty:
         return
     if sampled["repetition"].nunique() < 2:
-        text = "one repetition: no interval and no ranking; repetitions=8 gives both"
-        out.print(text, markup=False)
+        out.print("one repetition: no interval and no ranking; repetitions=8 gives both")
         return
     of_samples = [m for m in metrics.values() if not isinstance(m, OutputLawMetric)]
     if of_samples and not (table["denoiser"] == "law").any():
-        text = "no floor: the distance of a perfect sampler at this n is not known"
-        out.print(text, markup=False)
+        out.print("no floor: the distance of a perfect sampler at this n is not known")
     for whose, apart in sampled[sampled["status"] == "ok"].groupby(["start", "denoiser"]):
         start, denoiser = cast(tuple[str, str], whose)
         there = dict.fromkeys(map(tuple, apart[_CHAINS].itertuples(index=False)))
         names = ", ".join(unmixed[chain] for chain in there if chain in unmixed)
         if names:
             text = "not ranked, since their chains have not mixed"
-            out.print(f"{start} start, {denoiser} score: {text}: {names}", markup=False)
+            out.print(f"{start} start, {denoiser} score: {text}: {names}")
     for metric, ok in table[table["status"] == "ok"].groupby("metric"):
         ok = _with_intervals(out, ok, unit)
         cells = ok[ok["denoiser"] != "law"]
@@ -285,7 +281,7 @@ def print_claims(
         if not ranked:
             text = f"{metric}: no ranking, since a smaller value is not better"
             text += ": see its floor" if len(cells) < len(ok) else ""
-            out.print(text, markup=False)
+            out.print(text)
         for key, group in cells.groupby(["start", "denoiser"]) if ranked else ():
             group = group[~pd.MultiIndex.from_frame(group[_CHAINS]).isin(list(unmixed))]
             last = group[group["steps"] == steps]
@@ -298,7 +294,7 @@ def print_claims(
                 except InvalidSetting as error:  # two samplers that share too few repetitions
                     sentence = f"no ranking: {error}"
                 where = f"{metric}, {start} start, {denoiser} score, {at}"
-                out.print(f"{where}: {sentence}", markup=False)
+                out.print(f"{where}: {sentence}")
         # at equal cost one run may appear at several bounds
         cut = list(by_floor(ok.drop_duplicates(["cell_id", *NAMES])))
         for starts, rows in cut:
@@ -309,7 +305,7 @@ def print_claims(
                 rows, wanted, exponent=known.floor_exponent, squares_add=known.is_wasserstein
             )
             title = f"{metric}, {' and '.join(starts)} start" if len(cut) > 1 else f"{metric}"
-            out.print(f"{title}: {power.sentence}", markup=False)
+            out.print(f"{title}: {power.sentence}")
 
 
 def _compared_at(unit: str, count: int, found: Ranking) -> str:
@@ -329,8 +325,7 @@ def _with_intervals(out: Console, ok: pd.DataFrame, unit: str) -> pd.DataFrame:
         name = sampler_name(row["sampler"], row["sampler_settings"])
         out.print(
             f"{row['metric']}, {row['start']} start, {row['denoiser']} score, {name}, "
-            f"{_bound(unit, row['steps'])}: left out, because only one repetition has a value",
-            markup=False,
+            f"{_bound(unit, row['steps'])}: left out, because only one repetition has a value"
         )
     return ok.drop(alone.index)
 
@@ -345,7 +340,7 @@ def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
             texts.append(
                 f"{line['error']:.2g} at σ={sigma:.3g} (E‖s*‖² {line['size']:.2g}{moving})"
             )
-        out.print(f"score error E‖s − s*‖², {name}: {', '.join(texts)}", markup=False)
+        out.print(f"score error E‖s − s*‖², {name}: {', '.join(texts)}")
 
 
 def print_designs(designs: Sequence[Designed], out: Console) -> None:
@@ -356,7 +351,7 @@ def print_designs(designs: Sequence[Designed], out: Console) -> None:
     by = {"sd": "root mean square distance to the converged run, in units of the data's sd"}
     what = by.get(first.unit, f"{first.criterion}, in {first.unit}")
     held = "exact" if first.lower == first.upper else "on held-out starts"
-    out.print(f"designed grids, {first.denoiser}, {first.start}: {what}, {held}", markup=False)
+    out.print(f"designed grids, {first.denoiser}, {first.start}: {what}, {held}")
     table = Table(box=None, pad_edge=False)
     table.add_column("sampler", overflow="fold")
     for column in ("N", "NFE", "standard", "value", "designed", "times better", "tried"):
@@ -374,7 +369,7 @@ def print_designs(designs: Sequence[Designed], out: Console) -> None:
     out.print(table)
     for one in designs:
         levels = ", ".join(f"{ratio:.4g}" for ratio in one.ratios)
-        out.print(f"σ/α, {one.name}, {one.grid}: {levels}", markup=False, soft_wrap=True)
+        out.print(f"σ/α, {one.name}, {one.grid}: {levels}", soft_wrap=True)
     spent = sum(one.evaluations for one in designs)
     out.print(f"cost: {spent:,} evaluations of the {first.denoiser} denoiser, one state each")
 
@@ -422,8 +417,7 @@ def print_chains(out: Console, table: pd.DataFrame) -> None:
             f"split R̂ {_r_hat(values['split_r_hat'])}"
             + ("" if values["split_r_hat"] <= MIXED else " (not mixed)")
             + _errors_text(values)
-            + _cost_text(values),
-            markup=False,
+            + _cost_text(values)
         )
 
 

@@ -200,12 +200,7 @@ def make_origin(base: Basis, kind: str, score: Score, trainings: Trainings) -> O
 
 
 def altered_origin(kind: str, score: Score, made_by: Mapping[str, tuple[str, str]]) -> Origin:
-    """The origin of one of `GRIDS` that alters the learned denoiser.
-
-    Args:
-        kind: its name.
-        made_by: the identities of the trainings of the job, with and without seeds, by name.
-    """
+    """The origin of one of `GRIDS` that alters the learned denoiser, by the job's trainings."""
     inner = score.model if isinstance(score, Graphed) else score
     assert isinstance(inner, Guided | Corrupted)
     of = [type(inner), inner.settings]

@@ -44,9 +44,7 @@ UNUSED = frozenset(
 
 
 def exact_sweep(
-    dataset: tuple[str, Dataset],
-    schedule: tuple[str, NoiseSchedule] | None,
-    words: Sequence[str],
+    dataset: tuple[str, Dataset], schedule: tuple[str, NoiseSchedule] | None, words: Sequence[str]
 ) -> Sweep:
     """The main job's sweep on a law, with the exact denoiser if there is one."""
     if not dataset[1].can_be_drawn:

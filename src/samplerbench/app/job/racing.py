@@ -61,12 +61,7 @@ def racing_samplers(sweep: Sweep, names: Sequence[str] | None = None) -> Sampler
 
 
 def racing_grids(sweep: Sweep, names: Sequence[str] | None = None) -> dict[str, Grid]:
-    """The grids of a race: that of the sweep, and the members with the settings of their yaml.
-
-    Args:
-        sweep: whose grid comes first.
-        names: of members; None for all.
-    """
+    """The grids of a race: that of the sweep first, then members as in their yaml (None: all)."""
     own = own_grid(sweep)
     named = names is not None
     allowed = "other ones: levels are designed for the finalists in any case"
@@ -130,12 +125,9 @@ def recommended(
     levels: Mapping[str, Grid],
     progress: Callable[[int], AbstractContextManager[Callable[[int], None]]],
 ) -> Recommendation:
-    """Race, with the first denoiser and the first start of a sweep.
+    """Race with the first denoiser and the first start of a sweep, in runs of at most that NFE.
 
-    Args:
-        sweep: the default is its first sampler on its grid.
-        nfe: the largest number of evaluations of a run.
-        progress: opens a progress bar for a number of runs.
+    The default is the first sampler on its grid. `progress` opens a bar for a number of runs.
     """
     began = time.perf_counter()
     course = Course(sweep, next(iter(sweep.denoisers)), next(iter(sweep.starts)))

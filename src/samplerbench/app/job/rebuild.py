@@ -14,13 +14,7 @@ from samplerbench.app.job.build import Job, build, with_sweep
 from samplerbench.app.job.denoisers import GRIDS, altered_origin
 from samplerbench.bench.best_grids import CHOICES, read, with_best
 from samplerbench.bench.cell import Origin
-from samplerbench.bench.designing import (
-    DESIGNS,
-    DesignedGrid,
-    designed,
-    from_json,
-    with_designs,
-)
+from samplerbench.bench.designing import DESIGNS, DesignedGrid, designed, from_json, with_designs
 from samplerbench.bench.fitting import TABLE, fitted, with_table
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.fitted_grids import FittedGrid
@@ -63,8 +57,7 @@ def rebuild(run: StoredRun, **changes: Any) -> Job:
 def _with_weights(run: StoredRun, job: Job, given: bool) -> Job:
     """The job with the weights of the run, and with the identities of the trainings behind them.
 
-    Args:
-        given: whether its learned denoiser had the weights of a file.
+    `given`: its learned denoiser had the weights of a file.
     """
     made_by = {}
     for name, training in job.trainings.items():

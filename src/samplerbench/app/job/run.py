@@ -196,9 +196,9 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
     view = scene(job.sweep, job.training)
     if job.all_rows:
         sizes = ", ".join(f"{key}={n:,}" for key, n in job.all_rows.items())
-        out.print(f"data:   {sizes}: all rows of these parts of the data set", markup=False)
+        out.print(f"data:   {sizes}: all rows of these parts of the data set")
     for line in [*mismatch(job.sweep).lines, *known_of_peers(job.sweep)]:
-        out.print(line, markup=False)
+        out.print(line)
     for name in job.trainings:
         view = fit(job, name, view, directory, log, out)
     if isinstance(job.sweep.grid, FittedGrid):
@@ -264,15 +264,15 @@ def chosen_grids(job: Job, out: Console) -> list[Best]:
     grids = racing_grids(job.sweep, named_grids(job.grids))
     candidates, _, missing = fitted_grids(job.sweep, grids, job.cache)
     for one in missing:
-        out.print(f"grids: without {one.label}: {one.reason}", markup=False)
+        out.print(f"grids: without {one.label}: {one.reason}")
     kept = without_choice(job.sweep)
     if kept:
-        out.print(kept, markup=False)
+        out.print(kept)
     return chosen(
         job.sweep,
         candidates,
         job.cache,
-        lambda best: out.print(f"grid of {best.line}", markup=False),
+        lambda best: out.print(f"grid of {best.line}"),
         designs=bool({EACH_BEST, DESIGNED} & {*job.grids}),
     )
 
@@ -298,7 +298,7 @@ def fit(job: Job, name: str, view: Scene, directory: Path, log: Log, out: Consol
     own = directory / weights_folder(name)
     own.mkdir(parents=True, exist_ok=True)  # it exists if the job was started before
     if training.weights is not None:
-        out.print(f"weights of {training.weights}: no training", markup=False)
+        out.print(f"weights of {training.weights}: no training")
         write_atomically(own / WEIGHTS, training.weights.read_bytes())
         training.objective.model.to(job.sweep.device)
         return view

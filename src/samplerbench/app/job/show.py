@@ -112,13 +112,13 @@ class Showing:
         if view is not None:
             print_paired(self.out, view.pairs(table), view.converged_steps, "N")
             for line in view.absent:
-                self.out.print(line, markup=False)
+                self.out.print(line)
         chains = table[table["reference"] == CHAIN]
         print_chains(self.out, chains)
         chained = any(one.holds and not one.anneals for _, one in sweep.samplers)
         if self.job.chains == 0 and chained:
             text = "chains were not examined for mixing: chains=20 examines 20 of each sampler"
-            self.out.print(text, markup=False)
+            self.out.print(text)
         print_failures(self.out, table)
         print_claims(self.out, shown_cells, self.job.wanted, metrics, unit, chains)
         self.log.table("cells", table.drop(columns=["metric_settings"]))
@@ -213,7 +213,7 @@ class Showing:
         lines = parts(table, budget.converged_steps)
         print_budget(self.out, lines)
         for line in verdict(budget, table):
-            self.out.print(line, markup=False)
+            self.out.print(line)
         self.out.print()
         write_atomically(self.directory / "budget.csv", lines.to_csv(index=False).encode())
         self.log.table("budget", lines)
@@ -269,9 +269,8 @@ class Showing:
     ) -> list[Path]:
         """Files in the folder of the run: from the job's cache, or made now and stored there.
 
-        Args:
-            of: everything that determines them, except the software.
-            check: raises an error if the files in the cache are not of this kind.
+        `of` is all that determines them, except the software; `check` raises an error if the files
+        in the cache are not of this kind.
         """
         cache = self.job.cache
         if cache is None:

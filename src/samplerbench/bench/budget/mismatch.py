@@ -84,12 +84,7 @@ def scale_of(points: Tensor) -> Scale:
 
 
 def enough_noise(points: Tensor, allowed: float) -> float:
-    """The noise-to-signal ratio at which the start's error is `allowed`, rounded up to one digit.
-
-    Args:
-        points: of the data, shape (n, dim).
-        allowed: the allowed error in W₂, above 0.
-    """
+    """The noise-to-signal ratio at which the start's error in W₂ is `allowed`, up to one digit."""
     require(0 < allowed < math.inf, "allowed", allowed, "positive and finite")
     scale = scale_of(points)
     low, high = 0.0, 1.0

@@ -223,12 +223,7 @@ class Budget:
         return floor + rows + sweep.repetitions * of_pairs
 
     def paired(self, name: str, settings: str) -> bool:
-        """Whether runs of a sampler with different numbers of steps have the same noise.
-
-        Args:
-            name: of the sampler or its limit.
-            settings: the column `sampler_settings`.
-        """
+        """Whether runs of a sampler, or its limit, with different steps have the same noise."""
         name = name.removesuffix(LIMIT)
         return all(
             sampler.couples or not sampler.stochastic
@@ -382,10 +377,7 @@ def between(
 
     books = sweep.books
     neighbour = Against(
-        reference,
-        sweep.n_samples,
-        books.samples_id(other.cell),
-        books.samples_setting(other.cell),
+        reference, sweep.n_samples, books.samples_id(other.cell), books.samples_setting(other.cell)
     )
     paired = replace(samples, draw=Lazy(draw))
     return [sweep.measure(paired, metric, Reference(Lazy(distance), neighbour))]

@@ -121,11 +121,7 @@ def _largest_parts(budget: Budget, metric: str, found: pd.DataFrame, unfit: Mism
 
 
 def _dominates(budget: Budget, metric: str, means: pd.DataFrame, unfit: Mismatch) -> str:
-    """The part that is at least half of a cell's distance, and what would lower it.
-
-    Args:
-        means: a line for each part of the cell, by its name.
-    """
+    """The part that is at least half of a cell's distance, and what would lower it."""
     total, floor = float(means["mean"]["total"]), float(means["mean"]["floor"])
     # a part with a large mean may have an interval that contains zero
     certain = [

@@ -414,7 +414,9 @@
     const own = lineOf(entrant);
     if (!own) return [];
     const far = (line) => Math.abs(Math.log(line.toField / own.toField));
-    return standing.lines.filter((line) => line !== own).sort((a, b) => far(a) - far(b)).slice(0, 3).map((line) => line.entrant);
+    const alike = (line) => line !== own && (line.rank !== null || own.rank === null) &&
+      entrants[line.entrant].noise === entrants[entrant].noise;
+    return standing.lines.filter(alike).sort((a, b) => far(a) - far(b)).slice(0, 3).map((line) => line.entrant);
   }
   function drawEntrant() {
     const one = entrants[opened], line = lineOf(opened);
