@@ -14,7 +14,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
 
 
 def faults():
-    """The page faults of 64 tensors of 1 MiB, 4 096 pages, at the second time."""
+    """The page faults of 64 tensors of 1 MiB, 16 384 pages, at the second time."""
     for _ in range(2):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         tensors = [torch.ones(2**17, dtype=torch.float64) for _ in range(64)]
@@ -25,7 +25,7 @@ def faults():
 @linux
 def test_tensors_get_the_memory_of_those_before_them():
     assert keep_freed_memory()
-    assert faults() < 250
+    assert faults() < 1000
 
 
 @linux
@@ -33,4 +33,4 @@ def test_tensors_get_the_memory_of_those_before_them():
 def test_without_it_they_get_new_memory():
     code = f"import resource, torch\n{inspect.getsource(faults)}\nprint(faults())"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(out.stdout) > 1250
+    assert int(out.stdout) > 5000

@@ -216,7 +216,8 @@ how their code runs here.
 - **Errors** are distances from the exact result, in standard deviations of the data, on a Gaussian
   / on a mixture of two unequal modes, both on the line. With noise it is the W₂
   distance of the law, without Monte Carlo; on the mixture at N = {laws}, for codes that
-  continue with the state that the model or the bench has seen, and remember at most one x̂₀. The
+  continue with the state that the model or the bench has seen, remember at most one x̂₀ besides, and
+  draw noise of one width for all states. The
   start has the exact law of the first level, and the end is compared with the exact flow at the
   *last level of the sampler*. So the errors of a wrong start and of a last level above 0 are
   not in it; the column σ/α has both levels

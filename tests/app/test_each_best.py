@@ -103,7 +103,10 @@ def test_bad_values_are_one_line(command, words, message, capsys, monkeypatch):
     assert "run:" not in said.out  # before any work
 
 
-@pytest.mark.parametrize(("grids", "counts"), [("karras,log_snr", 2), ("karras,designed", 2)])
+@pytest.mark.parametrize(
+    ("grids", "counts"),
+    [("karras,log_snr", 2), pytest.param("karras,designed", 2, marks=pytest.mark.slow)],
+)
 def test_a_list_of_grids_has_the_choices(grids, counts, command, tmp_path, monkeypatch):
     """Levels are designed only if the list says so."""
     monkeypatch.undo()

@@ -61,6 +61,7 @@ def test_the_command_uses_the_winner(finished, command, capsys):
     assert np.array_equal(np.load("samples.npy"), want)
 
 
+@pytest.mark.slow
 def test_designed_levels_are_given_as_numbers(command, capsys, monkeypatch):
     """At few steps they win; the printed job runs on them."""
     monkeypatch.setattr(Size, "of", classmethod(lambda cls, dim: replace(SMALL, designs=1)))

@@ -136,6 +136,7 @@ def test_runs_that_are_broken_running_or_failed_say_so(runs, reported):
     assert len(values["run"].unique()) == 2
 
 
+@pytest.mark.slow  # quick: test_plan.py
 def test_jobs_that_have_not_begun_are_counted(runs, capsys):
     words = ["n_samples=100", "train_seed=0,1,2", "seed=0,1"]
     plan = {"hydra": {"overrides": {"task": words}}}

@@ -253,6 +253,7 @@ def test_a_member_s_name_cannot_leave_the_run_s_folder(run):
                 rebuild(open_run(run))
 
 
+@pytest.mark.slow  # quick: the name of a member
 def test_a_job_writes_into_its_own_folder_and_the_cache_only(typed, tiny, tmp_path, files):
     folder = tmp_path / "conf" / "experiment"
     folder.mkdir(parents=True)

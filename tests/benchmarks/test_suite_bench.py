@@ -12,8 +12,8 @@ sets of draws of the data: a plain loop sees no error below it.
     grid_mixture  0.12  0.26   2.2 times as fast, 0.39 s with the KL divergence; floor 0.44
     two_modes     0.12  0.24   2.1, 1.43 s with the KL divergence; floor 0.74
     digits        0.99  0.94   1.0: the denoiser is all of the cost; floor 0.70
-    gaussian      0.08  4.46   55: the law of the output needs no samples
-    all           1.31  5.90   4.5
+    gaussian      0.07  4.73   69: the law of the output needs no samples
+    all           1.30  6.17   4.7
 """
 
 from __future__ import annotations

@@ -198,6 +198,7 @@ JOB = [
 KNOWN = ["dataset.mean=[0,0]", "dataset.variance=[1,1]", "metric=moments", "chains=20"]
 
 
+@pytest.mark.slow  # quick: test_mcmc.py, in Python
 def test_the_command_line(lab, command, capsys):
     assert command(*JOB, *KNOWN, "trusted=lab_of_densities") == 0
     text = " ".join(capsys.readouterr().out.split())

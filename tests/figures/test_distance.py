@@ -122,7 +122,9 @@ def test_intervals_and_the_floor_are_drawn_where_they_are(cells):
     assert flat[0].get_ydata()[0] == pytest.approx(0.92)
 
 
-@pytest.mark.parametrize("denoisers", [["learned", "oracle"], ["oracle"]])
+@pytest.mark.parametrize(
+    "denoisers", [pytest.param(["learned", "oracle"], marks=pytest.mark.slow), ["oracle"]]
+)
 def test_twenty_samplers_can_be_distinguished(cells, denoisers):
     plain = cells[(cells["sampler"] == "heun") & cells["denoiser"].isin(denoisers)]
     names = [f"a_sampler_{k:02d}" for k in range(20)]
@@ -363,6 +365,7 @@ def test_ticks_have_room_and_the_largest_is_one(width):
     assert all(left.x1 + 4 < right.x0 for left, right in pairwise(boxes))
 
 
+@pytest.mark.slow
 def test_a_legend_takes_a_quarter_of_the_width_at_most(cells):
     for name in ("heun", "a_very_long_name_of_a_sampler_with_many_words"):
         figure = distance_against(cells.assign(sampler=cells["sampler"].replace("heun", name)), "w")
@@ -419,6 +422,8 @@ def test_a_caption_says_that_curves_are_shifted_sideways(cells):
     words = "points of one N are drawn side by side"
     figure = distance_against(cells, "w")
     assert words in " ".join(figure.get_suptitle().split())
+    rounds = distance_against(cells.assign(rounds=cells["nfe"]), "w", "rounds").get_suptitle()
+    assert "points of one number of rounds are" in " ".join(rounds.split())
     xs = {line.get_xdata()[0] for line in figure.axes[0].lines if len(line.get_xdata()) > 2}
     assert len(xs) > 1
     one = cells[cells["denoiser"].isin(["law", "oracle"])]

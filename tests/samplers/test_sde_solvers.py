@@ -365,6 +365,7 @@ def test_restart_without_a_level_below_is_heun(run):
     assert "the path to 20" in high.why_incompatible(GAUSSIAN.oracle(EDM(20.0)), levels)
 
 
+@pytest.mark.slow
 def test_the_law_of_restart_converges():
     """With N and restart_steps together, by order 2 on a Gaussian; from a start of twice the width
     a restart removes most of the error of the start."""

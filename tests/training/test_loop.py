@@ -205,7 +205,7 @@ SURROUNDINGS = {
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_environment_has_no_say_in_a_training(tmp_path, monkeypatch, devices):
     recipe = replace(RECIPE, devices=devices, validate_every=4)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -840,6 +840,7 @@ class Rows(nn.Module):
         return self.network(images, k, return_dict=return_dict)
 
 
+@pytest.mark.slow
 def test_few_images_do_not_cost_what_many_do(command, folders, tmp_path, monkeypatch):
     """And image i is the same bits whatever n is, though batches of other sizes have others."""
     monkeypatch.chdir(tmp_path)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from samplerbench.app.commands.examine import every_sentence
 from samplerbench.bench.line_densities import law_of_output
 from samplerbench.core.grids import Level, Levels, uniform
 from samplerbench.core.noise import KeyedNoise
@@ -24,7 +25,7 @@ from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.diffusers import Diffusers
 from samplerbench.samplers.k_diffusion import KDiffusion
 from samplerbench.samplers.sde_dpmpp_2m import SDEDPMpp2M
-from samplerbench.verify import peer_table
+from samplerbench.verify import peer_curves, peer_table
 from samplerbench.verify.peer_curves import (
     GAUSSIAN,
     MIXTURE,
@@ -201,6 +202,19 @@ def test_the_law_of_a_function_is_that_of_our_sampler(function, settings, ours):
     assert torch.allclose(*moments, rtol=1e-5, atol=1e-6)
 
 
+def test_noise_of_a_last_step_that_is_all_but_0_is_left_out():
+    """DDPM's last step draws with a width of 1e-10; Euler's ancestral step is the same method."""
+    ddpm, euler = (
+        point(Diffusers(f"{name} timestep_spacing=trailing", settings), 10)
+        for name, settings in (
+            ("DDPMScheduler", {"clip_sample": False}),
+            ("EulerAncestralDiscreteScheduler", {}),
+        )
+    )
+    assert ddpm.mixture == pytest.approx(euler.mixture, rel=1e-3)
+    assert ddpm.gaussian == pytest.approx(euler.gaussian, rel=1e-3)
+
+
 AGAIN = (
     *(("DDIMScheduler", "clip_sample=false"), ("DPMSolverMultistepScheduler", "")),
     *(("DPMSolverMultistepScheduler", "final_sigmas_type=sigma_min"), ("PNDMScheduler", "")),
@@ -285,3 +299,12 @@ def test_what_a_curve_says():
     assert made.worse == 14
     assert made.not_finite == [1001]
     assert found.order("gaussian") == pytest.approx(1, abs=0.15)
+
+
+def test_runs_at_every_number_of_steps_find_those_that_do_not_end_well(monkeypatch):
+    monkeypatch.setattr(peer_curves, "MOST", 12)
+    broken = Diffusers("DPMSolverMultistepScheduler", {"num_train_timesteps": 12})
+    found = peer_curves.at_every(broken)
+    assert [(one.steps, one.finite, bool(one.refused)) for one in found] == [(12, False, False)]
+    assert every_sentence(found).endswith("from 1 to 1000: is not finite at N = 12")
+    assert every_sentence(peer_curves.at_every(Diffusers("DDIMScheduler"))).endswith("are finite")

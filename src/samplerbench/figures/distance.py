@@ -263,7 +263,7 @@ def spread(cells: pd.DataFrame, x: str) -> str:
     """The words for a caption that `draw_curves` shifts curves, if a panel has several."""
     curves = cells.groupby("start")[["denoiser", "name"]].apply(lambda own: own.drop_duplicates())
     several = curves.groupby(level=0).size().max() > 1
-    number = "N" if x == "steps" else "NFE"
+    number = {"steps": "N", "nfe": "NFE", "rounds": "number of rounds"}[x]
     return f"; points of one {number} are drawn side by side, so none is hidden" if several else ""
 
 

@@ -18,9 +18,9 @@ squares over quantiles, in standard deviations of the data.
   continues with the state that it yields or that its model gets, and remembers no more than this
   state and one x̂₀. It is computed at the numbers of steps of `LAWS`.
 
-A run at every N to 1 000 would take half a million steps. So every N has its levels made, which
-finds refused N and lengths of the list, and `curve` runs some N, with those whose levels repeat:
-there a step has no length, and its coefficients may be 0/0.
+A run at every N to 1 000 takes half a million steps. So every N has its levels made, which finds
+refused N and lengths of the list, and `curve` runs some N, with those whose levels repeat: there a
+step has no length, and its coefficients may be 0/0. `at_every` runs all of them, for minutes.
 """
 
 from __future__ import annotations
@@ -343,6 +343,23 @@ def curve(peer: Peer, *, steps: Sequence[int] | None = None) -> Curve:
         some = range(EVERY, MOST + 1, FROM_THERE)
         steps = sorted({*range(1, EVERY + 1), *some, MOST - 1, *STEPS, *odd[:3]})
     return Curve(tuple(point(peer, n) for n in steps), has_floats(peer), lists)
+
+
+def at_every(peer: Peer) -> list[Point]:
+    """Of the runs at every N to `MOST`, on the denoiser of N(0, I), those that do not end well.
+
+    That is with an error of the peer's code, or with a number that is not finite.
+    """
+    found = []
+    for n in range(1, MOST + 1):
+        try:
+            end, calls = peer._toy_run(n, KeyedNoise(("curve",)))
+        except Exception as error:  # it is their code
+            found.append(Point(n, refused=kind_and_line(error)))
+            continue
+        if not end.isfinite().all():
+            found.append(Point(n, calls, finite=False))
+    return found
 
 
 def _levels(peer: Peer, steps: int) -> Levels | None:

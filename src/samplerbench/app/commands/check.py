@@ -18,7 +18,8 @@ with
 - *contract*: promises that make its results comparable; see `verify.sampler_contract`.
 
 A sampler of another package declares no order. Its curve from 5 to 1 000 steps and its faults are
-printed; see `verify.peer_curves`.
+printed; see `verify.peer_curves`. With `every=true` it also runs at every N to 1 000, for some
+minutes, and those that are not finite are named.
 
 Settings may follow the name, as in a job:
 `samplerbench check diffusers sampler.diffusers.scheduler=EulerDiscreteScheduler`, or
@@ -37,6 +38,8 @@ from samplerbench.errors import InvalidSetting, require, similar
 def main(words: list[str]) -> None:
     """Check and print."""
     chosen = []
+    every = "every=true" in words
+    words = [word for word in words if word not in ("every=true", "every=false")]
     given = [word for word in words if "=" in word and _kind_of_setting(word) in groups()]
     for word in [word for word in words if word not in given] or member_files("sampler"):
         kind, equals, name = word.rpartition("=")
@@ -57,7 +60,7 @@ def main(words: list[str]) -> None:
         require(kind in kinds, "check", word, f"left out, or with {kind}=NAME")
     from samplerbench.app.commands.examine import examine  # slow: imports torch
 
-    examine(chosen, given)
+    examine(chosen, given, every=every)
 
 
 def _kind_of_setting(word: str) -> str:

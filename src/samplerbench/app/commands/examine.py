@@ -46,8 +46,8 @@ from samplerbench.verify.orders import (
     relative_error,
     rough,
 )
-from samplerbench.verify.peer_curves import STEPS, Curve, curve
-from samplerbench.verify.peer_table import called, facts, sentences
+from samplerbench.verify.peer_curves import MOST, STEPS, Curve, Point, at_every, curve
+from samplerbench.verify.peer_table import called, facts, numbers, sentences
 from samplerbench.verify.sampler_contract import BED, DOES_NOT_APPLY
 
 SCHEDULES: dict[str, NoiseSchedule] = {"EDM": EDM(10.0), "VP": VPLinear(), "flow": Rectified()}
@@ -68,11 +68,14 @@ ON = [(law, path) for law in LAWS for path in SCHEDULES]
 _RAISED = re.compile(r"(?:on \w+: )?(\w+): .*(\([^()]+\.py, line \d+\))")
 
 
-def examine(chosen: Sequence[tuple[str, str]], given: Sequence[str] = ()) -> None:
+def examine(
+    chosen: Sequence[tuple[str, str]], given: Sequence[str] = (), *, every: bool = False
+) -> None:
     """Check members and print; exit with status 1 if a promise is broken.
 
     `chosen` has pairs of a kind and the name of a member of conf/KIND/, or of a class; `given` has
-    settings of members, "sampler.diffusers.scheduler=EulerDiscreteScheduler".
+    settings of members, "sampler.diffusers.scheduler=EulerDiscreteScheduler"; `every` runs samplers
+    of other packages at every number of steps.
     """
     samplers = Table("sampler", "declared", box=None, pad_edge=False)
     for law, path in ON:
@@ -87,7 +90,10 @@ def examine(chosen: Sequence[tuple[str, str]], given: Sequence[str] = ()) -> Non
     lines: list[str] = []
     remarks: list[str] = []
     peers: list[Peer] = []
-    for kind, name, built in [(kind, name, objects(kind, name, given)) for kind, name in chosen]:
+    members = [(kind, name, objects(kind, name, given)) for kind, name in chosen]
+    theirs = any(isinstance(one, Peer) for *_, built in members for one in built)
+    require(theirs or not every, "every", "true", "left out without a sampler of another package")
+    for kind, name, built in members:
         title = name if kind == "sampler" else f"{kind}={name}"
         for one in built:
             with trust(name):
@@ -115,6 +121,8 @@ def examine(chosen: Sequence[tuple[str, str]], given: Sequence[str] = ()) -> Non
         out.print(curve_table(peer, found))
         for sentence in sentences(facts(peer, found)):
             out.print(f"- {sentence}")
+        if every:
+            out.print(f"- {every_sentence(at_every(peer))}")
     for remark in dict.fromkeys(remarks):
         out.print(remark)
     if lines:
@@ -134,6 +142,15 @@ def curve_table(peer: Peer, found: Curve) -> Table:
         table.add_row(str(one.steps), str(one.evaluations), *row)
     table.add_row("order", "", "", *(f"{order:.2f}" for order in orders))
     return table
+
+
+def every_sentence(found: Sequence[Point]) -> str:
+    """What runs at every number of steps have shown, from those that did not end well."""
+    errors = [one.steps for one in found if one.refused]
+    broken = [one.steps for one in found if not one.refused]
+    said = [f"ends in an error at {numbers(errors)}"] if errors else []
+    said += [f"is not finite at {numbers(broken)}"] if broken else []
+    return f"of the runs at every N from 1 to {MOST}: {'; '.join(said) or 'all are finite'}"
 
 
 class Checked(NamedTuple):
