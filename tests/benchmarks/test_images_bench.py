@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from statistics import median
 
 import pytest
 import torch
-from pytest_benchmark.fixture import BenchmarkFixture
 
 from samplerbench.core.grids import Level
 from samplerbench.networks.unet import UNet
@@ -38,15 +36,15 @@ class Variant:
     threads: int = 1
     batch: int = 64
 
-    def network(self, network: UNet) -> torch.nn.Module:
+    def network(self, network):
         """A copy of the network in this variant."""
-        copy: torch.nn.Module = deepcopy(network)
+        copy = deepcopy(network)
         if self.channels_last:
             copy = copy.to(memory_format=torch.channels_last)
         return torch.compile(copy, dynamic=False) if self.compiled else copy
 
     @contextmanager
-    def arithmetic(self) -> Iterator[None]:
+    def arithmetic(self):
         """Its precision and threads."""
         torch.set_num_threads(self.threads)
         try:
@@ -71,7 +69,7 @@ if shutil.which("g++"):
 
 @pytest.mark.parametrize("gradients", [True, False], ids=["training", "calls"])
 @pytest.mark.parametrize("side", [8, 28])
-def test_u_net(benchmark: BenchmarkFixture, side: int, gradients: bool) -> None:
+def test_u_net(benchmark, side, gradients):
     """The time of 64 images of side × side pixels; that of the first call is printed too."""
     original = UNet((1, side, side), 0, level="time")
     networks = {name: each.network(original) for name, each in VARIANTS.items()}
@@ -79,9 +77,9 @@ def test_u_net(benchmark: BenchmarkFixture, side: int, gradients: bool) -> None:
         name: torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
         for name, network in networks.items()
     }
-    spent: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    spent = defaultdict(list)
 
-    def work(name: str, variant: Variant) -> None:
+    def work(name, variant):
         u = torch.randn(variant.batch, side * side)
         t = torch.rand(variant.batch, 1)
         with variant.arithmetic(), torch.set_grad_enabled(gradients):
@@ -91,7 +89,7 @@ def test_u_net(benchmark: BenchmarkFixture, side: int, gradients: bool) -> None:
                 (y.float() - u).square().sum(-1).mean().backward()
                 optimisers[name].step()
 
-    def run() -> None:
+    def run():
         for _ in range(1 + ROUNDS):
             for name, variant in VARIANTS.items():
                 began = time.process_time(), time.perf_counter()
