@@ -100,6 +100,26 @@ def test_a_code_without_gradients_has_the_same_map(diagonal):
         torch.testing.assert_close(getattr(one, name), getattr(other, name), rtol=1e-9, atol=1e-9)
 
 
+def test_a_package_that_computes_in_float32_has_a_law():
+    """Euler's steps in κ: each multiplies a coordinate by 1 + (κ'/κ − 1)·κ²/(λ + κ²)."""
+    pytest.importorskip("diffusers")
+    from samplerbench.samplers.diffusers import Diffusers
+
+    schedule = VPLinear()
+    sampler = Diffusers("EulerDiscreteScheduler")
+    levels = sampler.own(schedule, 12)
+    variances = torch.tensor([4.0, 1.0, 0.01], dtype=torch.float64)
+    kappa = levels.sigma / levels.alpha
+    expected = torch.ones_like(variances)
+    for before, after in pairwise(kappa.tolist()):
+        share = before**2 / (variances + before**2)
+        expected *= (1 + (after / before - 1) * share) ** 2
+    zeros = torch.zeros_like(variances)
+    oracle = GaussianSpectrum(variances, zeros).oracle(schedule)
+    _, found = output_spectrum(sampler, oracle, levels, zeros, torch.ones_like(variances))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=0)
+
+
 AFFINE = [DDIM(1.0), Heun(), AdamsBashforth(), EDMChurn(), PredictorCorrector(), SASolver()]
 
 

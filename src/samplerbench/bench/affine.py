@@ -36,11 +36,14 @@ from samplerbench.core.noise import Noise
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.gaussian_spectrum import SpectrumOracle
 from samplerbench.samplers.base import Sampler, iterate
+from samplerbench.samplers.peers import Peer
 
 #: The most products of two numbers for a map from a table; gradients need fewer of them.
 _FEW = 2**27
 #: The largest difference between a run and its table, as a share of the largest term.
 _SAME = 1e-9
+#: The same for codes of other packages: some of them compute their steps in float32.
+_SAME_PEER = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +104,7 @@ def affine_map(
     expected = moved.sum(0)[0] if diagonal else moved.sum((0, 2))
     scale = out.abs().max() + derivatives.abs().sum((0, 1)).max()
     wrong = torch.stack([again - out[0], other - out[0] - expected])
-    if not wrong.abs().max() <= 1e-9 * scale:
+    if not wrong.abs().max() <= (_SAME_PEER if isinstance(sampler, Peer) else _SAME) * scale:
         raise ValueError(f"{sampler} is not affine in state and noise on this model")
     if diagonal:
         derivatives = derivatives[:, 0]
