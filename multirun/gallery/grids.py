@@ -224,7 +224,8 @@ def figure(panels: list[dict[str, Any]]) -> Figure:
             own.yaxis.set_minor_formatter(NullFormatter())
             own.set_xticks([0, 1], ["common grid", "each its own"])
             own.set_xlim(-0.3, 1.3)
-            own.set_title(f"{panel['data']}, NFE ≤ {panel['nfe']}", fontsize="medium")
+            data = "digits, U-Net" if panel["data"] == LEARNED else panel["data"]
+            own.set_title(f"{data}, NFE ≤ {panel['nfe']}", fontsize="medium")
         for row in axes:
             row[0].set_ylabel("distance to the converged run (sd)")
         handles, labels = axes[0, 0].get_legend_handles_labels()
