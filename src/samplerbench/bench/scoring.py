@@ -65,6 +65,9 @@ class Cloud:
 
     points: Tensor  # shape (n, dim), float64
     chains: Chains | None = None  # the same points as Markov chains; None for independent samples
+    in_order: bool = (
+        True  # False if the order of the rows has no meaning, such as that of file names
+    )
 
     @classmethod
     def of_chains(cls, frames: Tensor, name: str) -> Cloud:
@@ -95,6 +98,8 @@ class Cloud:
     @property
     def rows_depend(self) -> bool:
         """Whether rows are correlated with the rows before them, by over five standard errors."""
+        if not self.in_order:
+            return False
         centred = self.points - self.points.mean(0)
         products = (centred[1:] * centred[:-1]).mean(0) / centred.square().mean(0)
         # NaN if a coordinate is constant
@@ -330,6 +335,8 @@ def _verdict(
     if cloud.chains and not (r_hat := cloud.ess_and_r_hat[1]) <= MIXED:
         # correct chains that are short have such an R̂ too
         return f"no verdict: R̂ is {'unknown' if math.isnan(r_hat) else f'above {MIXED}'}"
+    if cloud.chains is None and cloud.rows_depend:
+        return "no verdict: its rows depend on each other"
     if sets < 2:
         count = "one set" if sets else "no set"
         return f"no verdict: {count} of fresh draws of this size"

@@ -129,7 +129,8 @@ def score_files(
             text = f"{name}: {chains:,} chains of {draws:,} draws: is it the other layout?"
             console().print(text)
         if cloud.chains is None and cloud.rows_depend:
-            text = f"{name}: its rows depend on the rows before them; use layout=draw for a chain"
+            text = f"{name}: its rows depend on the rows before them: use layout=draw for a chain"
+            text += ", or shuffle them if they are independent and sorted"
             console().print(text)
     return lines
 
@@ -221,7 +222,8 @@ def read_clouds(
             return {file: Cloud(frames[-1])}
         return {f"{file}[{number}]": Cloud(points) for number, points in enumerate(frames)}
     if layout is None and not names_axes(file):
-        return {file: Cloud(read_samples(file, shape, **reading)[0])}
+        points, of_images = read_samples(file, shape, **reading)
+        return {file: Cloud(points, in_order=of_images is None)}
     return {file: Cloud.of_chains(read_chains(file, layout, **reading), file)}
 
 
