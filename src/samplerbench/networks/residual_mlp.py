@@ -119,7 +119,7 @@ class ResidualMLP(Network):
         weight = self.first.weight
         chained = self.frequencies[:sines].T[:, None] * weight[:, :sines]
         own = weight[:, sines:].T.reshape(-1)
-        tangents = torch.addmm(own, slopes, chained.reshape(-1, sines).T)
+        tangents = torch.addmm(own, slopes, chained.reshape(dim * self.width, sines).T)
         tangents = tangents.mul_(scale).reshape(count, dim, self.width)
         for block, shift in zip(self.blocks, rest, strict=True):
             assert isinstance(block, nn.Linear)
