@@ -884,11 +884,11 @@ def _bar(label: str, shown: bool | None, total: int) -> Iterator[Callable[[int],
 def _built(group: str, name: str, settings: Mapping[str, object]) -> Any:
     from samplerbench.app.config.compose import make_member
 
-    made = make_member(group, name, settings)
-    for thing in made if isinstance(made, list) else [made]:
-        if is_dataclass(thing):  # a table calls it as the command does
-            object.__setattr__(thing, _NAME, name)
-    return made
+    members = make_member(group, name, settings)
+    for member in members if isinstance(members, list) else [members]:
+        if is_dataclass(member):  # a table calls it as the command does
+            object.__setattr__(member, _NAME, name)
+    return members
 
 
 def _base(

@@ -350,19 +350,25 @@ def test_the_suite_has_the_same_bits_and_is_as_quiet(tmp_path, suite, launcher, 
 
 @pytest.mark.slow
 def test_a_suite_that_is_killed_goes_on_and_computes_no_value_again(tmp_path, suite):
-    words = [sys.executable, "-m", "samplerbench", *SUITE]
-    running = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    """What is finished is in the cache."""
+    words = [word for word in SUITE if word != "cache=off"] + ["cache_dir=cache"]
+    command = [sys.executable, "-m", "samplerbench", *words]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     # the first job is done, the second is among its values
     until(lambda: any(tmp_path.glob("runs/1/cells/*.json")), 300)
     running.kill()
     running.communicate()
     assert not (tmp_path / "runs" / "results.parquet").exists()
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/cells/*.json")}
-    assert len({path.parent for path in before}) == 2
-    done = typed(tmp_path, *SUITE)
+    finished = tmp_path.glob("cache/values/**/*.json")
+    before = {path: path.stat().st_mtime_ns for path in finished}
+    assert len(before) >= len(tables(tmp_path)["0"])
+    done = typed(tmp_path, *words)
     assert done.returncode == 0, done.stderr
     same_suite(tmp_path, suite[0])
     assert before == {path: path.stat().st_mtime_ns for path in before}
+    output = (tmp_path / "runs" / "output.txt").read_text()
+    known = re.findall(r"^(\d+) values were known", output, re.MULTILINE)
+    assert sum(map(int, known)) == len(before)
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def test_a_run_has_results_a_page_and_an_entry(few, typed, tmp_path):
     assert (results["status"] == "ok").all()
     assert "Samplers without noise, common grid" in out
 
-    # it continues: nothing is measured again
+    # again, without a cache: the same values
     again = typed(*words)
     assert again[0] == 0
     before = results.set_index("cell_id")["value"].sort_index()

@@ -121,6 +121,7 @@ def test_differences_add_up_and_neighbours_bound_the_total(gaussian_budget):
         assert (group["count"] == 3).all()
 
 
+@pytest.mark.slow
 def test_another_score_stands_in_the_place_of_the_learned_one():
     """A corrupted or guided score has the part of the score, by any name."""
     of = budget(gaussian(MEAN, COVARIANCE), [("heun", Heun())], steps=[5])
@@ -290,6 +291,7 @@ def test_data_without_a_law_have_a_generalisation_part(tmp_path):
     assert found.sum() == pytest.approx(mean["difference", "total"], abs=1e-12)
 
 
+@pytest.mark.slow
 def test_a_metric_against_the_law_of_finite_data_has_a_budget_beside_others():
     """It is asked of no training points: its floor is d(C∞), whatever other metrics there are."""
     rows = gaussian(MEAN, COVARIANCE).draws(400, "rows", 0)
@@ -544,6 +546,7 @@ def test_a_limit_above_the_floor_is_named(gaussian_budget):
     assert not any("the limit itself is" in line for line in verdict(*gaussian_budget))
 
 
+@pytest.mark.slow
 def test_a_limit_of_even_starts_is_held_against_the_floor_of_even_draws():
     """Only the limit that draws noise may be above it because of that noise."""
     of = budget(
@@ -789,6 +792,7 @@ def test_a_budget_of_exact_laws_needs_no_points_of_the_data():
     )
 
 
+@pytest.mark.slow  # quick: test_densities.py
 def test_a_budget_in_nats_has_the_words_of_its_page():
     """The limit is far below all distances, so its tolerance is a share of the smallest of them."""
     of = budget(

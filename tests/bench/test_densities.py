@@ -251,6 +251,7 @@ def test_pieces_of_the_points_change_no_estimate(monkeypatch):
         assert dict(pieces.info) == pytest.approx(dict(before.info), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_four_wells_have_a_density():
     law = FourWellBoltzmann()
     found = ratios(divergences(law, [Heun()], [30], start="exact", n=512))

@@ -142,15 +142,10 @@ def _signed_root(log_ratio: Tensor) -> Tensor:
 
 
 class Criterion(ABC):
-    """A measure of a grid.
+    """A measure of a grid."""
 
-    Attributes:
-        exact: whether it needs no starts: its value has no interval.
-        unit: of the value, for readers.
-    """
-
-    exact: ClassVar[bool] = False
-    unit: ClassVar[str] = ""
+    exact: ClassVar[bool] = False  # whether it needs no starts: its value has no interval
+    unit: ClassVar[str] = ""  # of the value, for readers
 
     @abstractmethod
     def why_incompatible(self, problem: Problem) -> str | None:

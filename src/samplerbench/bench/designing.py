@@ -31,7 +31,7 @@ from samplerbench.bench.design import (
     ratios,
     why_not_designed,
 )
-from samplerbench.bench.fitting import ORACLE, Archives
+from samplerbench.bench.fitting import Archives, model_of
 from samplerbench.bench.own_grids import OwnGrid, find_own
 from samplerbench.core.coupling import BrownianNoise
 from samplerbench.core.grids import Levels, TruncatedLevels, karras, log_snr, to_data
@@ -242,8 +242,8 @@ def require_designs(sweep: Sweep) -> None:
             cost = sampler.least_evaluations(LEAST_STEPS, plain=plain)
             least = cost if sweep.nfe else LEAST_STEPS
             allowed = f"at least {least} for {named} with grid=designed: {NO_FREE_LEVEL}"
-            field, asked = ("nfe", sweep.nfe) if sweep.nfe else ("steps", sweep.steps)
-            raise InvalidSetting(field, min(asked), allowed)
+            key, bounds = ("nfe", sweep.nfe) if sweep.nfe else ("steps", sweep.steps)
+            raise InvalidSetting(key, min(bounds), allowed)
         for key, value, reason in (
             ("sampler", named, why_not_designed(sampler)),
             ("sampler", named, sampler.why_incompatible(model, levels)),
@@ -363,16 +363,9 @@ def _places(sweep: Sweep) -> list[tuple[str, Sampler, int]]:
 
 
 def _model(sweep: Sweep, recipe: DesignedGrid) -> tuple[str, Denoiser, Origin]:
-    """The name, the model and the origin of the denoiser that a recipe names."""
-    models = {name: one for name, one in sweep.denoisers.items() if isinstance(one, Denoiser)}
-    exact = sweep.dataset.oracle(sweep.schedule) if sweep.dataset.known_law else None
-    if exact is not None:
-        models.setdefault(ORACLE, exact.to(sweep.device))
-    wanted = recipe.denoiser or (ORACLE if ORACLE in models else next(iter(models), ""))
-    allowed = f"null, or one of {', '.join(models) or 'none here: it needs a denoiser'}"
-    require(wanted in models, "grid.denoiser", recipe.denoiser, allowed)
-    origin = sweep.origin_of(wanted) if wanted in sweep.denoisers else Origin(ORACLE)
-    return wanted, models[wanted], origin
+    name, model, origin = model_of(sweep, recipe.denoiser, only_denoisers=True)
+    assert isinstance(model, Denoiser)
+    return name, model, origin
 
 
 def _start(sweep: Sweep, recipe: DesignedGrid) -> tuple[str, Start]:

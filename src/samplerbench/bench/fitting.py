@@ -83,7 +83,7 @@ def fitted(
     if not isinstance(recipe, FittedGrid):
         return sweep, None
     require_fits(sweep)
-    name, model, origin = _model(sweep, recipe)
+    name, model, origin = model_of(sweep, recipe.denoiser)
     fit_id = _identity(sweep, recipe, origin)
     fit = None if refresh else _KNOWN.get(fit_id) or _recalled(fit_id, cache, sweep, name)
     if fit is None:
@@ -100,7 +100,7 @@ def with_table(sweep: Sweep, table: bytes) -> Sweep:
     """The sweep with its recipe replaced by a table that was fitted before: a file's content."""
     recipe = sweep.grid
     assert isinstance(recipe, FittedGrid)
-    origin = _model(sweep, recipe)[2]
+    origin = model_of(sweep, recipe.denoiser)[2]
     return replace(sweep, grid=Fitted(from_bytes(table), recipe, f"{origin.kind} {origin.recipe}"))
 
 
@@ -109,24 +109,28 @@ def require_fits(sweep: Sweep) -> None:
     recipe = sweep.grid
     if not isinstance(recipe, FittedGrid):
         return
-    reason = recipe.why_incompatible(_model(sweep, recipe)[1], sweep.dataset)
+    reason = recipe.why_incompatible(model_of(sweep, recipe.denoiser)[1], sweep.dataset)
     require_compatible(reason, "grid", sweep.labels.grid)
 
 
-def _model(sweep: Sweep, recipe: FittedGrid) -> tuple[str, Score, Origin]:
-    """The name, the model and the origin of the denoiser that a recipe names."""
+def model_of(
+    sweep: Sweep, wanted: str | None, *, only_denoisers: bool = False
+) -> tuple[str, Score, Origin]:
+    """The name, the model and the origin of the denoiser that a recipe names, or the usual one."""
     models: dict[str, Score] = dict(sweep.denoisers)
     exact = sweep.dataset.exact_score(sweep.schedule) if sweep.dataset.known_law else None
     if exact is not None:
         models.setdefault(ORACLE, exact.to(sweep.device))
     # the oracle first, and none of a single level if there is another one
-    able = [name for name, model in models.items() if isinstance(model, Denoiser)] or [*models]
-    first = ORACLE if ORACLE in able else next(iter(able), "")
-    wanted = recipe.denoiser or first
-    allowed = f"null, or one of {', '.join(models) or 'none here'}"
-    require(wanted in models, "grid.denoiser", recipe.denoiser, allowed)
-    origin = sweep.origin_of(wanted) if wanted in sweep.denoisers else Origin(ORACLE)
-    return wanted, models[wanted], origin
+    able = [name for name, model in models.items() if isinstance(model, Denoiser)]
+    if only_denoisers:
+        models = {name: models[name] for name in able}
+    first = ORACLE if ORACLE in able else next(iter(able or models), "")
+    allowed = f"null, or one of {', '.join(models) or 'none here: it needs a denoiser'}"
+    name = wanted or first
+    require(name in models, "grid.denoiser", wanted, allowed)
+    origin = sweep.origin_of(name) if name in sweep.denoisers else Origin(ORACLE)
+    return name, models[name], origin
 
 
 def _identity(sweep: Sweep, recipe: FittedGrid, origin: Origin) -> str:

@@ -74,23 +74,14 @@ class Terms:
 
 @dataclass(frozen=True, eq=False)
 class Recurrence:
-    """The coefficients of a run.
+    """The coefficients of a run."""
 
-    Attributes:
-        levels: t, α and σ of the evaluations, shape (3, K).
-        draws: D.
-        start: the terms with x, whose place is 0.
-        outputs: those with outputs of the denoiser.
-        drawn: those with draws.
-        states: those with states of earlier evaluations.
-    """
-
-    levels: Array
-    draws: int
-    start: Terms
-    outputs: Terms
-    drawn: Terms
-    states: Terms
+    levels: Array  # t, α and σ of the evaluations, shape (3, K)
+    draws: int  # D
+    start: Terms  # those with x, whose place is 0
+    outputs: Terms  # those with outputs of the denoiser
+    drawn: Terms  # those with draws
+    states: Terms  # those with states of earlier evaluations
 
     def weights(self) -> Array:
         """The states in terms of start, outputs and draws alone, shape (K + 1, 1 + K + D)."""

@@ -102,10 +102,10 @@ def chosen_sizes(config: DictConfig, dataset: Dataset, given: Collection[str]) -
     typed = {key: n for key, n in reduced.items() if key in given or is_typed(key)}
     if typed:
         (first, _), *_ = typed.items()
-        asked = ", ".join(f"{key}={sizes[key]}" for key in typed).removeprefix(f"{first}=")
+        too_many = ", ".join(f"{key}={sizes[key]}" for key in typed).removeprefix(f"{first}=")
         allowed = "at most the rows of these parts of the data set: "
         allowed += ", ".join(f"{key}={n}" for key, n in typed.items())
-        raise InvalidSetting(first, asked, allowed)
+        raise InvalidSetting(first, too_many, allowed)
     return reduced
 
 

@@ -53,9 +53,9 @@ def check(sweep: Sweep) -> None:
         for steps in sweep.steps_of(sampler)
     ]
     # no sampler would run, or none on the trained model
-    for asked in (tried, [one for one in tried if one[0] == "learned"]):
-        if asked and all(reason is not None for *_, reason in asked):
-            _, name, reason = asked[0]
+    for runs in (tried, [one for one in tried if one[0] == "learned"]):
+        if runs and all(reason is not None for *_, reason in runs):
+            _, name, reason = runs[0]
             raise InvalidSetting("sampler", name, f"another one: {reason}")
 
 
