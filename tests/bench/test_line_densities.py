@@ -271,6 +271,23 @@ def test_distances_of_nodes():
     assert nodes.distance(theirs, 1) == pytest.approx(w1, rel=2e-4)
 
 
+@pytest.mark.parametrize("wrong", [1.0, math.nan])
+def test_a_density_that_is_not_normalised_has_no_divergence(wrong):
+    """Its ln p is too large by 1, or not a number on one side."""
+
+    class Wrong(GaussianMixture):
+        def log_density(self, x):
+            return super().log_density(x) + torch.where(x[:, 0] < 0, wrong, 1.0)
+
+    law = Wrong((1.0,), ((0.0,),), (((1.0,),),))
+    x = torch.linspace(-9, 9, 2001).double()
+    log_q = -0.5 * x.square() - math.log(math.sqrt(2 * math.pi))
+    nodes = LineNodes(x, log_q.exp() * (x[1] - x[0]), log_q, torch.special.ndtr(x))
+    for metric in (KLLaw(), TVLaw()):
+        with pytest.raises(ValueError, match="not normalised"):
+            metric.of_output(nodes, law)
+
+
 def on_a_line(samplers, steps, law=LAW, **changes):
     settings = {
         "grid": KARRAS,

@@ -39,6 +39,7 @@ from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.edm_churn import EDMChurn
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.predictor_corrector import PredictorCorrector
+from samplerbench.samplers.restart import Restart
 from samplerbench.samplers.sa_solver import SASolver
 from samplerbench.verify.exact_law import gaussian_w2, output_law
 
@@ -339,6 +340,29 @@ def test_images_of_200_000_numbers_take_a_moment():
     levels = grids.karras(EDM(80.0), 10, noise_min=0.002)
     out = output_spectrum(Heun(), law.oracle(EDM(80.0)), levels, law.mean, law.variances + 80**2)
     assert w2(*out, law) > 0
+
+
+@pytest.mark.parametrize("final", ["denoise", "none"])
+def test_evaluations_are_counted_where_they_depend_on_the_levels(final):
+    law = gaussian_spectrum(dim=3)
+    sweep = sweep_of(
+        law,
+        [("restart", Restart(repeats=2)), ("heun", Heun())],
+        [8],
+        schedule=EDM(20.0),
+        grid=functools.partial(grids.karras, noise_min=0.01),
+        final=final,
+        metrics={"w2": W2LawGaussian(), "max_sliced": MaxSliced(directions=2)},
+        reference=law.draws(8, "evaluation", 0),
+        n_samples=8,
+        floor_repetitions=2,
+    )
+    rows = [row for row in sweep.run() if row.denoiser != "law"]
+    for sampler in ("restart", "heun"):
+        exact, drawn = (
+            {r.nfe for r in rows if (r.sampler, r.metric) == (sampler, m)} for m in sweep.metrics
+        )
+        assert exact == drawn != {0}
 
 
 def test_a_sweep_has_one_exact_row_a_cell():

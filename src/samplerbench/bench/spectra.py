@@ -27,11 +27,12 @@ from samplerbench.bench.affine import affine_map
 from samplerbench.bench.cell import Cell
 from samplerbench.bench.densities import OutputLaw
 from samplerbench.core.grids import Levels, TruncatedLevels, in_data_units
-from samplerbench.core.models import Denoiser, Guided, Score
+from samplerbench.core.models import Counted, Denoiser, Guided, Score
+from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.starts import Start
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum, SpectrumOracle
 from samplerbench.errors import first_line
-from samplerbench.samplers.base import Sampler
+from samplerbench.samplers.base import Sampler, final_state
 
 if TYPE_CHECKING:
     from samplerbench.bench.sweep import Sweep
@@ -95,7 +96,11 @@ def spectrum_of(sweep: Sweep, cell: Cell) -> OutputLaw:
     variances = in_data_units(in_data_units(variances, levels), levels)
     out = torch.stack([in_data_units(mean, levels), variances])
     plain = isinstance(levels, TruncatedLevels)
-    nfe = (sampler.plain_evaluations if plain else sampler.evaluations)(cell.steps) or 0
+    nfe = (sampler.plain_evaluations if plain else sampler.evaluations)(cell.steps)
+    if nfe is None:  # it depends on the levels, so a run of one coordinate counts
+        counted, one = Counted(_part(model, slice(0, 1))), torch.zeros(1, 1, dtype=torch.float64)
+        final_state(sampler, counted, one, levels, KeyedNoise(("evaluations",)))
+        nfe = counted.evaluations
     return OutputLaw(out.cpu(), nfe, time.perf_counter() - began)
 
 

@@ -162,7 +162,6 @@ class OutputLawMetric(LawMetric):
     needs: ClassVar[str]
 
     @abstractmethod
-    @abstractmethod
     def is_exact(self, dataset: Dataset) -> bool:
         """Whether its value has no sampling error, so that one repetition is enough."""
 
@@ -214,6 +213,8 @@ class SpectrumDistance(OutputLawMetric):
 
 #: A density needs dim derivatives of each state, and dim² numbers.
 MOST_DIM = 128
+#: E_q[r] is at most 1; a quadrature may be above it by its error.
+MOST_RATIO = 1.001
 #: Points at a time, so that an estimate from many needs no further array of their number.
 PIECE = 2**16
 
@@ -238,8 +239,13 @@ class Divergence(OutputLawMetric):
         def integral(law: LineNodes) -> float:
             return self.integrate(law.masses, self._log_ratios(law, dataset))
 
-        log_ratios = self._log_ratios(values, dataset)
-        return by_quadrature(values, integral, mean_ratio=float(values.mean(log_ratios.exp())))
+        ratio = float(values.mean(self._log_ratios(values, dataset).exp()))
+        if not ratio <= MOST_RATIO:  # the mass of p where q has its own
+            raise ValueError(
+                f"the mean of p/q is {ratio:.6g}, and at most 1 is possible: the log_density of the "
+                "data is not normalised, or not a number somewhere"
+            )
+        return by_quadrature(values, integral, mean_ratio=ratio)
 
     @staticmethod
     def _log_ratios(law: LineNodes, dataset: Dataset) -> Tensor:

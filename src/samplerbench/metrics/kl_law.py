@@ -46,4 +46,5 @@ class KLLaw(Divergence):
         return Measurement(mean, math.nan, math.nan, None, 0, info)
 
     def integrate(self, masses: Tensor, log_ratios: Tensor) -> float:
-        return max(0.0, -float(masses @ log_ratios))
+        value = -float(masses @ log_ratios)
+        return value if math.isnan(value) else max(0.0, value)
