@@ -1,9 +1,11 @@
 """`samplerbench suite`: the tasks of version 1, a run of a few of them, and what is refused."""
 
 import json
+import re
 import shutil
 import subprocess
 from hashlib import sha256
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -83,6 +85,26 @@ def test_a_run_has_results_a_page_and_an_entry(few, typed, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_sampler_of_one_s_own_folder_enters(few, typed, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "extending.md").read_text()
+    for name, text in re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", page, re.DOTALL):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    own = ("--config-dir", "conf", "trusted=lab")
+    status, _, err = typed("suite", *own, "suite=quick", "sampler=mine", *WORDS)
+    assert status == 0, err
+    folder = "multirun/suite-v1-quick-mine"
+    assert (tmp_path / folder / "entry" / "entry.json").exists()
+    assert typed("suite", "page", folder, *own, "out=page")[0] == 0
+    # the same values twice, or the results of the gallery in their place, are refused
+    status, _, err = typed("suite", "page", folder, f"{folder}/entry", *own)
+    assert (status, "with each value once" in err) == (2, True)
+    shutil.copytree(tmp_path / "page", tmp_path / "gallery")
+    assert "stay as they are" in typed("suite", "page", "gallery")[2]
+
+
+@pytest.mark.slow
 def test_in_wandb_the_suite_is_one_group(few, typed, tmp_path, wandb_runs):
     words = ("suite", "suite=quick", "sampler=euler", "logger=wandb", "cache=off", "workers=1")
     status, _, err = typed(*words)
@@ -111,6 +133,10 @@ def test_what_other_processes_print_is_in_the_file_too(tmp_path, capfd):
     [
         (["suite=large"], "suite=large: must be left out, or quick"),
         (["nfe=[4]"], "suite=nfe=[4]: must be left out: the tasks of the suite are fixed"),
+        (["sampler=heun", "seed=7"], "suite=seed=7: must be left out: the tasks of the suite"),
+        (["sampler=heun", "grid.rho=3"], "suite=grid.rho=3: must be left out"),
+        (["sampler=heun", "hydra.sweep.dir="], "hydra.sweep.dir=: must be the name of a folder"),
+        (["page", "there_is_none", "foo=1"], "foo=1: must be left out: suite page uses out"),
         (["sampler=[heun,ancestral]"], "samplers that all draw noise, or all draw none"),
         (["sampler=heun", "verify"], "suite=verify: must be key=value; page and verify come first"),
         (["sampler=heun", "n_sampels=5"], "n_sampels"),

@@ -242,8 +242,8 @@ class Divergence(OutputLawMetric):
         ratio = float(values.mean(self._log_ratios(values, dataset).exp()))
         if not ratio <= MOST_RATIO:  # the mass of p where q has its own
             raise ValueError(
-                f"the mean of p/q is {ratio:.6g}, and at most 1 is possible: the log_density of the "
-                "data is not normalised, or not a number somewhere"
+                f"the mean of p/q is {ratio:.6g}, and at most 1 is possible: the log_density of "
+                "the data is not normalised, or not a number somewhere"
             )
         return by_quadrature(values, integral, mean_ratio=ratio)
 

@@ -19,6 +19,7 @@ from samplerbench.bench.suite.entry import (
     SuiteJob,
     about_samplers,
     opaque,
+    read_entry,
     verify,
     write_entry,
 )
@@ -341,6 +342,33 @@ def test_missing_steps_and_tasks_are_caught(tmp_path):
     assert [*verdict.lines] == [
         "mine, two_moons edm oracle to_modes, grid common, 0 steps: the task is missing"
     ]
+
+
+def test_rows_of_another_task_are_caught(tmp_path):
+    def called(rows):
+        return rows.assign(law="an_easier_one")
+
+    assert faults(tmp_path, Heun(), change=called) == {"value"}
+    folder = written(tmp_path / "whole", Heun())
+    rows, about = read_entry(folder)
+    task = tuple(rows.iloc[0][["law", "path", "denoiser", "quantity", "grid"]])
+    lines = verify(folder, lambda *_: job(Heun()), cells=1, tasks=[("x", *task[1:])]).lines
+    assert [line.partition(": ")[2] for line in lines] == [
+        "the suite has no such task",
+        "the task is missing",
+    ]
+    copied = pd.concat([rows, rows.assign(law="another")])
+    with pytest.raises(InvalidSetting, match="one command for each task"):
+        write_entry(copied, tmp_path / "copied", about)
+
+
+def test_a_quantity_without_some_steps_is_caught(tmp_path):
+    folder = written(tmp_path, Heun())
+    rows, about = read_entry(folder)
+    more = rows.assign(quantity="kl_law")
+    write_entry(pd.concat([rows, more[more["steps"] == 8]]), folder, about)
+    lines = verify(folder, lambda *_: job(Heun()), cells=1, tasks=[]).lines
+    assert any("kl_law" in line and "it has no values at" in line for line in lines)
 
 
 def test_a_changed_source_is_caught(tmp_path, monkeypatch):

@@ -34,7 +34,7 @@ from samplerbench.app.commands.sample import whole
 from samplerbench.app.commands.words import read_words, split_member_words, value_of
 from samplerbench.app.config.construct import trusting
 from samplerbench.app.config.folders import adding, conf_directory
-from samplerbench.app.folder.runs import STATUS
+from samplerbench.app.folder.runs import CONFIG, STATUS
 from samplerbench.app.terminal import console, shown
 from samplerbench.errors import require
 
@@ -43,8 +43,18 @@ VERSION = "v1"
 OWN_GRIDS = ("karras", "log_snr", "uniform", "quadratic", "tangent")
 #: The tasks and the words of suite=quick.
 QUICK = ("two_moons-vp_linear", "grid_mixture-edm", "gaussian-vp_linear", "four_wells-rectified")
-#: Keys that the tasks fix.
-FIXED = ("experiment", "grids", "dataset", "schedule", "nfe", "n_samples", "metric", "denoiser")
+#: Keys that the tasks leave free: the samplers, and what changes no value.
+FREE = (
+    "sampler",
+    "hydra",
+    "trusted",
+    "cache",
+    "cache_dir",
+    "workers",
+    "logger",
+    "picture",
+    "debug",
+)
 QUICK_WORDS = ("nfe=[4,8,16,32]", "n_samples=128")
 #: The results, the output of the jobs, and the rows of the table that are printed.
 RESULTS, OUTPUT, PRINTED = "results.parquet", "output.txt", 15
@@ -95,8 +105,10 @@ def _run(words: Sequence[str]) -> int:
     quick, own = sizes == ["quick"], [word for word in words if not word.startswith("suite=")]
     entry = [word.partition("=")[2] for word in own if word.startswith("sampler=")]
     for word in own:
-        fixed = word.lstrip("+~").partition("=")[0] in FIXED
-        require(not fixed, "suite", word, "left out: the tasks of the suite are fixed")
+        root = word.lstrip("+~").partition("=")[0].partition(".")[0].partition("/")[0]
+        fixed = "=" in word and root not in FREE
+        allowed = f"left out: the tasks of the suite are fixed; free are {', '.join(FREE)}"
+        require(not fixed, "suite", word, allowed)
     names, noisy = list(QUICK if quick else tasks()), _checked(own)
     if entry:
         names = [name for name in names if name.startswith(NOISY_TASKS) or True not in noisy]
@@ -113,8 +125,15 @@ def _run(words: Sequence[str]) -> int:
     grids = "null" if quick else f"null,[{','.join(OWN_GRIDS)}]"
     jobs = len(names) * (1 if quick else 2)
     listed = ",".join(f"suite/{VERSION}/{name}" for name in names)
-    swept = ["-m", f"experiment={listed}", f"grids={grids}", *(QUICK_WORDS if quick else ())]
-    swept += own if places else [*own, f"hydra.sweep.dir={folder}"]
+    folders, packages, rest = split_member_words(own)
+    options = [word for one in folders for word in ("--config-dir", str(one))]
+    trusted = [word for word in own if word.startswith("trusted=")]
+    swept = [*options, "-m", f"experiment={listed}", f"grids={grids}", *trusted]
+    swept += [*(QUICK_WORDS if quick else ()), *rest]
+    if not places:
+        swept.append(f"hydra.sweep.dir={folder}")
+    require(not folder.is_file(), "hydra.sweep.dir", folder, "a folder")
+    require(places[-1:] != [""], "hydra.sweep.dir", "", "the name of a folder")
     print(f"{jobs} jobs in {folder}; their output: {folder / OUTPUT}", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     status = 0
@@ -128,13 +147,14 @@ def _run(words: Sequence[str]) -> int:
             status = int(ended.code or 0)
             if status != 1:  # refused, or interrupted
                 raise
-    _written([folder], folder)
-    if entry:
-        from samplerbench.app.job.suite import entry_of
+    with adding(folders), trusting(packages):
+        _written([folder], folder)
+        if entry:
+            from samplerbench.app.job.suite import entry_of
 
-        size = f"{VERSION} quick" if quick else VERSION
-        entry_of(folder, size, shlex.join(["samplerbench", "suite", *words]))
-        print(f"entry:   {shown(folder / ENTRY)}; samplerbench suite verify {folder / ENTRY}")
+            size = f"{VERSION} quick" if quick else VERSION
+            entry_of(folder, size, shlex.join(["samplerbench", "suite", *words]))
+            print(f"entry:   {shown(folder / ENTRY)}; samplerbench suite verify {folder / ENTRY}")
     return status
 
 
@@ -210,11 +230,14 @@ def _counting(folder: Path, jobs: int) -> Iterator[None]:
 
 def _page(words: Sequence[str]) -> None:
     """The page of finished tasks."""
-    folders = [Path(word) for word in words if "=" not in word]
-    out = [word.partition("=")[2] for word in words if word.startswith("out=")]
+    places, values = read_words("suite page", words, ("out",))
+    folders = [Path(place) for place in places]
     require(bool(folders), "suite", "page", "followed by folders of a suite")
-    require(len(out) <= 1, "out", ",".join(out), "given once")
-    _written(folders, Path(out[0]) if out else folders[0])
+    given = "out" in values or not _only_results(folders[0])
+    require(given, "out", "not given", f"a folder: the results in {folders[0]} stay as they are")
+    out = Path(values["out"]) if "out" in values else folders[0]
+    require(not out.is_file(), "out", out, "a folder")
+    _written(folders, out)
 
 
 def _written(folders: Sequence[Path], place: Path) -> None:
@@ -222,16 +245,26 @@ def _written(folders: Sequence[Path], place: Path) -> None:
     import pandas as pd
 
     from samplerbench.app.job.suite import suite_results
+    from samplerbench.bench.suite.entry import KEY
     from samplerbench.bench.suite.results import TARGETS
     from samplerbench.bench.suite.standing import runtimes, standing
     from samplerbench.figures.suite import write_suite_figures
     from samplerbench.report.suite_page import write_suite_page
 
     parts = [
-        _read(folder) if (folder / ENTRY_FILE).exists() else suite_results(folder)
+        _read(folder)
+        if (folder / ENTRY_FILE).exists()
+        else pd.read_parquet(folder / RESULTS)
+        if _only_results(folder)
+        else suite_results(folder)
         for folder in folders
     ]
     results = pd.concat(parts, ignore_index=True)
+    twice = results[results.duplicated(KEY)]
+    if len(twice):
+        one = " ".join(str(twice.iloc[0][name]) for name in KEY)
+        allowed = f"with each value once: {len(twice)} are there again, first {one}"
+        require(False, "suite", ", ".join(map(str, folders)), allowed)
     place.mkdir(parents=True, exist_ok=True)
     results.to_parquet(place / RESULTS, index=False)
     solved = runtimes(results, TARGETS)
@@ -250,6 +283,11 @@ def _written(folders: Sequence[Path], place: Path) -> None:
         print(f"figure:  {shown(path)}")
     print(f"page:    {shown(write_suite_page(results, place, TARGETS))}")
     print(f"results: {shown(place / RESULTS)}")
+
+
+def _only_results(folder: Path) -> bool:
+    """Whether a folder has the results of jobs that are not there, as in the gallery."""
+    return (folder / RESULTS).exists() and not any(folder.rglob(CONFIG))
 
 
 def _read(folder: Path) -> Any:

@@ -194,6 +194,12 @@ def _require_rows(results: pd.DataFrame, about: Mapping[str, Any]) -> None:
     require(not foreign, "entry", ", ".join(foreign), "rows of its own samplers, and of each")
     twice = results[results.duplicated(KEY)]
     require(twice.empty, "entry", _place(twice[:1]), "there once")
+    # a job measures all quantities of one task, so its rows cannot be called those of another one
+    place = [name for name in (*TASK, "grid") if name != "quantity"]
+    jobs = results[[*place, "command"]].drop_duplicates()
+    strange = jobs[jobs.duplicated("command", keep=False) | jobs.duplicated(place, keep=False)]
+    found = " and ".join(" ".join(map(str, row)) for row in strange[place].to_numpy()[:2])
+    require(strange.empty, "entry", found, "one command for each task, and one task for each")
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,17 +311,27 @@ def _missing(results: pd.DataFrame, tasks: Iterable[tuple[str, ...]] | None) -> 
     if tasks is None:
         return []
     found: list[Values] = []
-    names = [*TASK, "grid"]
+    names, allowed = [*TASK, "grid"], {*map(tuple, tasks)}
     for entrant, own in results.groupby("entrant", sort=True):
+        for place, rows in own.groupby(names, sort=True):
+            of_job = own[own["command"] == rows["command"].iloc[0]]
+            fault = "" if place in allowed else "the suite has no such task"
+            if left := sorted({*of_job["steps"]} - {*rows["steps"]}):
+                fault = f"it has no values at {', '.join(map(str, left))} steps"
+            if fault:
+                of_task = dict[Hashable, Any](zip(names, place, strict=True))
+                found.append(
+                    of_task | {"entrant": entrant, "steps": 0} | {"check": "tasks", "fault": fault}
+                )
         there = {*own[names].itertuples(index=False, name=None)}
         brings = bool((own["chosen"] == SHIPPED).all())
-        for task in sorted({*map(tuple, tasks)}):
-            place: dict[Hashable, Any] = dict(zip(names, task, strict=True))
-            if brings and place["grid"] == OWN:  # it runs on its own levels in any case
+        for task in sorted(allowed):
+            named: dict[Hashable, Any] = dict(zip(names, task, strict=True))
+            if brings and named["grid"] == OWN:  # it runs on its own levels in any case
                 continue
             fault = "" if task in there else "the task is missing"
             found.append(
-                place | {"entrant": entrant, "steps": 0} | {"check": "tasks", "fault": fault}
+                named | {"entrant": entrant, "steps": 0} | {"check": "tasks", "fault": fault}
             )
     return found
 
@@ -486,16 +502,19 @@ def _unknown_law(
 
 def _other_value(row: Values, again: Values) -> str:
     """How the result of a cell differs from that of the entry; empty if it does not."""
-    for name in ("status", "nfe", *(name for name in _DESCRIBED if name in row)):
+    described = (name for name in (*TASK, "grid", "entrant", *_DESCRIBED) if name in row)
+    for name in ("status", "nfe", *described):
         one, other = row[name], again[name]
         if one != other and not (pd.isna(one) and pd.isna(other)):
             return f"the entry has {name} {one}, and again it is {other}"
     if row["status"] != "ok":
         return ""
     same = row["cell_id"] == again["cell_id"]
-    for name in ("value", "upper"):
+    for name in ("value", "lower", "upper"):
         value, own = float(row[name]), float(again[name])
-        if value != own and (same or not abs(value - own) <= ELSEWHERE * abs(own) + 1e-12):
+        if not (value == own or (math.isnan(value) and math.isnan(own))) and (
+            same or not abs(value - own) <= ELSEWHERE * abs(own) + 1e-12
+        ):
             where = "the same cell has" if same else f"here it is more than {ELSEWHERE:.0%} away,"
             return f"the entry has {name} {value:.6g}, and {where} {own:.6g}"
     return ""
