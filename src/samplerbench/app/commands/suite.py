@@ -43,18 +43,6 @@ VERSION = "v1"
 OWN_GRIDS = ("karras", "log_snr", "uniform", "quadratic", "tangent")
 #: The tasks and the words of suite=quick.
 QUICK = ("two_moons-vp_linear", "grid_mixture-edm", "gaussian-vp_linear", "four_wells-rectified")
-#: Keys that the tasks leave free: the samplers, and what changes no value.
-FREE = (
-    "sampler",
-    "hydra",
-    "trusted",
-    "cache",
-    "cache_dir",
-    "workers",
-    "logger",
-    "picture",
-    "debug",
-)
 QUICK_WORDS = ("nfe=[4,8,16,32]", "n_samples=128")
 #: The results, the output of the jobs, and the rows of the table that are printed.
 RESULTS, OUTPUT, PRINTED = "results.parquet", "output.txt", 15
@@ -104,10 +92,13 @@ def _run(words: Sequence[str]) -> int:
     require(sizes in ([], ["quick"]), "suite", ",".join(sizes), "left out, or quick")
     quick, own = sizes == ["quick"], [word for word in words if not word.startswith("suite=")]
     entry = [word.partition("=")[2] for word in own if word.startswith("sampler=")]
+    from samplerbench.app.job.suite import PLACES
+
+    free = ("sampler", "trusted", *PLACES)
     for word in own:
         root = word.lstrip("+~").partition("=")[0].partition(".")[0].partition("/")[0]
-        fixed = "=" in word and root not in FREE
-        allowed = f"left out: the tasks of the suite are fixed; free are {', '.join(FREE)}"
+        fixed = "=" in word and root not in free
+        allowed = f"left out: the tasks of the suite are fixed; free are {', '.join(free)}"
         require(not fixed, "suite", word, allowed)
     names, noisy = list(QUICK if quick else tasks()), _checked(own)
     if entry:
@@ -244,27 +235,17 @@ def _written(folders: Sequence[Path], place: Path) -> None:
     """Write results, page and figures of the jobs in folders; print the table."""
     import pandas as pd
 
-    from samplerbench.app.job.suite import suite_results
     from samplerbench.bench.suite.entry import KEY
     from samplerbench.bench.suite.results import TARGETS
     from samplerbench.bench.suite.standing import runtimes, standing
     from samplerbench.figures.suite import write_suite_figures
     from samplerbench.report.suite_page import write_suite_page
 
-    parts = [
-        _read(folder)
-        if (folder / ENTRY_FILE).exists()
-        else pd.read_parquet(folder / RESULTS)
-        if _only_results(folder)
-        else suite_results(folder)
-        for folder in folders
-    ]
-    results = pd.concat(parts, ignore_index=True)
-    twice = results[results.duplicated(KEY)]
-    if len(twice):
-        one = " ".join(str(twice.iloc[0][name]) for name in KEY)
-        allowed = f"with each value once: {len(twice)} are there again, first {one}"
-        require(False, "suite", ", ".join(map(str, folders)), allowed)
+    results = pd.concat(map(_read, folders), ignore_index=True)
+    twice = results.loc[results.duplicated(KEY), KEY]
+    example = " ".join(map(str, twice.head(1).to_numpy().ravel()))
+    allowed = f"with each value once: {len(twice)} are there again, first {example}"
+    require(twice.empty, "suite", ", ".join(map(str, folders)), allowed)
     place.mkdir(parents=True, exist_ok=True)
     results.to_parquet(place / RESULTS, index=False)
     solved = runtimes(results, TARGETS)
@@ -291,10 +272,15 @@ def _only_results(folder: Path) -> bool:
 
 
 def _read(folder: Path) -> Any:
-    """The results of an entry."""
+    """The results in a folder: of an entry, without their jobs, or of jobs."""
+    import pandas as pd
+
+    from samplerbench.app.job.suite import suite_results
     from samplerbench.bench.suite.entry import read_entry
 
-    return read_entry(folder)[0]
+    if (folder / ENTRY_FILE).exists():
+        return read_entry(folder)[0]
+    return pd.read_parquet(folder / RESULTS) if _only_results(folder) else suite_results(folder)
 
 
 def _print(title: str, rows: Any) -> None:

@@ -283,7 +283,7 @@ def verify(
     require(cells >= 1, "cells", cells, "at least 1")
     results, about = read_entry(entry)
     rng = np.random.default_rng(seed)
-    found = _missing(results, tasks)
+    found = _task_checks(results, tasks)
     able = results[results["status"] != "incompatible"]
     require(len(able) > 0, "entry", entry, "one with a sampler that can run")
     left = cells
@@ -306,8 +306,8 @@ def verify(
     return Verdict(pd.DataFrame(found, columns=[*KEY, "check", "fault"]))
 
 
-def _missing(results: pd.DataFrame, tasks: Iterable[tuple[str, ...]] | None) -> list[Values]:
-    """The checks that every entrant has every task."""
+def _task_checks(results: pd.DataFrame, tasks: Iterable[tuple[str, ...]] | None) -> list[Values]:
+    """The checks that every entrant has all tasks, no others, and the same steps in a job."""
     if tasks is None:
         return []
     found: list[Values] = []
@@ -512,9 +512,9 @@ def _other_value(row: Values, again: Values) -> str:
     same = row["cell_id"] == again["cell_id"]
     for name in ("value", "lower", "upper"):
         value, own = float(row[name]), float(again[name])
-        if not (value == own or (math.isnan(value) and math.isnan(own))) and (
-            same or not abs(value - own) <= ELSEWHERE * abs(own) + 1e-12
-        ):
+        if value == own or (math.isnan(value) and math.isnan(own)):
+            continue
+        if same or not abs(value - own) <= ELSEWHERE * abs(own) + 1e-12:
             where = "the same cell has" if same else f"here it is more than {ELSEWHERE:.0%} away,"
             return f"the entry has {name} {value:.6g}, and {where} {own:.6g}"
     return ""
