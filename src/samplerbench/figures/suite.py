@@ -116,7 +116,7 @@ def suite_tasks(
             own = results[here & results["entrant"].isin(best)]
             _task_panel(axes, own, targets[task[3]], styles)
             law, path, denoiser, quantity = task
-            axes.set_title(f"{law} · {path} · {denoiser}")
+            axes.set_title(f"{law} · {path} · {denoiser}", fontsize="medium")
             axes.set_ylabel(
                 ", ".join([quantity_title(quantity), *map(unit_title, own["unit"].unique()[:1])])
             )
