@@ -56,8 +56,9 @@ def test_levels_of_single_samplers_are_exported_too(command, run, exported, caps
     assert not (exported / LEVELS).exists()
     few = ("grid.paths=8", "grid.choice=8", "grid.held_out=100", "grid.budget=10", "steps=[3]")
     own, out = run.parent / "designed", run.parent / "with_levels"
-    words = ("grid=designed", f"hydra.run.dir={own}", f"cache_dir={run.parent}/cache")
-    assert command(*RUN, *few, *words) == 0
+    words = ("grid=designed", "grid.denoiser=oracle", "denoiser=[learned,oracle]")
+    folders = (f"hydra.run.dir={own}", f"cache_dir={run.parent}/cache")
+    assert command(*RUN, *few, *words, *folders) == 0
     assert command("export", own, f"out={out}") == 0
     assert LEVELS in capsys.readouterr().out
     (record,) = json.loads((out / LEVELS).read_text())
