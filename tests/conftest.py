@@ -341,6 +341,7 @@ TAKE_LONG = {
     *("metric=w_output_1d", "metric=max_sliced_law", "metric=max_sliced_refined"),
     *("objective=ncsn", "objective=likelihood", "objective=hutchinson", "objective=v_prediction"),
     *("objective=sliced", "objective=sliced_vr", "metric=outliers", "network=unet"),
+    *("sampler=AIS", "sampler=DormandPrince", "sampler=Picard", "sampler=ReplicaExchange"),
 }
 #: What builds each of the members that a fixture has in turn. They are found when a test of the
 #: process asks for one: an import of all packages of samplers takes seconds.
@@ -372,10 +373,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     own = {name for names in marks for name in ([names] if isinstance(names, str) else names)}
     for name in [name for name in WALKS if name in {*metafunc.fixturenames} - own]:
         cases = [
-            pytest.param(build, id=case, marks=[pytest.mark.slow] * (case in TAKE_LONG))
+            pytest.param(build, id=case, marks=[pytest.mark.slow] * _takes_long(name, case))
             for case, build in WALKS[name]().items()
         ]
         metafunc.parametrize(name, cases, indirect=True)
+
+
+def _takes_long(walk: str, case: str) -> bool:
+    """Whether a member is in TAKE_LONG; a walk over one kind has names without the kind."""
+    return bool({case, f"{walk.split('_')[-1]}={case.split('(')[0]}"} & TAKE_LONG)
 
 
 @pytest.fixture

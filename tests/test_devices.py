@@ -105,6 +105,7 @@ def test_the_losses_of_both_are_written(two):
     assert train_losses["loss"].tolist() == pytest.approx(both.view(3, 4).mean(1).tolist())
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_with_the_same_bytes(two, tmp_path):
     class Stop(Callback):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):

@@ -204,6 +204,7 @@ def test_data_that_do_not_fit_to_the_path_are_warned_of_before_any_work():
         sb.sweep(centred, "heun", steps=2, metrics="sliced", **FEW)
 
 
+@pytest.mark.slow
 def test_progress_is_shown_where_it_is_asked_for(capsys):
     few = {**FEW, "metrics": "sliced"}
     settings = {"trainer.batch_size": 8, "n_train": 50, "n_validation": 9, "trainer.warmup": 0}
@@ -255,6 +256,7 @@ def test_an_error_budget(run):
         found.plot("mmd")
 
 
+@pytest.mark.slow
 def test_a_plot_in_axes_of_ones_own():
     figure = Figure()
     panels = figure.subplots(1, 3)
@@ -753,6 +755,7 @@ def test_runs_that_end_above_the_data():
     np.testing.assert_allclose(ends.numpy(), same, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_rows_that_depend_on_the_rows_before_them_are_warned_of():
     walk = np.random.default_rng(0).normal(size=(500, 2)).cumsum(0)
     law = sb.dataset("gaussian", mean=[0.0, 0.0], covariance=[[1.0, 0.0], [0.0, 1.0]])

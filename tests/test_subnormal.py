@@ -126,9 +126,8 @@ def test_metrics(any_metric):
     assert not +counter.found
 
 
-@pytest.mark.parametrize(
-    "sampler", [DDIM(1.0), pytest.param(SDEDPMpp2M(), marks=pytest.mark.slow)], ids=repr
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", [DDIM(1.0), SDEDPMpp2M()], ids=repr)
 def test_laws_on_a_line(sampler):
     law = GaussianMixture((0.4, 0.6), ((-3.0,), (4.0,)), (((0.1,),), ((0.3,),)))
     model, levels = law.oracle(EDM(10.0)), karras(EDM(10.0), 4, noise_min=0.02, rho=5.0)

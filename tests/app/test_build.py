@@ -247,6 +247,7 @@ def test_the_empirical_denoiser_is_of_the_training_points(composed):
     assert job.sweep.origins["empirical"].id != other.sweep.origins["empirical"].id
 
 
+@pytest.mark.slow
 def test_points_of_another_data_seed_are_another_reference(composed):
     """Also training points, which a budget measures to where no law is known."""
     words = ("experiment=tiny", "dataset=four_well", "metric=sliced", "denoiser=oracle", *FEW)
@@ -366,6 +367,7 @@ def test_the_arithmetic_that_auto_chooses_is_in_the_identity_of_a_training(compo
     )
 
 
+@pytest.mark.slow
 def test_a_worse_model_is_a_guide_and_alters_like_any_other(composed):
     """The exact denoiser is guided by that of the noised law, and a network by a worse network."""
     words = ["denoiser=[autoguided,corrupted]", "worse.noise=0.5", "guidance=[1,3]", *FEW]

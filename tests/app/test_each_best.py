@@ -34,6 +34,7 @@ def best(command, words, tmp_path, capsys):
     return folder, capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_run_says_and_keeps_what_was_chosen(best, command, capsys, tmp_path, monkeypatch):
     folder, said = best
     choices = json.loads((folder / CHOICES).read_text())

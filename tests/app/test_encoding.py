@@ -51,6 +51,7 @@ def test_a_job_is_printed_with_replacements_and_its_files_are_whole(
     assert "η=0.5" in texts[1]
 
 
+@pytest.mark.slow
 def test_a_name_that_is_no_text_is_replaced_in_a_report_and_refused_of_a_job(typed, run, tmp_path):
     name = os.fsdecode(b"\xe4")
     os.rename(run, tmp_path / name)
@@ -62,6 +63,7 @@ def test_a_name_that_is_no_text_is_replaced_in_a_report_and_refused_of_a_job(typ
     assert no_text([*TINY, "hydra.run.dir=ä"]) == ""
 
 
+@pytest.mark.slow
 def test_a_command_is_printed_with_replacements(in_ascii, typed, run):
     for words in ("list metrics", "--help", "score --help"):
         status, out = in_ascii(*words.split())

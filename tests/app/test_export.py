@@ -52,6 +52,7 @@ def exported(command, run):
     return out
 
 
+@pytest.mark.slow
 def test_levels_of_single_samplers_are_exported_too(command, run, exported, capsys):
     assert not (exported / LEVELS).exists()
     few = ("grid.paths=8", "grid.choice=8", "grid.held_out=100", "grid.budget=10", "steps=[3]")
@@ -132,6 +133,7 @@ def test_the_table_is_the_path(exported):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
 
 
+@pytest.mark.slow
 def test_it_runs_here_as_a_pretrained_model(command, exported, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = (f"model={exported}", "denoiser=pretrained", "hydra.run.dir=run")

@@ -29,6 +29,7 @@ def run(command, tiny, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_cost_is_printed_and_stored(run):
     line = "grid: entropic, 320 evaluations of the learned denoiser, kept"
     assert line in (run / "report.txt").read_text().splitlines()

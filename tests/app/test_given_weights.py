@@ -10,6 +10,7 @@ from samplerbench.app.folder.runs import CHECKPOINTS
 from samplerbench.training.weights import WEIGHTS
 
 
+@pytest.mark.slow
 def test_the_values_are_those_of_the_trained_network(finished, tiny, command, tmp_path, capsys):
     # the folder of the run has a "=", which a word cannot have without quotes
     given, folder = tmp_path / WEIGHTS, tmp_path / "given"

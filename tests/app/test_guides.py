@@ -1,6 +1,7 @@
 """Guides that are networks: trained with the learned denoiser, kept in its run, and loaded."""
 
 import pandas as pd
+import pytest
 import torch
 
 import samplerbench as sb
@@ -11,6 +12,7 @@ WORDS = ("denoiser=[learned,guided,autoguided]", "altered=learned", "+dataset@gu
 WORDS += ("worse.trainer={steps: 3}", "steps=[2]", "sampler=[heun]", "guidance=3")
 
 
+@pytest.mark.slow
 def test_the_guides_of_a_run_are_trained_kept_and_loaded(command, tiny, tmp_path, capsys):
     words = [word for word in tiny if not word.startswith(("steps=", "sampler"))]
     words = [*words[:-1], f"cache_dir={tmp_path / 'cache'}", *WORDS]

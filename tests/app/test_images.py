@@ -30,6 +30,7 @@ def job(command, tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_every_cell_has_a_value_and_a_floor(job):
     table = pd.read_parquet(job / "cells.parquet").query("metric == 'sliced_pca'")
     grid = table.query("sampler != ''")

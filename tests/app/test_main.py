@@ -74,6 +74,7 @@ def test_the_tiny_main_job_leaves_everything(typed, tmp_path, wandb_runs):
     assert str(figure.relative_to(tmp_path)) in out.replace("\n", "")
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_bits_and_another_seed_others(typed, tmp_path):
     for cache in ("off", "refresh"):
         status, out, err = typed(*LEARNED, f"cache={cache}", f"hydra.run.dir={cache}")
@@ -184,6 +185,7 @@ def test_debug_shows_the_traceback(typed):
         typed(*TINY, "sampler.ddim.eta=-1", "debug=true")
 
 
+@pytest.mark.slow
 def test_every_job_that_failed_is_named_at_the_end_and_the_others_go_on(
     typed, tmp_path, monkeypatch
 ):
@@ -305,6 +307,7 @@ def test_nobody_to_read_the_output_is_no_defect(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_what_needs_no_work_imports_no_torch(tmp_path):
     """One process for all: a module that one of them imports stays for the next."""
     commands = ["--help", "list metrics", "sampler=nobody", "seed=1 -m steps=4", "n_samples=-3"]

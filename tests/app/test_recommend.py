@@ -88,6 +88,7 @@ def test_the_command_of_a_data_set_can_be_composed(capsys):
     assert table["entrant"].nunique() + same == raced
 
 
+@pytest.mark.slow
 def test_the_library_gives_the_same(finished, capsys):
     recommend.main([str(finished), *FEW])
     said = capsys.readouterr().out

@@ -84,6 +84,7 @@ def test_two_trainings_are_compared_by_common_random_numbers(runs, capsys):
     assert "cells of only one run" in page(runs.parent / "out")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_of_the_values_is_named_and_the_rest_is_read(runs, reported, capsys):
     run = runs / "a"
     count = len(list((run / "cells").glob("*.json")))

@@ -113,9 +113,8 @@ def test_a_prediction_is_that_of_the_text_books():
     assert logarithms == pytest.approx((np.exp(1 / 3 - half), np.exp(1 / 3 + half)))
 
 
-@pytest.mark.parametrize(
-    ("n", "m"), [(90, 30), pytest.param(40, 60, marks=pytest.mark.slow)], ids=str
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "m"), [(90, 30), (40, 60)], ids=str)
 def test_two_files_of_one_law_are_told_apart_as_rarely_as_promised(n, m):
     """Heavy tails, and any sizes: 2.5 % a side."""
     metric, rng = Sliced(directions=2), np.random.default_rng(n + m)

@@ -50,6 +50,7 @@ def run(typed, tmp_path):
     return shown
 
 
+@pytest.mark.slow
 def test_what_was_drawn_is_not_drawn_again(run, writes, monkeypatch):
     first, printed = run(*JOB)
     assert set(first) == {*printed, SCORE_ERRORS}

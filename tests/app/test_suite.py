@@ -57,6 +57,7 @@ def test_every_task_can_be_composed(names):
         assert kinds == ({True} if noisy else {True, False} if both else {False})
 
 
+@pytest.mark.slow
 def test_a_run_has_results_a_page_and_an_entry(few, typed, tmp_path):
     words = ("suite", "suite=quick", "sampler=[euler,heun]", *WORDS)
     status, out, err = typed(*words)

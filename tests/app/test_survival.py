@@ -95,6 +95,7 @@ def test_killed_at_twenty_moments_the_table_is_that_of_a_run_left_alone(whole, t
     assert not list(tmp_path.rglob("*.unusable"))
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_in_its_folder_and_no_other_does(whole, tmp_path, capfd):
     words = ["hydra.run.dir=here"]
     child = start(tmp_path, *words)

@@ -95,6 +95,7 @@ def sweep(command, tmp_path, monkeypatch):
 METRICS = "metric=[max_sliced_certified,sliced]"
 
 
+@pytest.mark.slow
 def test_a_sweeper_gets_the_metric_that_is_named_and_infinity_where_cells_diverged(sweep):
     words = ("sampler=ula", "grid=hold", "sampler.ula.step_size=1e-3,1e308", METRICS)
     status, (good, diverged), tables = sweep(*words, "sweeper_metric=sliced")
@@ -105,6 +106,7 @@ def test_a_sweeper_gets_the_metric_that_is_named_and_infinity_where_cells_diverg
     assert diverged == math.inf
 
 
+@pytest.mark.slow
 def test_unless_one_is_named_it_is_the_first(sweep):
     status, returned, tables = sweep("sampler=heun", "seed=0", METRICS)
     assert status == 0

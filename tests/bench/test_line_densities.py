@@ -72,6 +72,7 @@ def kl(nodes, law=LAW):
     return float(nodes.mean(nodes.log_density - law.log_density(nodes.points[:, None])))
 
 
+@pytest.mark.slow
 def test_it_is_the_exact_law_on_a_gaussian(all_samplers):
     """Mean and variance of every sampler with noise, by the dense affine map; and the density."""
     law, schedule = gaussian((0.7,), ((0.3,),)), VPLinear()
@@ -181,7 +182,8 @@ def test_ten_million_samples_have_this_law(sampler):
     assert distance_from_samples(sampler, 10, 1_000_000) < 1.95
 
 
-REFINED = [DDIM(1.0), EDMChurn(), Heun(), pytest.param(SDEDPMpp2M(0.7), marks=pytest.mark.slow)]
+LONG = [pytest.param(one, marks=pytest.mark.slow) for one in (Heun(), SDEDPMpp2M(0.7))]
+REFINED = [DDIM(1.0), EDMChurn(), *LONG]
 
 
 @pytest.mark.parametrize("sampler", REFINED, ids=repr)
@@ -210,7 +212,7 @@ def test_the_levels_before_do_not_matter_to_a_sampler_that_forgets():
     assert kl(one) == pytest.approx(kl(other), rel=1e-6)
 
 
-@pytest.mark.parametrize("sampler", [SDEDPMpp2M(), ERSDE(2)])
+@pytest.mark.parametrize("sampler", [pytest.param(SDEDPMpp2M(), marks=pytest.mark.slow), ERSDE(2)])
 def test_a_remembered_estimate_may_have_no_effect_at_much_noise(sampler):
     """At σ = 800 the previous x̂₀ moves a state by less than its rounding; later it matters."""
     schedule = EDM(800.0)

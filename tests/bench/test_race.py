@@ -252,6 +252,7 @@ def test_what_cannot_run_has_a_reason(course):
     assert "not fixed" in next(why for name, why in reasons.items() if "dormand" in name)
 
 
+@pytest.mark.slow
 def test_on_a_line_laws_are_compared_exactly():
     law = sb.dataset("gaussian_mixture", means=[[-1.0], [1.0]], covariances=0.04)
     sweep = exact_sweep(("line", law), None, ["n_reference=2000"])

@@ -208,6 +208,7 @@ def test_the_divergence_of_singular_laws_is_finite_only_on_the_same_directions()
             kl.between(mean.double(), variances.double(), law)
 
 
+@pytest.mark.slow
 def test_ddim_s_table_has_its_three_facts():
     """Song et al. 2021, Table 1, on a Gaussian with the spectrum of images, from the exact start.
 
@@ -365,6 +366,7 @@ def test_evaluations_are_counted_where_they_depend_on_the_levels(final):
         assert exact == drawn != {0}
 
 
+@pytest.mark.slow
 def test_a_sweep_has_one_exact_row_a_cell():
     law, schedule = gaussian_spectrum(dim=6), EDM(20.0)
     sweep = sweep_of(

@@ -98,7 +98,9 @@ class Sizes(Denoiser):
         return self.model.denoiser(x, level)
 
 
-@pytest.mark.parametrize("sampler", [Heun(), DDIM(1.0), DormandPrince()], ids=str)
+@pytest.mark.parametrize(
+    "sampler", [Heun(), DDIM(1.0), pytest.param(DormandPrince(), marks=pytest.mark.slow)], ids=str
+)
 def test_only_the_pieces_with_samples_are_evaluated(sweep, sampler):
     """A large data set of which a few samples are asked: the bits are those of many samples."""
     law = Empirical(torch.from_numpy(np.random.default_rng(0).normal(size=(3_000, 2))))
@@ -182,6 +184,7 @@ def test_the_versions_of_the_software_are_in_every_identity(sweep):
         assert sweep.books.versions[name] == importlib.metadata.version(name)
 
 
+@pytest.mark.slow
 def test_the_exact_oracle_reaches_the_floor(sweep):
     """With many small steps from the exact start only sampling noise is left."""
     big = replace(

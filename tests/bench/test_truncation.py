@@ -136,6 +136,7 @@ def budgets():
     return made
 
 
+@pytest.mark.slow
 def test_truncation_is_a_part_of_the_budget(budgets):
     budget, table = budgets("none")
     lines = parts(table, 32).set_index(["metric", "kind", "steps", "part"])["mean"].sort_index()

@@ -409,6 +409,7 @@ def test_a_corrupted_score_has_the_prescribed_error(mixture_law, schedule, state
             torch.testing.assert_close(model.denoiser(x, per_row), model.denoiser(x, level))
 
 
+@pytest.mark.slow
 def test_an_error_across_the_score_moves_no_law():
     """A Gaussian with correlations: the flow's law stays, although the score's error is 30 %."""
     schedule, steps = EDM(20.0), 400

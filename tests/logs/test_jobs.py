@@ -141,6 +141,7 @@ def test_the_commands_of_the_page_run(job, heading, wandb_runs):
     assert [len(wandb_runs(place)) for place in sorted(folder.glob("[0-9]*"))] == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_an_error_budget_is_logged_as_table_figure_and_file(job, wandb_runs):
     words = ["experiment=budget", "denoiser=oracle", "budget.converged_steps=8"]
     folder = job(*words, "sampler.ddim.eta=0")
@@ -166,6 +167,7 @@ JOB += ["trainer.steps=30", "trainer.log_every=5", "trainer.validate_every=10"]
 JOB += ["steps=[2]", "start=prior", "metric=sliced", "figure.format=[]"]
 
 
+@pytest.mark.slow
 def test_a_job_that_is_begun_again_has_one_whole_log(tmp_path, monkeypatch, capsys):
     """It is interrupted in its training, runs to its end, and runs again with all values known."""
     folder = tmp_path / "run"
@@ -193,6 +195,7 @@ def test_a_job_that_is_begun_again_has_one_whole_log(tmp_path, monkeypatch, caps
         assert set(partial) <= set(whole)
 
 
+@pytest.mark.slow
 def test_a_rank_in_the_environment_changes_no_log(tmp_path, monkeypatch):
     """Jobs that `srun` packs on a node have ranks and are no parts of one training."""
     from pytorch_lightning.utilities import rank_zero_only

@@ -70,6 +70,7 @@ def files_below(folder):
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_wandb_offline_holds_everything_and_two_runs_in_one_process_stay_two(wandb_runs, tmp_path):
     environment = dict(os.environ)
     for name in ("one", "two"):

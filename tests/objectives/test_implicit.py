@@ -230,6 +230,7 @@ def test_the_loss_is_of_the_network_in_its_own_units(kind, standardise):
     torch.testing.assert_close(trained.model.score(x0, level), score(u) / scale)
 
 
+@pytest.mark.slow
 def test_kinks_bias_the_gradient_of_the_divergence():
     """E[∇·s] = E[s·x] for standard normal x; of the second the gradient is always right."""
 

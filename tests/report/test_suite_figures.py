@@ -79,6 +79,7 @@ def test_a_task_has_its_values_and_failures_below_each_other(results, suite_targ
     assert len(set(places)) == 4
 
 
+@pytest.mark.slow
 def test_the_tasks_differ_and_the_files_are_written(results, suite_targets, tmp_path):
     tasks = different_tasks(results)
     assert len(set(tasks)) == 4

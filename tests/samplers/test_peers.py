@@ -109,7 +109,9 @@ SCHEDULERS = [
 ]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)], ids=str
+)
 @pytest.mark.parametrize(
     ("name", "config", "of_step"), SCHEDULERS, ids=lambda v: v if isinstance(v, str) else ""
 )

@@ -139,6 +139,7 @@ def test_samplers_are_the_closed_recursions(scheme, eps, start):
         assert ours == pytest.approx(theirs, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CIFAR10 is None, reason="no file shared/data/cifar10_eigenvalues.npy")
 @pytest.mark.parametrize(("scheme", "eps"), TABLE)
 def test_the_printed_numbers_to_their_last_digit(scheme, eps):
@@ -262,6 +263,7 @@ def test_the_large_variance_on_a_narrow_gaussian():
             assert is_printed(ddim_distance(row, steps, law), number), (row, steps)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CIFAR10 is None, reason="no file shared/data/cifar10_eigenvalues.npy")
 def test_ddim_s_table_on_the_spectrum_of_cifar10():
     law = gaussian_spectrum(str(CIFAR10))

@@ -65,6 +65,7 @@ def test_it_is_the_algorithm_by_hand(mixture_law, states):
     assert swapped > 5
 
 
+@pytest.mark.slow
 def test_it_finds_the_weights_that_hmc_does_not(states):
     """All chains start in the lighter mode."""
     model, levels = Counted(FAR.oracle(EDM())), hold(EDM(), 150)

@@ -394,6 +394,7 @@ def test_all_files_in_one_folder(tiny, tmp_path):
     assert one.schedule == two.schedule
 
 
+@pytest.mark.slow
 def test_the_digest_is_of_what_decides(folders, tmp_path):
     network = unet()
     network.conv_out.bias.data[0] += 1e-3
@@ -531,6 +532,7 @@ def test_a_state_of_a_training_says_how_to_make_a_pipeline_of_it(tmp_path, first
     assert apart(our_states(made, "leading", 0.0, first), wanted) == 0
 
 
+@pytest.mark.slow
 def test_weights_of_a_variant_say_how_to_save_them(tiny, first):
     wanted = our_states(str(tiny), "leading", 0.0, first)
     weights = tiny / "unet" / pipeline_folder.WEIGHTS

@@ -644,7 +644,10 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "objective")) for kind in BROKEN],
+)
 def test_a_broken_promise_is_named(kind):
     again = 1 if kind == "objective" else 2  # what the first run leaves hides nothing
     for member, promise, words in BROKEN[kind] * again:
