@@ -34,10 +34,11 @@ from samplerbench.bench.line_densities import Folded, law_of_output
 from samplerbench.bench.transitions import Refused, transitions
 from samplerbench.core.grids import Level, Levels, TruncatedLevels, in_data_units
 from samplerbench.core.line_laws import LineNodes
-from samplerbench.core.models import Counted, Denoiser, Density
+from samplerbench.core.models import Counted, Denoiser, Density, log_densities
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.starts import Sobol, Start
 from samplerbench.core.tangents import WithTangents, jacobian, with_tangents
+from samplerbench.datasets.base import log_density_of
 from samplerbench.metrics.base import mean_ratio
 from samplerbench.samplers.base import Sampler, final_state
 
@@ -116,9 +117,11 @@ def log_density_of_start(sweep: Sweep, start: Start, x: Tensor, first: Level[flo
 
     def path(x: Tensor, level: Level[float]) -> Tensor:
         assert isinstance(exact, Density)  # see why_no_start
-        return exact.to(sweep.device).log_density(x, level)
+        values = exact.to(sweep.device).log_density(x, level)
+        return log_densities(values, x, "dataset", type(exact).__name__)
 
-    return start.log_density(x, first, path)
+    values = start.log_density(x, first, path)
+    return log_densities(values, x, "start", type(start).__name__)
 
 
 def _why_no_chain(sweep: Sweep, sampler: Sampler, start: Start) -> str | None:
@@ -213,7 +216,7 @@ def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
         sign, log_volume = torch.linalg.slogdet(jacobian(out))
         turned += int((sign <= 0).sum())
         log_q = log_density_of_start(sweep, start, x, first) - log_volume
-        values[block * rows : (block + 1) * rows] = sweep.dataset.log_density(out[0]) - log_q
+        values[block * rows : (block + 1) * rows] = log_density_of(sweep.dataset, out[0]) - log_q
     nfe = counted.evaluations * rows // count
     seconds = time.perf_counter() - began
     of_mean = mean_ratio(values)
