@@ -154,6 +154,25 @@ def test_a_law_that_misses_a_mode_has_no_density():
     found = ratios(sweep)
     assert found.status == "not a density"
     assert found.info["mean_ratio"] < 0.5
+    assert "the outputs miss a part of the data, or" in found.message
+
+
+@pytest.mark.parametrize(
+    ("factor", "cause"),
+    [(0.8, "miss a part"), (1.25, "not one-to-one"), (math.nan, "not a number")],
+)
+def test_a_density_that_is_not_normalised_is_named_as_a_cause(factor, cause):
+    class Scaled(type(grid_mixture())):
+        def log_density(self, x):
+            return super().log_density(x) + math.log(factor)
+
+    base = grid_mixture()
+    law = Scaled(base.weights, base.means, base.covariances)
+    found = ratios(divergences(law, [Heun()], [36], start="exact"))
+    assert found.status == "not a density"
+    assert cause in found.message
+    assert ("the data's density is not normalised" in found.message) == (factor > 0)
+    assert found.info["mean_ratio"] == pytest.approx(factor, rel=1e-3, nan_ok=True)
 
 
 @pytest.mark.parametrize(

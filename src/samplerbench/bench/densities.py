@@ -6,9 +6,10 @@ A sampler that draws no noise maps its start x to an output y = Φ(x). If the ma
 
 Let p be the density of the data's law, and r = p/q at the outputs. Then E_q[r] is the mass of p on
 the outputs: 1 if q covers all of p. If a determinant is not positive, or the mean of r is not 1
-within its error, the map is not one-to-one or q misses mass. Then the formula does not hold, and
-the cell has no value. Its `info` has the mean of r with half of its 95 % interval, the same numbers
-as in a cell with a value, and the share of points with a determinant that is not positive.
+within its error, the map is not one-to-one (more than 1), q misses mass (less than 1), or p is not
+normalised. Then the formula does not hold, and the cell has no value. Its `info` has the mean of r
+with half of its 95 % interval, the same numbers as in a cell with a value, and the share of points
+with a determinant that is not positive.
 
 The points are those of a Sobol sequence if the start allows it, even if the cell's own start is
 random: the law is the same, and the error of n points is smaller. Their number is n, rounded up to
@@ -224,7 +225,10 @@ def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
     if turned == 0 and abs(of_mean["mean_ratio"] - 1) <= allowed:
         return OutputLaw(values, nfe, seconds)
     info = {**of_mean, "turned": turned / count}
-    message = "the sampler's map is not one-to-one"
-    if turned == 0:
-        message = "the mean of p/q is not 1: the map is not one-to-one, or misses data"
+    message, ratio = "the sampler's map is not one-to-one", of_mean["mean_ratio"]
+    if turned == 0 and math.isnan(ratio):
+        message = "the density of the data or of the start is not a number at some points"
+    elif turned == 0:
+        cause = "the map is not one-to-one" if ratio > 1 else "the outputs miss a part of the data"
+        message = f"the mean of p/q is not 1: {cause}, or the data's density is not normalised"
     return OutputLaw(None, nfe, seconds, NOT_A_DENSITY, message, info)
