@@ -95,15 +95,14 @@ def log_densities(values: object, x: Tensor, field: str, name: str) -> Tensor:
     Raises:
         InvalidSetting: it is not a real tensor of shape (*batch,), with the field and its member.
     """
-    good = isinstance(values, Tensor) and values.is_floating_point()
-    if not good or values.shape != x.shape[:-1]:
-        found = type(values).__name__
-        if isinstance(values, Tensor):
-            found = f"{values.dtype} of shape {tuple(values.shape)}"
-        wanted = f"real numbers of shape {tuple(x.shape[:-1])} for states {tuple(x.shape)}"
-        allowed = f"one whose log_density gives a tensor of {wanted}: it gives {found}"
-        raise InvalidSetting(field, name, allowed)
-    return values
+    found = type(values).__name__
+    if isinstance(values, Tensor):
+        if values.is_floating_point() and values.shape == x.shape[:-1]:
+            return values
+        found = f"{values.dtype} of shape {tuple(values.shape)}"
+    wanted = f"real numbers of shape {tuple(x.shape[:-1])} for states {tuple(x.shape)}"
+    allowed = f"one whose log_density gives a tensor of {wanted}: it gives {found}"
+    raise InvalidSetting(field, name, allowed)
 
 
 @runtime_checkable

@@ -90,7 +90,8 @@ def _rounded(entry: object, matrix: Tensor) -> Tensor:
     if not semidefinite(eigenvalues, eps) or float(eigenvalues[0]) >= 0:
         return matrix
     positive = eigenvalues.where(eigenvalues > -eigenvalues[0], 0.0)
-    return (basis * positive) @ basis.T
+    nearest: Tensor = (basis * positive) @ basis.T
+    return nearest
 
 
 def _tensor(values: object, name: str) -> Tensor:
