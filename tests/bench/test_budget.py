@@ -486,8 +486,11 @@ def test_all_limits_may_fail(gaussian_budget):
     rows.loc[lost, ["status", "message"]] = ["failed", "no luck"]
     rows.loc[lost, "value"] = np.nan
     words = verdict(of, rows)
-    assert sum("no budget: its limit failed: no luck" in line for line in words) == 3
+    names = "ddim η=0, ddim η=1, heun"
+    assert f"sliced, {names}, N=20: no budget: its limit failed: no luck" in words
     assert not any("→" in line for line in words)
+    rows.loc[lost, "status"] = "incompatible"
+    assert f"sliced, {names}, N=20: no budget: no luck" in verdict(of, rows)
 
 
 def test_parts_are_of_the_same_repetitions(gaussian_budget):

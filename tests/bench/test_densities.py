@@ -12,15 +12,17 @@ from helpers import sweep_of
 from samplerbench.app.job.refusals import check
 from samplerbench.bench.budget.parts import parts
 from samplerbench.bench.budget.run import Budget
+from samplerbench.bench.criteria import CRITERIA, Problem
 from samplerbench.bench.densities import log_ratios
 from samplerbench.bench.store import as_table
-from samplerbench.core.grids import karras
-from samplerbench.core.models import Learned
+from samplerbench.core.grids import Levels, karras
+from samplerbench.core.models import Counted, Learned
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, VPLinear
 from samplerbench.core.starts import Exact, FixedGaussian, Prior, sobol_prior
 from samplerbench.core.tangents import WithTangents, jacobian, with_tangents
 from samplerbench.core.targets import EDMTarget
+from samplerbench.datasets.density import DensityScore
 from samplerbench.datasets.four_well_boltzmann import FourWellBoltzmann
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import isotropic
@@ -29,6 +31,7 @@ from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.base import total
 from samplerbench.metrics.kl_law import KLLaw
 from samplerbench.metrics.kl_paths import KLPaths
+from samplerbench.metrics.outliers import Outliers
 from samplerbench.metrics.sliced import Sliced
 from samplerbench.metrics.tv_law import TVLaw
 from samplerbench.networks.residual_mlp import ResidualMLP
@@ -37,6 +40,7 @@ from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.euler import Euler
 from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.mala import MALA
 from samplerbench.samplers.unipc import UniPC
 from samplerbench.verify.exact_law import output_law
 
@@ -150,6 +154,25 @@ def test_a_law_that_misses_a_mode_has_no_density():
     found = ratios(sweep)
     assert found.status == "not a density"
     assert found.info["mean_ratio"] < 0.5
+    assert "the outputs miss a part of the data, or" in found.message
+
+
+@pytest.mark.parametrize(
+    ("factor", "cause"),
+    [(0.8, "miss a part"), (1.25, "not one-to-one"), (math.nan, "not a number")],
+)
+def test_a_density_that_is_not_normalised_is_named_as_a_cause(factor, cause):
+    class Scaled(type(grid_mixture())):
+        def log_density(self, x):
+            return super().log_density(x) + math.log(factor)
+
+    base = grid_mixture()
+    law = Scaled(base.weights, base.means, base.covariances)
+    found = ratios(divergences(law, [Heun()], [36], start="exact"))
+    assert found.status == "not a density"
+    assert cause in found.message
+    assert ("the data's density is not normalised" in found.message) == (factor > 0)
+    assert found.info["mean_ratio"] == pytest.approx(factor, rel=1e-3, nan_ok=True)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +192,44 @@ def test_what_has_no_density_is_one_line(changes, message):
         changes = changes | {"denoisers": {"oracle": changes["dataset"].oracle(EDM(10.0))}}
     with pytest.raises(InvalidSetting, match=message):
         check(replace(sweep, **changes))
+
+
+def column(x):
+    return -x.square().sum(-1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [
+        (column, r"float64 of shape \(2, 1\)"),
+        (lambda x: -x.square().sum(-1)[1:], r"float64 of shape \(1,\)"),
+        (lambda x: -x.square().sum(), r"float64 of shape \(\)"),
+        (lambda x: x.long().sum(-1), r"int64 of shape \(2,\)"),
+        (lambda x: -float(x.square().sum()), "float$"),
+        (lambda x: -x.square().sum(-1).numpy(), "ndarray$"),
+    ],
+)
+def test_a_log_density_of_ones_own_that_gives_something_else_is_one_line(function, found):
+    class Mine(type(grid_mixture())):
+        def log_density(self, x):
+            return function(x)
+
+    base = grid_mixture()
+    law = Mine(base.weights, base.means, base.covariances)
+    with pytest.raises(InvalidSetting, match=rf"shape \(2,\) for states \(2, 2\): .*{found}"):
+        check(divergences(law, [DDIM(0.0)], [5]))
+    levels = KARRAS(EDM(10.0), 5)
+    problem = Problem(DDIM(0.0), law.oracle(EDM(10.0)), law, Prior(), levels)
+    for reason in (Outliers().why_incompatible(law), CRITERIA["kl"].why_incompatible(problem)):
+        assert "log_density gives a tensor of real numbers" in reason
+
+
+def test_a_models_log_density_has_one_number_for_each_state():
+    """A column would make a table of all pairs of states in a Metropolis test."""
+    model = DensityScore(column)
+    levels = Levels(*torch.tensor([[0.0] * 3, [1.0] * 3, [0.0] * 3]).double())
+    with pytest.raises(InvalidSetting, match=r"denoiser=DensityScore: .* shape \(4, 1\)"):
+        final_state(MALA(0.1), Counted(model), torch.zeros(4, 2), levels, KeyedNoise(("x",)))
 
 
 def test_a_floor_has_no_row_of_a_divergence():

@@ -27,6 +27,7 @@ from samplerbench.datasets.gaussian_spectrum import (
     gaussian_spectrum,
     gaussian_twin,
 )
+from samplerbench.datasets.mixture import mixture as mixture_of
 from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.kl_law_gaussian import KLLawGaussian
@@ -298,6 +299,26 @@ def test_directions_without_variance_are_kept_at_every_door(tmp_path):
         with pytest.raises(ValueError, match="the divergence is infinite: in 2 of 3 directions"):
             KLLawGaussian().between(law.mean, one, law)
         assert W2LawGaussian().between(law.mean, one, law).value > 1
+
+
+@pytest.mark.parametrize(("dtype", "rank"), [("f8", 3), ("f4", 3), ("f2", 3), ("f4", 8)])
+def test_a_covariance_has_the_rank_of_its_data_in_every_precision(tmp_path, dtype, rank):
+    """Eigenvalues of a product of a factor, from its singular values; flat directions have 0."""
+    factor = np.random.default_rng(0).normal(size=(8, rank)) * 0.5 ** np.arange(rank)
+    matrix = (factor @ factor.T).astype(dtype)
+    assert rank == 8 or dtype == "f8" or np.linalg.eigvalsh(matrix.astype("f8"))[0] < -1e-9
+    np.save(tmp_path / "a.npy", matrix)
+    np.savez(tmp_path / "a.npz", means=np.zeros((1, 8)), covariances=matrix[None])
+    exact = np.append(np.linalg.svd(factor)[1] ** 2, np.zeros(8 - rank))
+    error = exact[0] * np.finfo(dtype).eps
+    found = gaussian_spectrum(str(tmp_path / "a.npy")).variances
+    np.testing.assert_allclose(found, exact, rtol=0, atol=4 * error)
+    assert int((found > 0).sum()) == rank
+    of_mixture = mixture_of(path=str(tmp_path / "a.npz")).tensors()[2][0]
+    np.testing.assert_allclose(of_mixture, factor @ factor.T, rtol=0, atol=4 * error)
+    np.save(tmp_path / "a.npy", np.diag([1.0, -100 * np.finfo(dtype).eps - 1e-9]).astype(dtype))
+    with pytest.raises(InvalidSetting, match="at least 0"):
+        gaussian_spectrum(str(tmp_path / "a.npy"))
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,16 @@ def test_draws_give_floor_start_and_distances():
     assert (table["status"] == "ok").all()
 
 
+def test_log_p_is_called_with_points_and_with_batches_of_them():
+    """A column only for points would make a table of all pairs in a Metropolis test."""
+    with pytest.raises(InvalidSetting, match=r"log_p=.*column: .* it gives \(3, 1\) for \(3, 2\)"):
+        Density(column, 2)
+
+
+def column(x):
+    return -x.square().sum(-1, keepdim=x.ndim == 2)
+
+
 def test_no_facts_no_overdispersed_start():
     law = Density(banana, 2)
     asked = {"samplers": "ula", "steps": 5, **SMALL}

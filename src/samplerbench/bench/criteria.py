@@ -29,11 +29,11 @@ from torch import Tensor
 from samplerbench.bench.coefficients import NotLinear, Runs, recorded
 from samplerbench.bench.spectra import why_not_gaussian
 from samplerbench.core.grids import MOST_NOISE, Level, Levels, TruncatedLevels, in_data_units
-from samplerbench.core.models import Counted, Denoiser, Density
+from samplerbench.core.models import Counted, Denoiser, Density, log_densities
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.starts import Sobol, Start
 from samplerbench.core.tangents import jacobian, with_tangents
-from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.base import Dataset, log_density_of
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import InvalidSetting
 from samplerbench.samplers.base import Sampler, final_state
@@ -205,9 +205,9 @@ class KL(Criterion):
         if start.uses_data and not isinstance(exact, Density):
             return "the density of an exact start needs that of the data with noise"
         try:
-            data.log_density(data.known_points()[:1])
-        except InvalidSetting:
-            return f"the density of {type(data).__name__} is not known"
+            log_density_of(data, data.known_points()[:1])
+        except InvalidSetting as error:
+            return f"it needs {error.allowed}"
         return start.why_incompatible(data)
 
     def sample(self, problem: Problem, purpose: str, count: int) -> Sample:
@@ -217,7 +217,8 @@ class KL(Criterion):
 
         def path(x: Tensor, level: Level[float]) -> Tensor:
             assert isinstance(exact, Density)  # see why_incompatible
-            return exact.to(x.device).log_density(x, level)
+            values = exact.to(x.device).log_density(x, level)
+            return log_densities(values, x, "dataset", type(exact).__name__)
 
         log_start = problem.start.log_density(x, problem.levels.rows[0], path)
 
@@ -227,7 +228,7 @@ class KL(Criterion):
             states = batch[:, 0].reshape(-1, dim)
             tangents = batch.transpose(0, 1).reshape(1 + dim, -1, dim)
             sign, log_volume = torch.linalg.slogdet(jacobian(tangents))
-            log_p = problem.dataset.log_density(states)
+            log_p = log_density_of(problem.dataset, states)
             terms: Tensor = log_p + log_volume - _TURNED * (sign <= 0)
             return (terms.reshape(len(out), count) - log_start).double().cpu()
 

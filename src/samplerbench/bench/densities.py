@@ -6,9 +6,10 @@ A sampler that draws no noise maps its start x to an output y = Φ(x). If the ma
 
 Let p be the density of the data's law, and r = p/q at the outputs. Then E_q[r] is the mass of p on
 the outputs: 1 if q covers all of p. If a determinant is not positive, or the mean of r is not 1
-within its error, the map is not one-to-one or q misses mass. Then the formula does not hold, and
-the cell has no value. Its `info` has the mean of r with half of its 95 % interval, the same numbers
-as in a cell with a value, and the share of points with a determinant that is not positive.
+within its error, the map is not one-to-one (more than 1), q misses mass (less than 1), or p is not
+normalised. Then the formula does not hold, and the cell has no value. Its `info` has the mean of r
+with half of its 95 % interval, the same numbers as in a cell with a value, and the share of points
+with a determinant that is not positive.
 
 The points are those of a Sobol sequence if the start allows it, even if the cell's own start is
 random: the law is the same, and the error of n points is smaller. Their number is n, rounded up to
@@ -34,10 +35,11 @@ from samplerbench.bench.line_densities import Folded, law_of_output
 from samplerbench.bench.transitions import Refused, transitions
 from samplerbench.core.grids import Level, Levels, TruncatedLevels, in_data_units
 from samplerbench.core.line_laws import LineNodes
-from samplerbench.core.models import Counted, Denoiser, Density
+from samplerbench.core.models import Counted, Denoiser, Density, log_densities
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.starts import Sobol, Start
 from samplerbench.core.tangents import WithTangents, jacobian, with_tangents
+from samplerbench.datasets.base import log_density_of
 from samplerbench.metrics.base import mean_ratio
 from samplerbench.samplers.base import Sampler, final_state
 
@@ -116,9 +118,11 @@ def log_density_of_start(sweep: Sweep, start: Start, x: Tensor, first: Level[flo
 
     def path(x: Tensor, level: Level[float]) -> Tensor:
         assert isinstance(exact, Density)  # see why_no_start
-        return exact.to(sweep.device).log_density(x, level)
+        values = exact.to(sweep.device).log_density(x, level)
+        return log_densities(values, x, "dataset", type(exact).__name__)
 
-    return start.log_density(x, first, path)
+    values = start.log_density(x, first, path)
+    return log_densities(values, x, "start", type(start).__name__)
 
 
 def _why_no_chain(sweep: Sweep, sampler: Sampler, start: Start) -> str | None:
@@ -213,7 +217,7 @@ def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
         sign, log_volume = torch.linalg.slogdet(jacobian(out))
         turned += int((sign <= 0).sum())
         log_q = log_density_of_start(sweep, start, x, first) - log_volume
-        values[block * rows : (block + 1) * rows] = sweep.dataset.log_density(out[0]) - log_q
+        values[block * rows : (block + 1) * rows] = log_density_of(sweep.dataset, out[0]) - log_q
     nfe = counted.evaluations * rows // count
     seconds = time.perf_counter() - began
     of_mean = mean_ratio(values)
@@ -221,7 +225,10 @@ def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
     if turned == 0 and abs(of_mean["mean_ratio"] - 1) <= allowed:
         return OutputLaw(values, nfe, seconds)
     info = {**of_mean, "turned": turned / count}
-    message = "the sampler's map is not one-to-one"
-    if turned == 0:
-        message = "the mean of p/q is not 1: the map is not one-to-one, or misses data"
+    message, ratio = "the sampler's map is not one-to-one", of_mean["mean_ratio"]
+    if turned == 0 and math.isnan(ratio):
+        message = "the density of the data or of the start is not a number at some points"
+    elif turned == 0:
+        cause = "the map is not one-to-one" if ratio > 1 else "the outputs miss a part of the data"
+        message = f"the mean of p/q is not 1: {cause}, or the data's density is not normalised"
     return OutputLaw(None, nfe, seconds, NOT_A_DENSITY, message, info)

@@ -32,7 +32,7 @@ from samplerbench.core.grids import AnyLevel, Level, Levels
 from samplerbench.core.responsibilities import log_sum, relative_terms, responsibilities, summands
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.targets import Target
-from samplerbench.errors import require
+from samplerbench.errors import InvalidSetting, require
 
 ENTRIES = 2**17
 """The largest number of components × states in a table of an oracle: 1 MB, in the cache."""
@@ -87,6 +87,22 @@ class Density(Protocol):
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
         """log q(x) at the level, up to a constant that depends on the level, shape (*batch,)."""
         ...
+
+
+def log_densities(values: object, x: Tensor, field: str, name: str) -> Tensor:
+    """What a log_density gave for states x, shape (*batch, dim); a user's own may give anything.
+
+    Raises:
+        InvalidSetting: it is not a real tensor of shape (*batch,), with the field and its member.
+    """
+    found = type(values).__name__
+    if isinstance(values, Tensor):
+        if values.is_floating_point() and values.shape == x.shape[:-1]:
+            return values
+        found = f"{values.dtype} of shape {tuple(values.shape)}"
+    wanted = f"real numbers of shape {tuple(x.shape[:-1])} for states {tuple(x.shape)}"
+    allowed = f"one whose log_density gives a tensor of {wanted}: it gives {found}"
+    raise InvalidSetting(field, name, allowed)
 
 
 @runtime_checkable
@@ -728,4 +744,5 @@ class Counted(Denoiser):
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
         assert isinstance(self.model, Density)  # checked by the sampler's `needs_density`
         self._count()
-        return self.model.log_density(x, level)
+        name = type(self.model).__name__
+        return log_densities(self.model.log_density(x, level), x, "denoiser", name)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from samplerbench.core.grids import Level
 from samplerbench.core.line_laws import LineLaw
-from samplerbench.core.models import Denoiser, Density, Score
+from samplerbench.core.models import Denoiser, Density, Score, log_densities
 from samplerbench.core.noise import generator
 from samplerbench.core.schedules import EDM, NoiseSchedule
 from samplerbench.core.starts import Moments
@@ -152,6 +152,16 @@ class Dataset(ABC):
         Shape (count, dim), float64. Each purpose has its own draws.
         """
         return self.sample(count, generator("data", purpose, *key))
+
+
+def log_density_of(dataset: Dataset, x: Tensor) -> Tensor:
+    """ln p(x) of the law of a data set, shape (n,), float64, for points (n, dim).
+
+    Raises:
+        InvalidSetting: it is not known, or the data set's own method gives something else.
+    """
+    values = dataset.log_density(x)
+    return log_densities(values, x, "dataset", type(dataset).__name__).double()
 
 
 def finite(points: Tensor, key: str) -> Tensor:

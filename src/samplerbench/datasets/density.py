@@ -96,17 +96,18 @@ class Density(Dataset):
 
     def _try(self) -> None:
         """Call the functions once, so that an error is reported before any work."""
-        x = torch.ones(2, 3, self.dimension, dtype=torch.float64)
         name = getattr(self.log_p, "__qualname__", type(self.log_p).__name__)
         allowed = f"a function of x, shape (..., {self.dimension}), to ln p(x), shape (...)"
-        try:
-            shape = tuple(self.log_p(x).shape)
-            gradient = DensityScore(self.log_p).score(x, level=None)  # type: ignore[arg-type]
-        except Exception as error:  # the user's function may raise anything
-            reason = f"{allowed}, by PyTorch: {kind_and_line(error)}"
-            raise InvalidSetting("log_p", name, reason) from error
-        good = shape == (2, 3) and gradient.shape == x.shape
-        require(good, "log_p", name, f"{allowed}: it gives {shape} for {tuple(x.shape)}")
+        for batch in ((2, 3), (3,)):
+            x = torch.ones(*batch, self.dimension, dtype=torch.float64)
+            try:
+                shape = tuple(self.log_p(x).shape)
+                gradient = DensityScore(self.log_p).score(x, level=None)  # type: ignore[arg-type]
+            except Exception as error:  # the user's function may raise anything
+                reason = f"{allowed}, by PyTorch: {kind_and_line(error)}"
+                raise InvalidSetting("log_p", name, reason) from error
+            good = shape == batch and gradient.shape == x.shape
+            require(good, "log_p", name, f"{allowed}: it gives {shape} for {tuple(x.shape)}")
         if self.exact_draws is not None:
             drawn = self.sample(3, np.random.default_rng(0))
             allowed = f"a function that gives draws of shape (count, {self.dimension})"

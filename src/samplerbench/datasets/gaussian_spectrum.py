@@ -141,7 +141,8 @@ def gaussian_spectrum(
 
     Without a file the eigenvalues are λ_k = c·k^−exponent, k = 1 … dim, with mean scale²; the mean
     is 0. A `.npy` file has eigenvalues, shape (dim,), or a covariance, shape (dim, dim); a `.npz`
-    file has the statistics of an FID program, the arrays `mu` and `sigma`.
+    file has the statistics of an FID program, the arrays `mu` and `sigma`. An eigenvalue of a
+    covariance that may be 0 by the rounding of the file's dtype is 0.
 
     Args:
         path: of a file; then the other settings are not used.
@@ -195,15 +196,33 @@ def gaussian_twin(law: Dataset) -> GaussianSpectrum:
     return _spectrum(torch.cat([deviations.square(), rest]), torch.cat([along, length]))
 
 
-def _from_moments(mean: Tensor, covariance: Tensor) -> GaussianSpectrum:
+def _from_moments(mean: Tensor, covariance: Tensor, rounding: float = 0.0) -> GaussianSpectrum:
     eigenvalues, basis = torch.linalg.eigh(covariance)
-    return _spectrum(eigenvalues.flip(0), (basis.T @ mean).flip(0))
+    return _spectrum(eigenvalues.flip(0), (basis.T @ mean).flip(0), rounding)
 
 
-def _spectrum(eigenvalues: Tensor, mean: Tensor) -> GaussianSpectrum:
-    """The Gaussian; an eigenvalue that is 0 up to rounding is 0."""
-    rounding = eigenvalues.abs() <= 1e-12 * eigenvalues.abs().max()
-    return GaussianSpectrum(eigenvalues.where(~rounding, 0.0), mean)
+def _spectrum(eigenvalues: Tensor, mean: Tensor, rounding: float = 0.0) -> GaussianSpectrum:
+    """The Gaussian; an eigenvalue that is 0 up to rounding is 0.
+
+    Args:
+        rounding: the error of an eigenvalue, if it is more than 1e-12 of the largest one.
+    """
+    error = max(1e-12 * float(eigenvalues.abs().max()), rounding)
+    return GaussianSpectrum(eigenvalues.where(eigenvalues.abs() > error, 0.0), mean)
+
+
+def precision(array: NDArray[Any]) -> float:
+    """The relative distance of neighbouring numbers of an array's dtype; float64's for integers."""
+    return float(np.finfo(array.dtype if array.dtype.kind == "f" else np.float64).eps)
+
+
+def semidefinite(eigenvalues: Tensor, eps: float) -> bool:
+    """Whether no eigenvalue of a matrix with this precision is negative beyond rounding.
+
+    The bound dim·eps of the largest eigenvalue is that of LAPACK for a rank.
+    """
+    allowed = max(1e-12, len(eigenvalues) * eps) * float(eigenvalues.abs().max())
+    return float(eigenvalues.min()) >= -allowed
 
 
 def _from_file(path: str) -> GaussianSpectrum:
@@ -213,25 +232,31 @@ def _from_file(path: str) -> GaussianSpectrum:
     try:
         loaded = np.load(location, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            array, mean = _real(loaded), None
+            stored, mean = loaded, None
         else:
             with loaded:
-                array, mean = (_real(loaded[name]) for name in ("sigma", "mu"))
+                stored, mean = loaded["sigma"], _real(loaded["mu"])
+        array, eps = _real(stored), precision(stored)
     except (ValueError, EOFError, OSError, KeyError, TypeError) as error:
         raise InvalidSetting("path", path, f"{allowed}: {first_line(error)}") from error
     values = torch.from_numpy(array)
     require(values.numel() > 0, "path", path, f"{allowed}, and not empty")
     if values.ndim == 1 and mean is None:
-        _require_spectrum(path, "eigenvalues", values)
-        return _spectrum(values, torch.zeros_like(values))
+        _require_spectrum(path, "eigenvalues", values, eps)
+        return _spectrum(values, torch.zeros_like(values), -float(values.min()))
     square = values.ndim == 2 and values.shape[0] == values.shape[1] > 0
     require(square and bool(values.isfinite().all()), "path", path, f"{allowed}, all finite")
-    symmetric = torch.allclose(values, values.T, rtol=1e-6, atol=1e-9 * float(values.abs().max()))
+    atol = max(1e-9, len(values) * eps) * float(values.abs().max())
+    symmetric = torch.allclose(values, values.T, rtol=1e-6, atol=atol)
     require(symmetric, "path", path, "a symmetric covariance")
-    _require_spectrum(path, "a covariance with eigenvalues", torch.linalg.eigvalsh(values))
+    eigenvalues = torch.linalg.eigvalsh(values)
+    _require_spectrum(path, "a covariance with eigenvalues", eigenvalues, eps)
     centre = torch.zeros(len(values)).double() if mean is None else torch.from_numpy(mean)
     require(centre.shape == values.shape[:1], "path", path, f"{allowed} of one dimension")
-    return _from_moments(centre, values)
+    # rounding moves an eigenvalue by its Frobenius norm at most (Weyl), and a negative one shows
+    # an error of its size
+    rounding = max(eps * float(values.norm()), -float(eigenvalues.min()))
+    return _from_moments(centre, values, rounding)
 
 
 def _real(array: NDArray[Any]) -> NDArray[np.float64]:
@@ -241,10 +266,10 @@ def _real(array: NDArray[Any]) -> NDArray[np.float64]:
     return array.astype(np.float64)
 
 
-def _require_spectrum(path: str, what: str, eigenvalues: Tensor) -> None:
+def _require_spectrum(path: str, what: str, eigenvalues: Tensor, eps: float) -> None:
     """Refuse eigenvalues of a file that are negative beyond rounding, or all 0."""
     finite, largest = bool(eigenvalues.isfinite().all()), float(eigenvalues.max())
-    good = finite and largest > 0 and float(eigenvalues.min()) >= -1e-12 * largest
+    good = finite and largest > 0 and semidefinite(eigenvalues, eps)
     allowed = f"a file with {what} that are finite, at least 0, and not all 0"
     require(good, "path", f"{path} ({_range(eigenvalues)})", allowed)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
+from samplerbench.datasets.gaussian_spectrum import precision, semidefinite
 from samplerbench.errors import InvalidSetting, first_line, require
 
 Numbers = Sequence[Any]
@@ -74,10 +75,23 @@ def _matrices(covariances: object, count: int, dim: int) -> Tensor:
         fits = tuple(values.shape) in ((), (dim,), (dim, dim))
         require(fits, "covariances", entry, allowed)
         identity = torch.eye(dim, dtype=torch.float64)
-        matrices.append(values if values.ndim == 2 else values * identity)
+        matrices.append(_rounded(entry, values) if values.ndim == 2 else values * identity)
         good = bool(values.isfinite().all()) and (values.ndim == 2 or bool((values >= 0).all()))
         require(good, "covariances", entry, "finite, and variances at least 0")
     return torch.stack(matrices)
+
+
+def _rounded(entry: object, matrix: Tensor) -> Tensor:
+    """The matrix; without negative eigenvalues if they are rounding of a coarse dtype."""
+    eps = precision(np.asarray(entry))
+    if eps <= torch.finfo(torch.float64).eps or not bool(matrix.isfinite().all()):
+        return matrix
+    eigenvalues, basis = torch.linalg.eigh(matrix)
+    if not semidefinite(eigenvalues, eps) or float(eigenvalues[0]) >= 0:
+        return matrix
+    positive = eigenvalues.where(eigenvalues > -eigenvalues[0], 0.0)
+    nearest: Tensor = (basis * positive) @ basis.T
+    return nearest
 
 
 def _tensor(values: object, name: str) -> Tensor:

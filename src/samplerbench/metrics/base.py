@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from samplerbench.core.line_laws import LineNodes
-from samplerbench.datasets.base import LARGEST, Dataset, all_usable
+from samplerbench.datasets.base import LARGEST, Dataset, all_usable, log_density_of
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import InvalidSetting, require
 
@@ -249,7 +249,7 @@ class Divergence(OutputLawMetric):
 
     @staticmethod
     def _log_ratios(law: LineNodes, dataset: Dataset) -> Tensor:
-        return dataset.log_density(law.points[:, None]) - law.log_density
+        return log_density_of(dataset, law.points[:, None]) - law.log_density
 
     def why_incompatible(self, dataset: Dataset) -> str | None:
         if dataset.dim > MOST_DIM:
@@ -258,7 +258,7 @@ class Divergence(OutputLawMetric):
                 "possible; on a Gaussian kl_law_gaussian is exact"
             )
         try:
-            dataset.log_density(dataset.draws(2, "density", 0))
+            log_density_of(dataset, dataset.draws(2, "density", 0))
         except InvalidSetting as error:
             return f"it needs {error.allowed}"
         return None

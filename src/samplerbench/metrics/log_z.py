@@ -20,7 +20,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from samplerbench.core.line_laws import LineNodes
-from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.base import Dataset, log_density_of
 from samplerbench.datasets.density import Density
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.base import Measurement, OutputLawMetric
@@ -43,7 +43,7 @@ class LogZ(OutputLawMetric):
                 return "it needs dataset.log_z; with 0 the value is the estimate of ln Z itself"
             return None
         try:
-            dataset.log_density(dataset.draws(2, "density", 0))
+            log_density_of(dataset, dataset.draws(2, "density", 0))
         except InvalidSetting as error:
             return f"it needs {error.allowed}"
         return None

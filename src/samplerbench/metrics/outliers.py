@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.base import Dataset, log_density_of
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.metrics.base import Distance, LawMetric, Measurement
 
@@ -61,9 +61,9 @@ class Outliers(LawMetric):
         if not dataset.can_be_drawn:
             return f"outliers needs draws of the law{other}"
         try:
-            dataset.log_density(dataset.draws(1, "outliers", 0))
-        except InvalidSetting:
-            return f"outliers needs a law with a known density{other}"
+            log_density_of(dataset, dataset.draws(1, "outliers", 0))
+        except InvalidSetting as error:
+            return f"outliers needs {error.allowed}{other}"
         return None
 
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
@@ -92,4 +92,4 @@ class _OutliersDistance(Distance):
 
 
 def _log_density(dataset: Dataset, points: Tensor) -> Tensor:
-    return torch.cat([dataset.log_density(piece).double() for piece in torch.split(points, _PIECE)])
+    return torch.cat([log_density_of(dataset, piece) for piece in torch.split(points, _PIECE)])

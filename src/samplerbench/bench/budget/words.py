@@ -34,9 +34,18 @@ def verdict(budget: Budget, table: pd.DataFrame) -> list[str]:
     unfit = mismatch(budget.sweep)
     above = _above_the_floor(budget, table)
     lines = unfit.lines
+    without: dict[tuple[str, str], list[str]] = {}  # samplers by metric with N, and reason
     for key, group in cells.groupby(KEY):
-        of_key = (found[KEY] == pd.Series(key, KEY)).all(axis=1)
-        lines += _words(budget, table, group, found[of_key], moved, unfit)
+        own = found[(found[KEY] == pd.Series(key, KEY)).all(axis=1)]
+        metric, name = str(key[0]), sampler_name(*map(str, key[1:]))
+        reason = _why_none(budget, table, group, own)
+        if reason is None:
+            lines += _words(budget, table, group, own, moved, unfit)
+        else:
+            steps = int(group["steps"].max())
+            without.setdefault((f"N={steps}: {reason}", metric), []).append(name)
+    for (reason, metric), names in without.items():
+        lines.append(f"{metric}, {', '.join(names)}, {reason}")
     for _, line in moved.iterrows():
         lines.append(_words_of_limit(budget, line))
     lines += above
@@ -48,6 +57,23 @@ def verdict(budget: Budget, table: pd.DataFrame) -> list[str]:
     return lines
 
 
+def _why_none(
+    budget: Budget, table: pd.DataFrame, cells: pd.DataFrame, found: pd.DataFrame
+) -> str | None:
+    """Why a sampler setting has no budget at its largest number of steps; None if it has one."""
+    metric, sampler, settings = (str(cells[name].iloc[0]) for name in KEY)
+    limit = _limit_of(budget, table, metric, sampler, settings)
+    if not (limit["status"] == "ok").any():
+        why = "; ".join(dict.fromkeys(limit["message"])) or "it was not run"
+        impossible = len(limit) > 0 and (limit["status"] == "incompatible").all()
+        return f"no budget: {why}" if impossible else f"no budget: its limit failed: {why}"
+    most = found[(found["steps"] == cells["steps"].max()) & (found["kind"] == "difference")]
+    if {"total", "floor"} <= set(most["part"]):
+        return None
+    why = "; ".join(dict.fromkeys(filter(None, cells["message"]))) or "they did not finish"
+    return f"no budget: its cells have no value: {why}"
+
+
 def _words(
     budget: Budget,
     table: pd.DataFrame,
@@ -56,19 +82,13 @@ def _words(
     moved: pd.DataFrame,
     unfit: Mismatch,
 ) -> list[str]:
-    """The lines of one sampler setting."""
+    """The lines of one sampler setting that has a budget."""
     metric, sampler, settings = (str(cells[name].iloc[0]) for name in KEY)
     most = int(cells["steps"].max())
     last = found[found["steps"] == most]
     means = last[last["kind"] == "difference"].set_index("part")
     title = f"{metric}, {sampler_name(sampler, settings)}, N={most}"
     limit = _limit_of(budget, table, metric, sampler, settings)
-    if not (limit["status"] == "ok").any():
-        why = "; ".join(dict.fromkeys(limit["message"])) or "it was not run"
-        return [f"{title}: no budget: its limit failed: {why}"]
-    if not {"total", "floor"} <= set(means.index):
-        why = "; ".join(dict.fromkeys(filter(None, cells["message"]))) or "they did not finish"
-        return [f"{title}: no budget: its cells have no value: {why}"]
     names = [part for part in PARTS[1:] if part in means.index]
     if isinstance(budget.sweep.metrics[metric], Divergence) and "start" in names:
         # its path begins with the start; see `run`
