@@ -72,7 +72,10 @@ NEEDS = {
     ("metric", "kl_law_gaussian"): [*SPECTRUM[:2], "law=gaussian_twin"],
     ("dataset", "gaussian_spectrum"): [*SPECTRUM, "dataset.dim=5"],
     ("dataset", "four_well_boltzmann"): ["metric=w_law_1d"],
-    **{("dataset", name): ["metric=sliced"] for name in ("two_modes", "lifted_modes")},
+    **{
+        ("dataset", name): ["metric=sliced"]
+        for name in ("two_modes", "lifted_modes", "random_modes")
+    },
     ("dataset", "ill_conditioned"): ["metric=sliced", "denoiser=oracle"],
     ("dataset", "gaussian_mixture"): ["dataset.means=[[0,0],[3,1]]"],
     **{("dataset", name): CHAINS for name in ("funnel", "banana", "many_well")},

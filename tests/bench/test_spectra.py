@@ -16,7 +16,7 @@ from samplerbench.bench.coefficients import table_of_states
 from samplerbench.bench.recurrences import NotTraced
 from samplerbench.bench.spectra import output_spectrum
 from samplerbench.core import grids
-from samplerbench.core.models import Denoiser, Guided
+from samplerbench.core.models import Corrupted, Denoiser, Guided
 from samplerbench.core.schedules import EDM, Rectified, VPLinear
 from samplerbench.core.starts import Exact, FixedGaussian, Prior
 from samplerbench.datasets.divided import Divided
@@ -132,7 +132,8 @@ def test_the_map_by_coefficients_is_that_of_the_gradients(monkeypatch, sampler, 
     schedule = EDM(10.0)
     levels = grids.karras(schedule, 7, noise_min=0.1)
     law = GaussianSpectrum(LAW.variances, LAW.mean + 1)
-    model = Guided(LAW.oracle(schedule), law.oracle(schedule), 1.5)
+    wrong = Corrupted(law.oracle(schedule), 0.3, "sine")
+    model = Guided(LAW.oracle(schedule), wrong, 1.5)
 
     def found():
         return affine_map(sampler, model, levels, LAW.mean + 1, diagonal=True, steps=steps)

@@ -13,6 +13,7 @@ from samplerbench.core.schedules import EDM
 from samplerbench.datasets.gmm40 import gmm40
 from samplerbench.datasets.lifted_modes import lifted_modes
 from samplerbench.datasets.mixture import mixture
+from samplerbench.datasets.random_modes import random_modes
 from samplerbench.datasets.targets import banana, funnel, ill_conditioned, many_well
 from samplerbench.datasets.tree import tree
 from samplerbench.errors import InvalidSetting
@@ -117,6 +118,16 @@ def test_lifted_modes_have_variance_1_on_a_subspace():
     assert lifted_modes(seed=1) != law
 
 
+def test_random_modes_have_mean_0_and_deviation_1_as_a_whole():
+    law = random_modes(deviation=0.3)
+    moments = law.moments()
+    assert (len(law.weights), law.dim) == (15, 1)
+    assert abs(float(moments.mean)) < 1e-15
+    assert float(moments.variance) == pytest.approx(1, abs=1e-14)
+    assert law.covariances == (((0.3**2,),),) * 15
+    assert random_modes(deviation=0.3, seed=1) != law
+
+
 def test_the_tree_grows_from_its_first_numbers():
     """The first branch by hand; 127 branches; both trees together have mean 0 and deviation ½.
 
@@ -212,6 +223,9 @@ def test_chains_keep_these_laws(law, size):
         (lambda: lifted_modes(3, 4), "inner=4"),
         (lambda: lifted_modes(shift=math.nan), "shift=nan: must be finite"),
         (lambda: lifted_modes(seed=-1), "seed=-1"),
+        (lambda: random_modes(1), "count=1: must be at least 2"),
+        (lambda: random_modes(deviation=1.0), "deviation=1.0: must be between 0 and 1"),
+        (lambda: random_modes(seed=-1), "seed=-1: must be at least 0"),
         (lambda: tree(seed=-1), "seed=-1: must be between"),
         (lambda: gmm40(seed=2**64), "must be a number of 64 bits"),
     ],

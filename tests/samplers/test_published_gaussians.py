@@ -32,9 +32,9 @@ import torch
 
 from samplerbench.bench.spectra import output_spectrum
 from samplerbench.core.grids import Levels, karras, leading, log_snr, tangent
-from samplerbench.core.models import Guided
+from samplerbench.core.models import Corrupted, Guided
 from samplerbench.core.schedules import EDM, DDPMTable, VPLinear
-from samplerbench.datasets.gaussian_spectrum import gaussian_spectrum
+from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum, gaussian_spectrum
 from samplerbench.metrics.kl_law_gaussian import KLLawGaussian
 from samplerbench.metrics.w2_law_gaussian import W2LawGaussian
 from samplerbench.samplers.ddim import DDIM
@@ -45,6 +45,7 @@ from samplerbench.samplers.exponential_sde import ExponentialSDE
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.reverse_sde import ReverseSDE
 from samplerbench.samplers.rk4 import RK4
+from samplerbench.samplers.sa_solver import SASolver
 
 SCHEMES = {
     "EM": ReverseSDE(),
@@ -294,3 +295,33 @@ def test_guided_samplers_of_gaussians_do_not_have_the_tilted_law():
     sde = 2 * variance(DDIM(1.0), 3000) - variance(DDIM(1.0), 1500)
     assert flow == pytest.approx(2 ** (1 - gamma), abs=5e-5)
     assert sde == pytest.approx((2 - 2 ** (2 - 2 * gamma)) / (2 * gamma - 1), abs=5e-5)
+
+
+@pytest.mark.slow
+def test_the_flow_and_the_sde_under_an_error_of_the_score():
+    """The prefactors that the code of Cao et al. (arXiv 2306.02063) prints for N(0, c²).
+
+    The score is longer by a share ε, on the first 95 % of the way from the noise or on the last
+    half percent, on the VP path with β = 1 up to T = 2. The prefactor L is that of a line through
+    ln KL(data ‖ output) against ln ε, for ε from .05 down to .05/1.2⁹.
+    """
+    errors = 0.05 / 1.2 ** np.array([0, 4, 9])
+    path = VPLinear(2.0, 2.0)
+    levels = log_snr(path, 1500, noise_min=0.001)
+    first = levels.rows[0]
+    for profile, cut, noise, tolerance, printed in (
+        ("noise", 0.05, 0.0, 0.01, {0.4: 2.917, 0.6: 1.987, 0.8: 1.376}),
+        ("noise", 0.05, 1.92, 0.06, {0.4: 0.00791, 0.6: 0.04997, 0.8: 0.1102}),
+        ("data", 0.005, 0.0, 0.05, {0.1: 0.1247, 0.2: 0.01276}),
+    ):
+        variances = torch.tensor(list(printed)).double() ** 2
+        law = GaussianSpectrum(variances, torch.zeros_like(variances))
+        begin = first.alpha**2 * variances + first.sigma**2
+        found = []
+        for error in errors:
+            model = Corrupted(law.oracle(path), error, profile, cut=cut)
+            out = output_spectrum(SASolver(tau=noise), model, levels, law.mean, begin)[1]
+            ratio = variances / out
+            found.append(((ratio - 1 - ratio.log()) / 2).log().numpy())
+        prefactors = np.exp(np.polyfit(np.log(errors), np.array(found), 1)[1])
+        assert prefactors == pytest.approx(list(printed.values()), rel=tolerance)

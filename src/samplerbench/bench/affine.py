@@ -30,8 +30,8 @@ from torch import Tensor
 
 from samplerbench.bench.coefficients import NotLinear, table_of_states
 from samplerbench.bench.recurrences import Array, NotTraced, Recurrence, from_weights, traced
-from samplerbench.core.grids import Levels
-from samplerbench.core.models import Denoiser, Guided, Score
+from samplerbench.core.grids import Level, Levels
+from samplerbench.core.models import Corrupted, Denoiser, Guided, Score
 from samplerbench.core.noise import Noise
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.gaussian_spectrum import SpectrumOracle
@@ -127,19 +127,23 @@ def _recurrence(
 
 def _by_recurrence(run: Recurrence, model: Denoiser, mean: Tensor) -> AffineMap:
     """The map of a model that acts on each coordinate separately; `NotLinear`: it is not known."""
-    gain, fixed = _line(model, *run.levels[1:, :, None])
+    gain, fixed = _line(model, run.levels[:, :, None])
     by_start, by_output, by_draws = run.derivatives(gain)
     output = by_start * mean.cpu().numpy() + np.einsum("kd,kd->d", by_output, fixed)
     return AffineMap(*(torch.from_numpy(part).to(mean) for part in (output, by_start, by_draws)))
 
 
-def _line(model: Denoiser, alpha: Array, sigma: Array) -> tuple[Array, Array]:
-    """g and h of x̂₀ = g·x + h, if known, shape (K, dim), at levels of shape (K, 1)."""
+def _line(model: Denoiser, levels: Array) -> tuple[Array, Array]:
+    """g and h of x̂₀ = g·x + h, if known, shape (K, dim), at t, α and σ, shape (3, K, 1)."""
     if isinstance(model, SpectrumOracle):
-        return model.line(alpha, sigma)
+        return model.line(*levels[1:])
+    if isinstance(model, Corrupted) and model.direction == "along":
+        share = np.asarray(model.share(Level(*torch.from_numpy(levels))))
+        gain, fixed = _line(model.model, levels)
+        return (1 + share) * gain - share / levels[1], (1 + share) * fixed
     if not isinstance(model, Guided):
         raise NotLinear(f"{type(model).__name__} is not known to act on each coordinate")
-    own, guide = (_line(one, alpha, sigma) for one in (model.model, model.guide))
+    own, guide = (_line(one, levels) for one in (model.model, model.guide))
     w = model.weight
     gain, fixed = (w * one + (1 - w) * other for one, other in zip(own, guide, strict=True))
     return gain, fixed

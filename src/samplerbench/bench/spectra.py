@@ -27,7 +27,7 @@ from samplerbench.bench.affine import affine_map
 from samplerbench.bench.cell import Cell
 from samplerbench.bench.densities import OutputLaw
 from samplerbench.core.grids import Levels, TruncatedLevels, in_data_units
-from samplerbench.core.models import Counted, Denoiser, Guided, Score
+from samplerbench.core.models import Corrupted, Counted, Denoiser, Guided, Score
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.starts import Start
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum, SpectrumOracle
@@ -64,6 +64,8 @@ def _is_diagonal(model: Score) -> bool:
     """Whether the model acts on each coordinate alone."""
     if isinstance(model, Guided):
         return _is_diagonal(model.model) and _is_diagonal(model.guide)
+    if isinstance(model, Corrupted):
+        return model.direction == "along" and _is_diagonal(model.model)
     return isinstance(model, SpectrumOracle)
 
 
@@ -71,6 +73,9 @@ def _part(model: Score, some: slice) -> Denoiser:
     """The denoiser of some coordinates alone."""
     if isinstance(model, Guided):
         return Guided(_part(model.model, some), _part(model.guide, some), model.weight)
+    if isinstance(model, Corrupted):
+        error = model.amplitude, model.profile, model.direction, model.cut
+        return Corrupted(_part(model.model, some), *error)
     assert isinstance(model, SpectrumOracle)  # see why_not_gaussian
     return SpectrumOracle(model.schedule, model.mean[some], model.variances[some])
 

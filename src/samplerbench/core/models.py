@@ -253,7 +253,7 @@ class Corrupted(Denoiser):
 
     def why_incompatible(self, levels: Levels) -> str | None:
         first = levels.rows[0]
-        if first.alpha == 0 and self._share(first) != 0:
+        if first.alpha == 0 and self.share(first) != 0:
             return (
                 "an error of the score has no x̂₀ without signal, α = 0: use grid=karras, or a "
                 "t_max below 1 with grid=uniform"
@@ -263,16 +263,16 @@ class Corrupted(Denoiser):
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         """x̂₀ + (ε·p/α)·R·(α·x̂₀ − x)."""
         x0_hat = self.model.denoiser(x, level)
-        share = self._share(level)
+        share = self.share(level)
         if isinstance(share, float) and share == 0:
             return x0_hat
         return x0_hat + (share / level.alpha) * self._turned(level.alpha * x0_hat - x)
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         score = self.model.score(x, level)
-        return score + self._share(level) * self._turned(score)
+        return score + self.share(level) * self._turned(score)
 
-    def _share(self, level: AnyLevel) -> float | Tensor:
+    def share(self, level: AnyLevel) -> float | Tensor:
         """ε·p(t)."""
         if isinstance(level.t, Tensor):
             return self.amplitude * PROFILES[self.profile](level.t, self.cut)
