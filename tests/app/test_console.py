@@ -84,13 +84,14 @@ def test_a_cell_with_one_value_costs_only_itself():
     assert "1 of 2 cells" in text
 
 
-def test_samplers_that_share_no_repetition_are_not_ranked():
+def test_samplers_that_lost_repetitions_are_neither_ranked_nor_judged():
     one, other = cell(NEAR), cell(FAR, sampler="b")
     one.loc[:1, "status"] = "diverged"
     other.loc[2:, "status"] = "diverged"
     text = claims(floor(), one, other)
-    assert "no ranking: repetitions=0: must be at least 2" in text
-    assert "1 of 2 cells" in text
+    assert "must be one at which two samplers ran" in text
+    assert "; a: 2 of 4 diverged; b: 2 of 4 diverged\n" in text
+    assert "distinguishable from data" not in text
 
 
 def test_what_is_missing_is_said_once():

@@ -33,6 +33,7 @@ from samplerbench.bench.cell import MEASURE, distinct
 from samplerbench.bench.rounding import plain
 from samplerbench.bench.statistics import (
     against_floor,
+    lost_repetitions,
     present,
     rank_tail,
     ranks_suffice,
@@ -47,6 +48,7 @@ class Resolution:
 
     cells: int  # the number of cells that were compared
     hidden: int  # the number of them that are not distinguishable from data
+    lost: int  # the number of other cells, which lost repetitions and are not compared
     n_samples: int  # n
     n_reference: int  # m; 0 if the distance is to the law itself
     repetitions: int  # R, the smallest of any cell
@@ -71,6 +73,13 @@ class Resolution:
     @property
     def sentence(self) -> str:
         """The finding in words."""
+        if not self.lost:
+            return self._of_compared
+        more = "1 more cell" if self.lost == 1 else f"{self.lost} more cells"
+        return f"{self._of_compared}; {more} lost repetitions: no verdict"
+
+    @property
+    def _of_compared(self) -> str:
         cells = f"{self.cells} cell" + "s" * (self.cells != 1)
         verb = "is" if 1 in (self.hidden, self.cells) else "are"
         now = f"{self.hidden} of {cells} {verb} not distinguishable from data at n = "
@@ -164,6 +173,7 @@ def resolution(
     known: dict[str, Any] = {
         "cells": len(here),
         "hidden": int((~here["significant"]).sum()),
+        "lost": len(lost_repetitions(table[table["n_samples"] == n])),
         "n_samples": n,
         "n_reference": m,
         "repetitions": repetitions,

@@ -57,6 +57,7 @@ _COLUMNS: tuple[Column, ...] = (
     ("dataset", "data", False, "choice"),
     ("run", "run", False, "choice"),
     ("count", "reps", True, "shown"),
+    ("lost", "lost", True, "hidden"),
     ("seconds", "seconds", True, "shown"),
     *((name, name, False, "hidden") for name in ("objective", "network", "schedule", "grid")),
     ("curve", "curve", False, "hidden"),

@@ -93,6 +93,7 @@ class Value:
     half: float  # of its interval
     same: bool  # whether it is not distinguishable from the floor
     best: bool  # whether it is the smallest for its start, denoiser and N
+    lost: bool  # whether repetitions have no value
 
     def text(self) -> str:
         """The numbers."""
@@ -108,6 +109,11 @@ class Grid:
     columns: list[int]  # numbers of steps
     # names of a setting (run, start, denoiser, sampler) and its values; None is a gap
     lines: list[tuple[list[str], list[Value | None]]]
+
+    @property
+    def lost(self) -> bool:
+        """Whether repetitions of some cell have no value."""
+        return any(value is not None and value.lost for _, own in self.lines for value in own)
 
 
 @lru_cache(maxsize=1)  # for Markdown and LaTeX
@@ -140,16 +146,16 @@ def _about(rows: pd.DataFrame, law: pd.DataFrame) -> str:
 
 def _lines(rows: pd.DataFrame, columns: list[int]) -> list[tuple[list[str], list[Value | None]]]:
     # best within one start and denoiser: samplers with the exact score or start have an advantage
-    ordered = rows[rows["ordered"]]
+    ordered = rows[rows["ordered"] & (rows["lost"] == 0)]
     smallest = ordered.groupby(["start", "denoiser", "steps"])["mean"].min().to_dict()
     lines = rows.sort_values(["run", "start", "denoiser", "sampler", "eta", "name"])
     key = ["run", "start", "denoiser", "name"]
     values: dict[tuple[str, ...], dict[int, Value]] = {}
-    names = [*key, "metric", "steps", "mean", "half", "verdict"]
-    for run, start, denoiser, name, metric, steps, mean, half, verdict in zip(
+    names = [*key, "metric", "steps", "mean", "half", "verdict", "lost"]
+    for run, start, denoiser, name, metric, steps, mean, half, verdict, lost in zip(
         *(lines[column] for column in names), strict=True
     ):
-        best = mean == smallest.get((start, denoiser, steps))
-        value = Value(metric, mean, half, verdict == SAME, best)
+        best = lost == 0 and mean == smallest.get((start, denoiser, steps))
+        value = Value(metric, mean, half, verdict == SAME, best, lost > 0)
         values.setdefault((run, start, denoiser, name), {})[steps] = value
     return [(list(names), [own.get(count) for count in columns]) for names, own in values.items()]

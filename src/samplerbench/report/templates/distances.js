@@ -50,7 +50,9 @@
     const all = unique(own.map((row) => row.curve));
     const fitting = own.filter(found);
     const best = new Map();
-    for (const row of fitting) best.set(row.curve, Math.min(row.mean, best.get(row.curve) ?? Infinity));
+    // the mean of the survivors of lost repetitions is no distance
+    const near = (row) => row.lost ? Infinity : row.mean;
+    for (const row of fitting) best.set(row.curve, Math.min(near(row), best.get(row.curve) ?? Infinity));
     const kept = [...best.keys()].sort((a, b) => best.get(a) - best.get(b)).slice(0, +most.value || Infinity);
     return { all: all.length, found: best.size, kept: kept.length, rows: fitting.filter((row) => kept.includes(row.curve)) };
   }
@@ -67,7 +69,7 @@
     const data = [], inLegend = new Set();
     for (const denoiser of floor.ordered ? unique(own.map((row) => row.denoiser)) : []) {
       let least = Infinity;
-      const front = own.filter((row) => row.denoiser === denoiser && row[cost] > 0)
+      const front = own.filter((row) => row.denoiser === denoiser && row[cost] > 0 && !row.lost)
         .sort((a, b) => a[cost] - b[cost] || a.mean - b.mean)
         .filter((row) => row.mean < least && ((least = row.mean), true));
       data.push({ type: "scatter", x: front.map((row) => row[cost]), y: front.map((row) => row.mean),
@@ -103,6 +105,11 @@
             width: 3, color: colour };
         }
         data.push(line);
+        const lost = curve.filter((row) => row.lost);  // a cross: the mean of the others
+        if (lost.length) {
+          data.push({ type: "scatter", x: lost.map((row) => row[cost]), y: lost.map((row) => row.mean), mode: "markers",
+            marker: { symbol: "x-thin-open", size: 13, color: "#777777" }, hoverinfo: "skip", legendgroup: title, showlegend: false });
+        }
         inLegend.add(title);
       }
     }
