@@ -524,6 +524,7 @@ def score(
         distances,
         reference_size,
         require_fits,
+        table_of,
         truths,
     )
 
@@ -577,7 +578,7 @@ def score(
                 warn(f"{name}: its rows depend on the rows before them; layout='draw' for a chain")
         measured = (distances, differences)
         lines = [line for truth in found for measure in measured for line in measure(clouds, truth)]
-    return pd.DataFrame(map(asdict, lines))
+    return table_of(lines)
 
 
 @_hinting
@@ -883,8 +884,10 @@ def _bar(label: str, shown: bool | None, total: int) -> Iterator[Callable[[int],
 
 def _built(group: str, name: str, settings: Mapping[str, object]) -> Any:
     from samplerbench.app.config.compose import make_member
+    from samplerbench.app.config.groups import title_of_data
 
     members = make_member(group, name, settings)
+    name = title_of_data(name, settings) if group == "dataset" else name
     for member in members if isinstance(members, list) else [members]:
         if is_dataclass(member):  # a table calls it as the command does
             object.__setattr__(member, _NAME, name)

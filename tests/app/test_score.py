@@ -62,7 +62,10 @@ def test_the_numbers_of_the_table_in_a_file(files, capsys):
         assert list(table["kind"]) == ["distance", "distance", "difference"] * 2
         assert list(table["minus"][[2, 5]]) == samples[:1] * 2
         assert set(table["n"]) == set(table["ess"][table["kind"] == "distance"]) == {500}
-        assert table["upper"][0] > table["distance"][0] > table["lower"][0]
+        assert table["floor_upper"][0] > table["distance"][0] > table["floor_lower"][0]
+        assert table["floor_sets"].tolist()[:2] == [39, 39]
+        of_floor = ["ess", "floor", "floor_sets", "floor_lower", "floor_upper"]
+        assert table.loc[[2, 5], of_floor].isna().all(axis=None)
         assert list(table["verdict"][:2]) == [
             "not distinguishable from the data",
             "differs from the data",
@@ -136,7 +139,7 @@ def test_a_file_of_data_is_used_as_far_as_it_goes(files, capsys):
     data, samples = files("data", 1.0, 1500), files("samples", 1.0, 100)
     words = [samples, "dataset=file", f"dataset.path={data}", "metric=sliced"]
     score.main([*map(str, words)])
-    assert "sliced to file, 300 draws" in capsys.readouterr().out
+    assert "sliced to data.npy, 300 draws" in capsys.readouterr().out
     with pytest.raises(InvalidSetting, match="n_reference=301: must be at most 300"):
         score.main([*map(str, words), "n_reference=301"])
 

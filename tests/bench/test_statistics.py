@@ -568,6 +568,13 @@ class TestResolution:
         )
         assert "n = 2,000 with" in hopeless.sentence
         assert hopeless.sentence.count("n = ") == 1
+        # 4 000 data points are all that there are, and as many sets for the floor as it has
+        table = floors_and_cells(2000, 1.0, [0.0, 0.01]).assign(n_reference=4000)
+        free = resolution(table, 0.2)
+        assert free.n_needed > 2000
+        assert "data points)" in free.sentence
+        held = resolution(table, 0.2, most_reference=4000, most_floors=free.repetitions_needed - 1)
+        assert held.sentence.endswith("would be enough; use paired distances (experiment=budget)")
 
     @pytest.mark.parametrize("unit", [1e-6, 1e6])
     def test_the_unit_of_the_data_changes_no_claim(self, unit):

@@ -64,6 +64,7 @@ class Resolution:
     exponent: float  # a
     estimated: bool  # whether a comes from the table; otherwise it is an assumption
     squares_add: bool = True  # whether the floor and a distance of laws add in squares
+    most_reference: float = math.inf  # the largest m that the data have
 
     @property
     def resolved(self) -> float:
@@ -100,18 +101,16 @@ class Resolution:
         if self.n_needed <= self.n_samples:
             return f"{now}; {aim}, would be found"
         ways = []
-        if self.n_needed <= MOST_SAMPLES:
+        m = self.n_reference * self.n_needed / self.n_samples
+        if self.n_needed <= MOST_SAMPLES and m <= self.most_reference:
             more = f"n = {int(self.n_needed):,}"
-            if self.n_reference:
-                m = self.n_reference * self.n_needed / self.n_samples
-                more += f" (and {_round_up(m):,} data points)"
-            ways.append(more)
+            ways.append(more + (f" (and {_round_up(m):,} data points)" if m else ""))
         if self.repetitions_needed is not None:
             ways.append(f"{self.repetitions_needed:,} repetitions")
         if not ways:
             return (
                 f"{now}; {aim}: no feasible n would be enough; use paired distances "
-                "(experiment=budget) or metric=kl_law"
+                "(experiment=budget)" + " or metric=kl_law" * (self.most_reference == math.inf)
             )
         basis = "measured" if self.estimated else "assumed"
         return (
@@ -133,6 +132,8 @@ def resolution(
     power: float = 0.8,
     exponent: float = 0.25,
     squares_add: bool = True,
+    most_reference: int | None = None,
+    most_floors: int | None = None,
 ) -> Resolution:
     """The n, or the R, that would detect a wanted distance of laws; see the module for the model.
 
@@ -147,6 +148,8 @@ def resolution(
         exponent: a, used if the table has only one n: 1/4 for unevenly weighted modes (the
             default, the worst case), 1/2 for a unimodal law.
         squares_add: whether the metric is a Wasserstein distance; see the module.
+        most_reference: the largest m that finite data have; None if there is no limit.
+        most_floors: the largest number of sets of n fresh draws that they have.
 
     Raises:
         InvalidSetting: a number is out of range, a mixed table, too few repetitions or no floor.
@@ -186,6 +189,7 @@ def resolution(
         "estimated": fitted is not None,
         # no Wasserstein distance is negative
         "squares_add": squares_add and floor > 0,
+        "most_reference": math.inf if most_reference is None else most_reference,
     }
     if not known["squares_add"] or excess == math.inf:
         return Resolution(**known, n_needed=n, repetitions_needed=None)
@@ -201,6 +205,8 @@ def resolution(
     else:
         enough = math.ceil(wide**2 * sd**2 / (1 - wide**2 * floor_sd**2 / floor_count))
     enough = _round_up(max(enough, repetitions + 1))
+    if most > floor_count and most_floors is not None and enough > most_floors:
+        enough = MOST_REPETITIONS + 1
     return Resolution(
         **known,
         n_needed=_round_up(n_needed) if n_needed < 1e15 else math.inf,

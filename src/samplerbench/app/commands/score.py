@@ -25,7 +25,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +34,7 @@ from samplerbench.app.commands.output import new_path, whole_or_nothing
 from samplerbench.app.commands.words import read_words
 from samplerbench.app.config.compose import compose_config
 from samplerbench.app.config.construct import construct
-from samplerbench.app.config.groups import chosen_members
+from samplerbench.app.config.groups import chosen_members, title_of_data
 from samplerbench.app.config.numbers import whole_number
 from samplerbench.app.terminal import console
 from samplerbench.bench.rounding import difference, distance, plain
@@ -75,9 +74,9 @@ def main(words: list[str]) -> None:
         require(key.partition(".")[0] not in ("dataset", "n_reference"), key, values[key], allowed)
     lines = score_files(files, reference, values, **reading)
     if out is not None:
-        import pandas as pd  # slow to import, and rarely needed
+        from samplerbench.bench.scoring import table_of
 
-        table = pd.DataFrame(map(asdict, lines))
+        table = table_of(lines)
         is_csv = Path(out).suffix == ".csv"
         if is_csv:
             text = table.to_csv(index=False)
@@ -171,10 +170,11 @@ def read_truths(
             console().print(f"{reference}: {depend}; thin it")
         return shape, truths(points, reference, metrics, 0, seed)
     dataset: Dataset = construct(config.dataset, "dataset")
+    name = title_of_data(str(chosen["dataset"]), config.dataset)
     count = whole_number(config, "n_reference")
     if "n_reference" not in words:
         count = reference_size(dataset, count)
-    return dataset.event_shape, truths(dataset, str(chosen["dataset"]), metrics, count, seed)
+    return dataset.event_shape, truths(dataset, name, metrics, count, seed)
 
 
 def read_samples(
@@ -239,7 +239,7 @@ def show(truth: Truth, lines: Sequence[Line]) -> None:
     table.add_column(f"verdict by {truth.metric}")
     for line in lines:
         known = line.floor_sets > 1
-        ends = f"{plain(line.lower)} to {plain(line.upper)} ({line.floor_sets} sets)"
+        ends = f"{plain(line.floor_lower)} to {plain(line.floor_upper)} ({line.floor_sets} sets)"
         table.add_row(
             line.samples,
             f"{line.n:,}",

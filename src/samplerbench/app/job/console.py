@@ -22,6 +22,7 @@ from samplerbench.bench.ranking import Ranking, ranking
 from samplerbench.bench.resolution import resolution
 from samplerbench.bench.rounding import difference, distance, plain
 from samplerbench.bench.statistics import by_floor, complete, summary
+from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.base import LawMetric, Metric, OutputLawMetric
 
@@ -254,12 +255,14 @@ def print_claims(
     metrics: Mapping[str, Metric | LawMetric],
     unit: str = "N",
     chains: pd.DataFrame | None = None,
+    data: Dataset | None = None,
 ) -> None:
     """Print which sampler is best, and which cells differ from the data.
 
     With one repetition or without a floor, print what is missing. A cell with too few values is
     named and left out. Samplers are not ranked if their `chains` (rows of `bench.chains.diagnose`)
     have not mixed. Cells with lost repetitions have no rank and no verdict.
+    Advice stays within the number of points of `data`.
     """
     unmixed = {} if chains is None else _unmixed(chains)
     counts = table.groupby("metric")["repetition"].nunique()
@@ -315,10 +318,19 @@ def print_claims(
                 continue
             known = metrics[str(metric)]
             power = resolution(
-                own, wanted, exponent=known.floor_exponent, squares_add=known.is_wasserstein
+                own,
+                wanted,
+                exponent=known.floor_exponent,
+                squares_add=known.is_wasserstein,
+                most_reference=None if data is None else data.most_draws("evaluation"),
+                most_floors=None if data is None else data.floor_sets(_n(own)),
             )
             title = f"{metric}, {' and '.join(starts)} start" if len(cut) > 1 else f"{metric}"
             out.print(f"{title}: {power.sentence}")
+
+
+def _n(rows: pd.DataFrame) -> int:
+    return int(rows["n_samples"].iloc[0])
 
 
 def _compared_at(unit: str, count: int, found: Ranking) -> str:
@@ -347,12 +359,13 @@ def _with_intervals(out: Console, rows: pd.DataFrame, unit: str) -> pd.DataFrame
 def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
     """E‖s − s*‖² of each score and level."""
     for name, rows in errors.groupby("denoiser", sort=False):
-        means = rows.groupby("sigma", sort=False)[["error", "size", "moving"]].mean()
+        by = rows.groupby("noise_to_signal", sort=False)
+        means = by[["error", "size", "moving"]].mean()
         texts = []
-        for sigma, line in means.iterrows():
+        for ratio, line in means.iterrows():
             moving = "" if math.isnan(line["moving"]) else f", {line['moving']:.2g} move the law"
             texts.append(
-                f"{line['error']:.2g} at σ={sigma:.3g} (E‖s*‖² {line['size']:.2g}{moving})"
+                f"{line['error']:.2g} at σ/α={ratio:.3g} (E‖s*‖² {line['size']:.2g}{moving})"
             )
         out.print(f"score error E‖s − s*‖², {name}: {', '.join(texts)}")
 
