@@ -492,7 +492,7 @@ def score(
     data: Run | Dataset | str | Array,
     *,
     metrics: Metrics = None,
-    layout: str | None = None,
+    layout: str | Mapping[str, str] | None = None,
     array: str | None = None,
     columns: str | None = None,
     n_reference: int | None = None,
@@ -504,7 +504,8 @@ def score(
         samples: an array of shape (n, dim), a file or a folder as in the command, or a mapping
             from names to several of these, which are compared with each other too.
         data: a data set or its name, the run whose data set it is, or an array of data (m, dim).
-        layout: of arrays and files of Markov chains: "draw", "chain,draw" or "draw,chain".
+        layout: of arrays and files of Markov chains: "draw", "chain,draw" or "draw,chain"; or a
+            mapping from the names of those samples that are chains.
         array: the name of one of several arrays in `.npz` or `.pt` files.
         columns: names of some columns of files with tables, with commas between them.
         n_reference: the number of points that represent a data set.
@@ -556,21 +557,24 @@ def score(
         clouds: dict[str, Cloud] = {}
         chosen_of_files = (("array", array), ("columns", columns))
         reading = {key: value for key, value in chosen_of_files if value is not None}
-        for name, one in (
-            samples if isinstance(samples, Mapping) else {"samples": samples}
-        ).items():
+        named = samples if isinstance(samples, Mapping) else {"samples": samples}
+        layouts = layout if isinstance(layout, Mapping) else dict.fromkeys(named, layout)
+        for name in layouts:
+            require(name in named, "layout", name, f"one of the samples {', '.join(named)}")
+        for name, one in named.items():
+            own = layouts.get(name)
             if isinstance(one, str | PathLike):
                 with typed_as(name):
-                    of_file = read_clouds(str(one), shape, layout=layout, **reading)
+                    of_file = read_clouds(str(one), shape, layout=own, **reading)
                 (clouds[name],) = of_file.values()
                 continue
             for key, value in reading.items():
                 require(False, key, value, f"left out: {name} is an array, not a file")
             with typed_as(""):
-                if layout is None:
+                if own is None:
                     clouds[name] = Cloud(as_points(np.asarray(one), name))
                 else:
-                    clouds[name] = Cloud.of_chains(as_chains(np.asarray(one), layout, name), name)
+                    clouds[name] = Cloud.of_chains(as_chains(np.asarray(one), own, name), name)
         for truth in found:
             require_fits(clouds, truth)
         for name, cloud in clouds.items():

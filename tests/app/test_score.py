@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from scipy import stats
 
+import samplerbench as sb
 from samplerbench.app.commands import score
 from samplerbench.bench.scoring import prediction, relabelled
 from samplerbench.datasets.grid_mixture import grid_mixture
@@ -338,6 +339,31 @@ def test_a_wrong_chain_is_still_told(tmp_path, monkeypatch, capsys):
     wide, unmixed = lines(capsys)[2:4]
     assert wide.endswith("  differs from the data")
     assert unmixed.endswith("no verdict: R̂ is above 1.01")
+
+
+def test_files_may_have_layouts_of_their_own(tmp_path, monkeypatch, capsys):
+    """The same chains in both orders of the axes, and their states as independent samples."""
+    pytest.importorskip("arviz")
+    monkeypatch.chdir(tmp_path)
+    states = autoregressive(0.5, 300, 4, 0)
+    np.save("one.npy", states)
+    np.save("other.npy", states.swapaxes(0, 1))
+    np.save("flat.npy", np.random.default_rng(1).permutation(states.reshape(-1, 2)))
+    files = ["one.npy", "other.npy", "flat.npy", *NORMAL]
+    score.main([*files, "layout=draw,chain/chain,draw/none", "out=s.csv"])
+    table = pd.read_csv("s.csv").query("kind == 'distance'").set_index("samples")
+    assert table["ess"]["one.npy"] == table["ess"]["other.npy"] < 1200 == table["ess"]["flat.npy"]
+    assert table["distance"]["one.npy"] == pytest.approx(table["distance"]["other.npy"])
+    capsys.readouterr()
+    with pytest.raises(InvalidSetting, match="one for all files, or one for each of the 3"):
+        score.main([*files, "layout=draw,chain/chain,draw"])
+    arrays = {"one": states, "flat": states.reshape(-1, 2)}
+    law = sb.dataset("gaussian", mean=[0, 0], covariance=[[1, 0], [0, 1]])
+    few = sb.metric("sliced", directions=20)
+    found = sb.score(arrays, law, metrics=few, layout={"one": "draw,chain"})
+    assert found["ess"].tolist()[0] == table["ess"]["one.npy"]
+    with pytest.raises(InvalidSetting, match="layout=two: must be one of the samples one, flat"):
+        sb.score(arrays, law, layout={"two": "draw"})
 
 
 def test_a_layout_is_asked_for_and_not_guessed(chains, capsys):

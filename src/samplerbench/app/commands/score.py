@@ -8,8 +8,9 @@ A file has one sample per row: .npy, .npz, .pt, .csv, .tsv, .txt or .parquet. `a
 several arrays in a .npz or .pt file, `columns` the columns of a table. A folder has one image per
 file, of the size of the data. `layout` is for files of Markov chains and names their first axes:
 layout=draw for one chain, layout=chain,draw or layout=draw,chain for several; a .nc file of ArviZ
-names its axes itself. `frame` is for the states along the way to samples, as `sample --every`
-writes them: frame=last scores the last one, frame=all all of them.
+names its axes itself. Files of several layouts have one each, in their order, with / between them,
+and `none` for independent samples: layout=chain,draw/draw,chain/none. `frame` is for the states
+along the way to samples, as `sample --every` writes them: frame=last scores the last one, frame=all all of them.
 
 The other words are as in a job, also in the form `--dataset grid_mixture`: `dataset` and `metric`
 with their settings, `n_reference`, and `seed`, which determines all random numbers. `reference` is
@@ -97,11 +98,12 @@ def score_files(
     from samplerbench.bench.jackknife import FEWEST
     from samplerbench.bench.scoring import differences, distances, require_fits
 
+    layouts = _layouts(reading.pop("layout", None), files)
     shape, truths = read_truths(reference, words)
     clouds: dict[str, Cloud] = {}
-    for file in files:
+    for file, layout in zip(files, layouts, strict=True):
         with typed_as(""):
-            clouds |= read_clouds(file, shape, **reading)
+            clouds |= read_clouds(file, shape, layout, **reading)
     for truth in truths:
         require_fits(clouds, truth)
     is_way = reading.get("frame") == "all"
@@ -132,6 +134,17 @@ def score_files(
             text += ", or shuffle them if they are independent and sorted"
             console().print(text)
     return lines
+
+
+def _layouts(typed: str | None, files: Sequence[str]) -> list[str | None]:
+    """The layout of each file: None for independent samples, and where the file names its axes."""
+    if typed is None:
+        return [None] * len(files)
+    own = typed.split("/")
+    allowed = f"one for all files, or one for each of the {len(files)}, with / between them"
+    require(len(own) in (1, len(files)), "layout", typed, allowed)
+    layouts = own * len(files) if len(own) == 1 else own
+    return [None if layout == "none" else layout for layout in layouts]
 
 
 @contextmanager
