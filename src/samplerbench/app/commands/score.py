@@ -10,7 +10,8 @@ file, of the size of the data. `layout` is for files of Markov chains and names 
 layout=draw for one chain, layout=chain,draw or layout=draw,chain for several; a .nc file of ArviZ
 names its axes itself. Files of several layouts have one each, in their order, with / between them,
 and `none` for independent samples: layout=chain,draw/draw,chain/none. `frame` is for the states
-along the way to samples, as `sample --every` writes them: frame=last scores the last one, frame=all all of them.
+along the way to samples, as `sample --every` writes them: frame=last scores the last one, frame=all
+all of them.
 
 The other words are as in a job, also in the form `--dataset grid_mixture`: `dataset` and `metric`
 with their settings, `n_reference`, and `seed`, which determines all random numbers. `reference` is

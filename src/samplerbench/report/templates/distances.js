@@ -1,7 +1,7 @@
 // Distance against cost, from the rows of the tables: one chart for each measure and start.
 {
   const section = document.getElementById("distances");
-  const { floors, order, palette } = content.distances;
+  const { floors, order, palette, group: grouped } = content.distances;
   const objects = ({ columns, rows }) =>
     rows.map((row) => Object.fromEntries(columns.map(([name], place) => [name, row[place]])));
   const each = objects(content.data).filter((row) => row.mean !== null);
@@ -37,6 +37,7 @@
     network: "network", schedule: "schedule", grid: "grid", dataset: "data" };
   const several = Object.entries(GROUPS).filter(([name]) => unique(pooled.map((row) => row[name])).length > 1);
   const group = choice("colour", several.length ? several : [["name", "sampler"]]);
+  if (several.some(([name]) => name === grouped)) group.value = grouped;
   const most = choice("curves", [["20", "the 20 nearest"], ["10", "the 10 nearest"], ["", "all"]]);
   const words = section.querySelector(".filter");
   words.addEventListener("input", show);
