@@ -23,7 +23,8 @@ def page(tmp_path_factory, rows, entry):
         entry("#2", rows(steps=[4, 16], shift=0.2, dataset="<img src=x onerror=window.hit=1>")),
         entry("#3", rows(etas=[0.0, 1.0], steps=[4, 16], shift=0.3)),
     ]
-    report = replace(gather(runs), comparison=compare(runs[0], runs[2]))
+    report = gather(runs, targets=[2.1], group="run")
+    report = replace(report, comparison=compare(runs[0], runs[2]))
     out = tmp_path_factory.mktemp("page") / "out"
     write_report(report, out)
     return out / "report.html"
@@ -153,6 +154,14 @@ def test_the_differences_are_a_table_of_their_own(opened):
     assert len(Sheet(opened).column("sampler")) == 26, "the other table stays as it is"
     downloaded = [float(line["first"]) for line in differences.download()]
     assert downloaded == pytest.approx(means[:2], rel=1e-3)
+
+
+def test_the_evaluations_for_a_distance_and_the_group_of_the_command(opened):
+    needed = Sheet(opened, "reach")
+    needed.filter("η=0.5")
+    assert needed.numbers("evaluations") == [8]  # 1 + .5 + 4/N
+    (colour,) = opened.find_elements("css selector", "#distances select[name=colour]")
+    assert colour.get_attribute("value") == "run"
 
 
 def draw_all(browser):
