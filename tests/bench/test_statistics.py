@@ -547,6 +547,13 @@ class TestResolution:
         rising = [floors_and_cells(1000, 1.0, [1.0]), floors_and_cells(2000, 1.1, [1.0])]
         assert floor_exponent(pd.concat(rising)) is None
 
+    def test_a_cell_that_nearly_diverged_says_nothing_about_cells_near_the_floor(self):
+        table = floors_and_cells(2000, 1.0, [0.0, 0.5, 0.5])
+        wild = table["steps"] == 3
+        scaled = table.assign(value=table["value"].where(~wild, 1e8 * table["value"] ** 9))
+        found, usual = resolution(scaled, 0.2), resolution(table, 0.2)
+        assert found.excess == pytest.approx(usual.excess, rel=0.1)
+
     def test_the_sentence(self):
         found = resolution(floors_and_cells(2000, 1.0, [0.0, 0.01, 2.0]), 0.2)
         text = found.sentence

@@ -1,12 +1,14 @@
 """The smallest differences from the data that n samples and R repetitions can detect.
 
 The *power* of the test against the floor (see `statistics`). Distances are taken as normal, with
-the standard deviations of the table. A cell whose expected distance is the floor plus X is
-detected at the first step of Holm's correction over c cells if U(X) = #{(i, j): a_i + X > b_j} ≥ u,
-where u is the smallest value with 2·P(U ≥ u) ≤ α/c. So one draw of the R + M distances detects
-every X above the u-th smallest of b_j − a_i. The 0.8 quantile of these over many draws is the
-excess that is detected with a probability of 80 %. (If there are too few ranks, the test is
-Student's, and X = F·(exp((t_{1−α/2c, ν} + t_{power, ν})·se) − 1), se of the logarithms.)
+the standard deviations of the table. A Wasserstein distance of more than ten floors is left out of
+them: a sampler that nearly diverges has a spread that no cell near the floor has. A cell whose
+expected distance is the floor plus X is detected at the first step of Holm's correction over c
+cells if U(X) = #{(i, j): a_i + X > b_j} ≥ u, where u is the smallest value with 2·P(U ≥ u) ≤ α/c.
+So one draw of the R + M distances detects every X above the u-th smallest of b_j − a_i. The 0.8
+quantile of these over many draws is the excess that is detected with a probability of 80 %. (If
+there are too few ranks, the test is Student's, and X = F·(exp((t_{1−α/2c, ν} + t_{power, ν})·se) −
+1), se of the logarithms.)
 
 A law at distance δ from the data has an expected distance above the floor F(n). To leading order
 squares add: the expected distance is √(F² + δ²), and the excess X = √(F² + δ²) − F is much smaller
@@ -119,6 +121,8 @@ class Resolution:
         )
 
 
+FAR = 10
+"""Distances of more floors do not say how much those near the floor vary."""
 MOST_REPETITIONS = 1_000
 MOST_SAMPLES = 1_000_000
 """Larger numbers of repetitions, or of samples per cell, are not recommended to the user."""
@@ -164,8 +168,10 @@ def resolution(
     n = int(table.loc[table["denoiser"] != "law", "n_samples"].max())
     here = against_floor(table[table["n_samples"] == n], level)
     m = int(here["n_reference"].max()) if _has_reference(here) else 0
-    sd = math.sqrt(float((here["sd"] ** 2).mean()))
-    floor, floor_sd = float(here["floor"].mean()), math.sqrt(float((here["floor_sd"] ** 2).mean()))
+    floor, floor_sd = float(here["floor"].mean()), _root_mean_square(here["floor_sd"])
+    squares_add = squares_add and floor > 0  # no Wasserstein distance is negative
+    near = here["mean"] <= FAR * floor if squares_add else here["mean"].notna()
+    sd = _root_mean_square(here.loc[near, "sd"]) if near.any() else floor_sd
     repetitions, floor_count = int(here["count"].min()), int(here["floor_count"].min())
     excess = excess_found(
         sd, repetitions, floor, floor_sd, floor_count, len(here), level=level, power=power
@@ -187,8 +193,7 @@ def resolution(
         "wanted": wanted,
         "exponent": a,
         "estimated": fitted is not None,
-        # no Wasserstein distance is negative
-        "squares_add": squares_add and floor > 0,
+        "squares_add": squares_add,
         "most_reference": math.inf if most_reference is None else most_reference,
     }
     if not known["squares_add"] or excess == math.inf:
@@ -212,6 +217,10 @@ def resolution(
         n_needed=_round_up(n_needed) if n_needed < 1e15 else math.inf,
         repetitions_needed=enough if enough <= MOST_REPETITIONS else None,
     )
+
+
+def _root_mean_square(values: pd.Series) -> float:
+    return math.sqrt(float((values**2).mean()))
 
 
 def excess_found(
