@@ -802,6 +802,8 @@ def plot(
 def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """One line per cell: mean, deviation and Student's interval over its repetitions.
 
+    If `lost` is above 0, so many repetitions have no value, and the mean is that of the others.
+
     Args:
         table: of `sweep`, or of a run; several tables may be concatenated.
         level: of the intervals.

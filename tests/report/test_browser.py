@@ -255,6 +255,25 @@ def test_what_varies_is_found_and_what_is_hidden_is_counted(browser, multirun):
 
 
 @pytest.mark.slow
+def test_exact_scores_of_two_paths_have_the_colours_of_their_paths(browser, rows, entry, tmp_path):
+    runs = []
+    for place, (name, path) in enumerate([("edm", "edm"), ("flow", "rectified")]):
+        learned = rows(objective=name, schedule=path, etas=[0.0], shift=place)
+        exact = rows(denoiser="oracle", objective="", schedule=path, etas=[0.0], shift=place / 2)
+        both = [*learned, *(row for row in exact if row.start)]
+        runs.append(entry(f"#{place + 1}", both, overrides=[f"objective={name}"]))
+    write_report(gather(labelled(runs), group="objective"), tmp_path / "out")
+    visit(browser, tmp_path / "out" / "report.html")
+    of_names = {}
+    for trace in traces(browser):
+        of_names.setdefault(trace["name"], []).append(trace["colour"])
+    del of_names["Pareto front"]
+    assert [len(colours) for colours in of_names.values()] == [2, 2]
+    assert [len(set(colours)) for colours in of_names.values()] == [1, 1]
+    assert len({colours[0] for colours in of_names.values()}) == 2
+
+
+@pytest.mark.slow
 def test_a_sampler_has_one_colour_and_the_axis_is_logarithmic_over_decades(browser, multirun):
     visit(browser, multirun)
     colours = {trace["name"]: trace["colour"] for trace in traces(browser)}

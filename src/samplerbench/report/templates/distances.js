@@ -65,7 +65,10 @@
     const cost = x.value, by = group.value;
     const means = own.map((row) => row.mean), low = Math.min(...means), high = Math.max(...means);
     const log = low > 0 && (y.value === "log" || (y.value === "" && high > 10 * low));
-    const groups = by === "name" ? order : unique(pooled.map((row) => row[by])).sort(collator.compare);
+    // the exact score has no objective and no network: its colour is that of the learned score on its path
+    const ofCurve = new Map([...each, ...pooled].filter((row) => row[by]).map((row) => [row.curve, row[by]]));
+    const valueOf = (row) => row[by] || ofCurve.get(row.curve) || "";
+    const groups = by === "name" ? order : unique(pooled.map(valueOf)).sort(collator.compare);
     const others = unique(pooled.map((row) => by === "name" ? row.run : row.name)).sort(collator.compare);
     const data = [], inLegend = new Set();
     for (const denoiser of floor.ordered ? unique(own.map((row) => row.denoiser)) : []) {
@@ -82,7 +85,7 @@
       for (const denoiser of unique(own.filter((row) => row.curve === name).map((row) => row.denoiser))) {
         const curve = own.filter((row) => row.curve === name && row.denoiser === denoiser)
           .sort((a, b) => a[cost] - b[cost]);
-        const place = Math.max(groups.indexOf(curve[0][by]), 0);
+        const place = Math.max(groups.indexOf(valueOf(curve[0])), 0);
         const other = others.indexOf(by === "name" ? curve[0].run : curve[0].name);
         const colour = palette[place % palette.length], title = escaped(name);
         const symbol = SYMBOLS[(other + Math.floor(place / palette.length)) % SYMBOLS.length];
