@@ -354,7 +354,8 @@ def test_files_may_have_layouts_of_their_own(tmp_path, monkeypatch, capsys):
     table = pd.read_csv("s.csv").query("kind == 'distance'").set_index("samples")
     assert table["ess"]["one.npy"] == table["ess"]["other.npy"] < 1200 == table["ess"]["flat.npy"]
     assert table["distance"]["one.npy"] == pytest.approx(table["distance"]["other.npy"])
-    capsys.readouterr()
+    flat = next(line for line in lines(capsys) if line.startswith("flat.npy"))
+    assert flat.split()[:4] == ["flat.npy", "1,200", "1,200", "–"]
     with pytest.raises(InvalidSetting, match="one for all files, or one for each of the 3"):
         score.main([*files, "layout=draw,chain/chain,draw"])
     arrays = {"one": states, "flat": states.reshape(-1, 2)}

@@ -113,7 +113,7 @@ def score_files(
         measured = distances(clouds, truth)
         if not is_way:  # these are in the order of the way, and no competitors
             measured.sort(key=lambda line: line.distance)
-        show(truth, measured)
+        show(truth, measured, any(cloud.chains is not None for cloud in clouds.values()))
         gaps = [] if is_way else differences(clouds, truth)
         if gaps:
             show_differences(truth, gaps)
@@ -241,9 +241,9 @@ def read_clouds(
     return {file: Cloud.of_chains(read_chains(file, layout, **reading), file)}
 
 
-def show(truth: Truth, lines: Sequence[Line]) -> None:
-    """Print the distances to the data."""
-    out, chains = console(), any(line.r_hat == line.r_hat for line in lines)
+def show(truth: Truth, lines: Sequence[Line], chains: bool) -> None:
+    """Print the distances to the data; of `chains` with their ESS and R̂."""
+    out = console()
     out.print(f"{truth.metric} to {truth.name}; distance with its 95 % interval")
     table = Table(box=None, pad_edge=False)
     widest = max(len(line.samples) for line in lines)
@@ -257,7 +257,7 @@ def show(truth: Truth, lines: Sequence[Line]) -> None:
         table.add_row(
             line.samples,
             f"{line.n:,}",
-            *(f"{line.ess:,}", f"{line.r_hat:.3f}") * chains,
+            *(f"{line.ess:,}", "–" if math.isnan(line.r_hat) else f"{line.r_hat:.3f}") * chains,
             distance(line.distance, line.half_width),
             *((plain(line.floor), ends) if known else ("–", "–")),
             line.verdict,
