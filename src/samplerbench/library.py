@@ -492,7 +492,7 @@ def score(
     data: Run | Dataset | str | Array,
     *,
     metrics: Metrics = None,
-    layout: str | None = None,
+    layout: str | Mapping[str, str] | None = None,
     array: str | None = None,
     columns: str | None = None,
     n_reference: int | None = None,
@@ -504,7 +504,8 @@ def score(
         samples: an array of shape (n, dim), a file or a folder as in the command, or a mapping
             from names to several of these, which are compared with each other too.
         data: a data set or its name, the run whose data set it is, or an array of data (m, dim).
-        layout: of arrays and files of Markov chains: "draw", "chain,draw" or "draw,chain".
+        layout: of arrays and files of Markov chains: "draw", "chain,draw" or "draw,chain"; or a
+            mapping from the names of those samples that are chains.
         array: the name of one of several arrays in `.npz` or `.pt` files.
         columns: names of some columns of files with tables, with commas between them.
         n_reference: the number of points that represent a data set.
@@ -524,6 +525,7 @@ def score(
         distances,
         reference_size,
         require_fits,
+        table_of,
         truths,
     )
 
@@ -555,21 +557,24 @@ def score(
         clouds: dict[str, Cloud] = {}
         chosen_of_files = (("array", array), ("columns", columns))
         reading = {key: value for key, value in chosen_of_files if value is not None}
-        for name, one in (
-            samples if isinstance(samples, Mapping) else {"samples": samples}
-        ).items():
+        named = samples if isinstance(samples, Mapping) else {"samples": samples}
+        layouts = layout if isinstance(layout, Mapping) else dict.fromkeys(named, layout)
+        for name in layouts:
+            require(name in named, "layout", name, f"one of the samples {', '.join(named)}")
+        for name, one in named.items():
+            own = layouts.get(name)
             if isinstance(one, str | PathLike):
                 with typed_as(name):
-                    of_file = read_clouds(str(one), shape, layout=layout, **reading)
+                    of_file = read_clouds(str(one), shape, layout=own, **reading)
                 (clouds[name],) = of_file.values()
                 continue
             for key, value in reading.items():
                 require(False, key, value, f"left out: {name} is an array, not a file")
             with typed_as(""):
-                if layout is None:
+                if own is None:
                     clouds[name] = Cloud(as_points(np.asarray(one), name))
                 else:
-                    clouds[name] = Cloud.of_chains(as_chains(np.asarray(one), layout, name), name)
+                    clouds[name] = Cloud.of_chains(as_chains(np.asarray(one), own, name), name)
         for truth in found:
             require_fits(clouds, truth)
         for name, cloud in clouds.items():
@@ -577,7 +582,7 @@ def score(
                 warn(f"{name}: its rows depend on the rows before them; layout='draw' for a chain")
         measured = (distances, differences)
         lines = [line for truth in found for measure in measured for line in measure(clouds, truth)]
-    return pd.DataFrame(map(asdict, lines))
+    return table_of(lines)
 
 
 @_hinting
@@ -797,6 +802,8 @@ def plot(
 def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """One line per cell: mean, deviation and Student's interval over its repetitions.
 
+    If `lost` is above 0, so many repetitions have no value, and the mean is that of the others.
+
     Args:
         table: of `sweep`, or of a run; several tables may be concatenated.
         level: of the intervals.
@@ -883,8 +890,10 @@ def _bar(label: str, shown: bool | None, total: int) -> Iterator[Callable[[int],
 
 def _built(group: str, name: str, settings: Mapping[str, object]) -> Any:
     from samplerbench.app.config.compose import make_member
+    from samplerbench.app.config.groups import title_of_data
 
     members = make_member(group, name, settings)
+    name = title_of_data(name, settings) if group == "dataset" else name
     for member in members if isinstance(members, list) else [members]:
         if is_dataclass(member):  # a table calls it as the command does
             object.__setattr__(member, _NAME, name)

@@ -84,13 +84,21 @@ def test_a_cell_with_one_value_costs_only_itself():
     assert "1 of 2 cells" in text
 
 
-def test_samplers_that_share_no_repetition_are_not_ranked():
+def test_samplers_that_lost_repetitions_are_neither_ranked_nor_judged():
     one, other = cell(NEAR), cell(FAR, sampler="b")
     one.loc[:1, "status"] = "diverged"
     other.loc[2:, "status"] = "diverged"
     text = claims(floor(), one, other)
-    assert "no ranking: repetitions=0: must be at least 2" in text
-    assert "1 of 2 cells" in text
+    assert "must be one at which two samplers ran" in text
+    assert "; a: 2 of 4 diverged; b: 2 of 4 diverged\n" in text
+    assert "distinguishable from data" not in text
+    table = printed(print_cells, floor(), one, other)
+    assert table.count("(2 of 4 lost)") == 2
+    better = claims(floor(), cell(NEAR, sampler="b"), cell(FAR, sampler="c"), one)
+    assert "b is best" in better
+    assert "not ranked: a (2 of 4 diverged)" in better
+    assert "1 of 2 cells is not" in better
+    assert "1 more cell lost repetitions: no verdict" in better
 
 
 def test_what_is_missing_is_said_once():

@@ -296,11 +296,13 @@ def test_every_command_says_what_it_is(typed):
 
 def test_nobody_to_read_the_output_is_no_defect(tmp_path):
     """Who reads has left (status 1), or the output was closed from the beginning."""
-    command = [sys.executable, "-m", "samplerbench", "list", "datasets"]
-    left = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    left.stdout.close()
-    assert left.stderr.read() == b""
-    assert left.wait() == 1
+    pipes = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    for words in (["--help"], ["list", "datasets"]):
+        command = [sys.executable, "-m", "samplerbench", *words]
+        left = subprocess.Popen(command, **pipes)
+        left.stdout.close()
+        assert left.stderr.read() == b""
+        assert left.wait() == 1
     closed = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
     done = subprocess.run(closed, cwd=tmp_path, stderr=subprocess.PIPE, check=False)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -3,6 +3,7 @@
 import os
 import shlex
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -97,6 +98,19 @@ def test_it_says_what_it_did_and_how_to_score_it(run, capsys):
     assert words[:2] == ["samplerbench", "score"]
     score.main(words[2:])
     assert "it is.npy" in capsys.readouterr().out
+
+
+def test_samples_of_a_small_file_are_scored_against_all_its_rows():
+    """The rows of its floor are too few for a verdict then."""
+    data = {"path": "my data.csv", "array": None, "columns": None}
+    config = OmegaConf.create({"dataset": data, "metric": {"sliced": {}}})
+    stored = SimpleNamespace(choices={"dataset": "file"}, config=config)
+    words = sample.scoring(stored, "x.npy", few=True)
+    assert words[2:] == ["x.npy", "reference=my data.csv", "metric=sliced"]
+    config.dataset.columns = "a,b"
+    for few in (True, False):
+        assert "dataset.path=my data.csv" in sample.scoring(stored, "x.npy", few=few)
+        config.dataset.columns = None
 
 
 def test_an_interrupted_or_failing_sampling_leaves_nothing(run, monkeypatch, capsys):

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from scipy import stats
 
+import samplerbench as sb
 from samplerbench.app.commands import score
 from samplerbench.bench.scoring import prediction, relabelled
 from samplerbench.datasets.grid_mixture import grid_mixture
@@ -62,7 +63,10 @@ def test_the_numbers_of_the_table_in_a_file(files, capsys):
         assert list(table["kind"]) == ["distance", "distance", "difference"] * 2
         assert list(table["minus"][[2, 5]]) == samples[:1] * 2
         assert set(table["n"]) == set(table["ess"][table["kind"] == "distance"]) == {500}
-        assert table["upper"][0] > table["distance"][0] > table["lower"][0]
+        assert table["floor_upper"][0] > table["distance"][0] > table["floor_lower"][0]
+        assert table["floor_sets"].tolist()[:2] == [39, 39]
+        of_floor = ["ess", "floor", "floor_sets", "floor_lower", "floor_upper"]
+        assert table.loc[[2, 5], of_floor].isna().all(axis=None)
         assert list(table["verdict"][:2]) == [
             "not distinguishable from the data",
             "differs from the data",
@@ -135,7 +139,7 @@ def test_a_file_of_data_is_used_as_far_as_it_goes(files, capsys):
     data, samples = files("data", 1.0, 1500), files("samples", 1.0, 100)
     words = [samples, "dataset=file", f"dataset.path={data}", "metric=sliced"]
     score.main([*map(str, words)])
-    assert "sliced to file, 300 draws" in capsys.readouterr().out
+    assert "sliced to data.npy, 300 draws" in capsys.readouterr().out
     with pytest.raises(InvalidSetting, match="n_reference=301: must be at most 300"):
         score.main([*map(str, words), "n_reference=301"])
 
@@ -334,6 +338,32 @@ def test_a_wrong_chain_is_still_told(tmp_path, monkeypatch, capsys):
     wide, unmixed = lines(capsys)[2:4]
     assert wide.endswith("  differs from the data")
     assert unmixed.endswith("no verdict: R̂ is above 1.01")
+
+
+def test_files_may_have_layouts_of_their_own(tmp_path, monkeypatch, capsys):
+    """The same chains in both orders of the axes, and their states as independent samples."""
+    pytest.importorskip("arviz")
+    monkeypatch.chdir(tmp_path)
+    states = autoregressive(0.5, 300, 4, 0)
+    np.save("one.npy", states)
+    np.save("other.npy", states.swapaxes(0, 1))
+    np.save("flat.npy", np.random.default_rng(1).permutation(states.reshape(-1, 2)))
+    files = ["one.npy", "other.npy", "flat.npy", *NORMAL]
+    score.main([*files, "layout=draw,chain/chain,draw/none", "out=s.csv"])
+    table = pd.read_csv("s.csv").query("kind == 'distance'").set_index("samples")
+    assert table["ess"]["one.npy"] == table["ess"]["other.npy"] < 1200 == table["ess"]["flat.npy"]
+    assert table["distance"]["one.npy"] == pytest.approx(table["distance"]["other.npy"])
+    flat = next(line for line in lines(capsys) if line.startswith("flat.npy"))
+    assert flat.split()[:4] == ["flat.npy", "1,200", "1,200", "–"]
+    with pytest.raises(InvalidSetting, match="one for all files, or one for each of the 3"):
+        score.main([*files, "layout=draw,chain/chain,draw"])
+    arrays = {"one": states, "flat": states.reshape(-1, 2)}
+    law = sb.dataset("gaussian", mean=[0, 0], covariance=[[1, 0], [0, 1]])
+    few = sb.metric("sliced", directions=20)
+    found = sb.score(arrays, law, metrics=few, layout={"one": "draw,chain"})
+    assert found["ess"].tolist()[0] == table["ess"]["one.npy"]
+    with pytest.raises(InvalidSetting, match="layout=two: must be one of the samples one, flat"):
+        sb.score(arrays, law, layout={"two": "draw"})
 
 
 def test_a_layout_is_asked_for_and_not_guessed(chains, capsys):

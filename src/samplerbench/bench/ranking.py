@@ -6,14 +6,18 @@ with equal values. Holm's procedure corrects their p-values together: the probab
 claim of a difference in the table is at most 1 − level. The rank of a sampler is a range: the best
 rank is one more than the number of samplers that are significantly better, the worst rank is k
 minus the number that are significantly worse.
+
+A sampler with a repetition without a value, such as one that diverged, stands apart: the mean of
+the other repetitions says nothing about the lost ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
 
 from samplerbench.bench.cell import (
@@ -26,7 +30,9 @@ from samplerbench.bench.cell import (
 )
 from samplerbench.bench.statistics import (
     Estimate,
+    complete,
     holm,
+    lost_repetitions,
     mean_evaluations,
     paired,
     require_single,
@@ -52,10 +58,17 @@ class Ranking:
     # one line per pair, the better first: first, second, difference (second − first), lower, upper,
     # p_value, p_holm, significant
     pairs: pd.DataFrame
+    # the samplers with lost repetitions, which have no rank, and the reason: "1 of 8 diverged"
+    apart: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sentence(self) -> str:
         """The result in words."""
+        names = ", ".join(f"{name} ({why})" for name, why in self.apart.items())
+        return self._of_ranked + (f"; not ranked: {names}" if names else "")
+
+    @property
+    def _of_ranked(self) -> str:
         name = str(self.order.iloc[0]["name"])
         same = self.pairs[self.pairs["p_value"].isna()]
         own = same[(same[["first", "second"]] == name).any(axis=1)]
@@ -90,7 +103,7 @@ def ranking(
 
     Args:
         table: rows of the results store: one data set, metric, n, denoiser and start. A sampler
-            with a repetition that is not ok is compared on the others.
+            with a repetition that is not ok has no rank, see `Ranking.apart`.
         steps: the number of steps at which samplers are compared;
         nfe: or the number of network evaluations: give exactly one of the two.
         level: of intervals, and one minus the chance of a false claim in the table.
@@ -104,17 +117,28 @@ def ranking(
     require((steps is None) != (nfe is None), "steps", steps, "given, or nfe: one of the two")
     require(0 < level < 1, "level", level, "between 0 and 1")
     column, at = ("nfe", nfe) if steps is None else ("steps", steps)
-    rows = distinct(table[(table["denoiser"] != "law") & (table["status"] == "ok")])
+    rows = distinct(table[table["denoiser"] != "law"])
     key = [name for name in [*SAMPLER, "steps"] if name in rows]
-    # an adaptive sampler may need other numbers of evaluations in other repetitions
-    nfe_of_cell = rows.groupby(key, dropna=False)["nfe"].transform(mean_evaluations)
-    rows = rows[(nfe_of_cell if steps is None else rows["steps"]) == at]
+    if steps is None:
+        # an adaptive sampler may need other numbers of evaluations in other repetitions
+        counted = rows["nfe"].where(rows["nfe"] > 0)
+        of_cell = counted.groupby([rows[name] for name in key], dropna=False).transform("mean")
+        rows = rows[np.ceil(of_cell) == at]
+    else:
+        rows = rows[rows["steps"] == at]
+    apart = {
+        sampler_name(line["sampler"], line["sampler_settings"]): line["why"]
+        for _, line in lost_repetitions(rows).iterrows()
+    }
+    rows = complete(rows)
     require_single(rows, [*_SHARED, *MEASURE])
     telling = [name for name in ["metric", "denoiser", "start", *DISTINGUISHING] if name in rows]
     cells = rows.drop_duplicates(key)[list(dict.fromkeys([*key, *telling]))]
     if len(cells) < 2:
         present = sorted(set(table.loc[table["denoiser"] != "law", column]))
-        raise InvalidSetting(column, at, f"one at which two samplers ran; the table has {present}")
+        allowed = f"one at which two samplers ran; the table has {present}"
+        allowed += "".join(f"; {name}: {why}" for name, why in apart.items())
+        raise InvalidSetting(column, at, allowed)
     names = _names(cells)
     masks = {
         name: _rows(rows, cell)
@@ -143,7 +167,7 @@ def ranking(
         line = {"rank": rank, "best": best, "worst": last, "name": name, "mean": own[name].mean}
         line |= {"lower": own[name].lower, "upper": own[name].upper, "count": own[name].count}
         lines.append(line | {"nfe": mean_evaluations(rows.loc[masks[name], "nfe"]), "ties": ties})
-    return Ranking(pd.DataFrame(lines), compared)
+    return Ranking(pd.DataFrame(lines), compared, apart)
 
 
 def _standing(pairs: pd.DataFrame, name: str) -> tuple[list[str], list[str], list[str]]:

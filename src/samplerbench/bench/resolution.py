@@ -1,12 +1,14 @@
 """The smallest differences from the data that n samples and R repetitions can detect.
 
 The *power* of the test against the floor (see `statistics`). Distances are taken as normal, with
-the standard deviations of the table. A cell whose expected distance is the floor plus X is
-detected at the first step of Holm's correction over c cells if U(X) = #{(i, j): a_i + X > b_j} ≥ u,
-where u is the smallest value with 2·P(U ≥ u) ≤ α/c. So one draw of the R + M distances detects
-every X above the u-th smallest of b_j − a_i. The 0.8 quantile of these over many draws is the
-excess that is detected with a probability of 80 %. (If there are too few ranks, the test is
-Student's, and X = F·(exp((t_{1−α/2c, ν} + t_{power, ν})·se) − 1), se of the logarithms.)
+the standard deviations of the table. A Wasserstein distance of more than ten floors is left out of
+them: a sampler that nearly diverges has a spread that no cell near the floor has. A cell whose
+expected distance is the floor plus X is detected at the first step of Holm's correction over c
+cells if U(X) = #{(i, j): a_i + X > b_j} ≥ u, where u is the smallest value with 2·P(U ≥ u) ≤ α/c.
+So one draw of the R + M distances detects every X above the u-th smallest of b_j − a_i. The 0.8
+quantile of these over many draws is the excess that is detected with a probability of 80 %. (If
+there are too few ranks, the test is Student's, and X = F·(exp((t_{1−α/2c, ν} + t_{power, ν})·se) −
+1), se of the logarithms.)
 
 A law at distance δ from the data has an expected distance above the floor F(n). To leading order
 squares add: the expected distance is √(F² + δ²), and the excess X = √(F² + δ²) − F is much smaller
@@ -33,6 +35,7 @@ from samplerbench.bench.cell import MEASURE, distinct
 from samplerbench.bench.rounding import plain
 from samplerbench.bench.statistics import (
     against_floor,
+    lost_repetitions,
     present,
     rank_tail,
     ranks_suffice,
@@ -47,6 +50,7 @@ class Resolution:
 
     cells: int  # the number of cells that were compared
     hidden: int  # the number of them that are not distinguishable from data
+    lost: int  # the number of other cells, which lost repetitions and are not compared
     n_samples: int  # n
     n_reference: int  # m; 0 if the distance is to the law itself
     repetitions: int  # R, the smallest of any cell
@@ -62,6 +66,7 @@ class Resolution:
     exponent: float  # a
     estimated: bool  # whether a comes from the table; otherwise it is an assumption
     squares_add: bool = True  # whether the floor and a distance of laws add in squares
+    most_reference: float = math.inf  # the largest m that the data have
 
     @property
     def resolved(self) -> float:
@@ -71,6 +76,13 @@ class Resolution:
     @property
     def sentence(self) -> str:
         """The finding in words."""
+        if not self.lost:
+            return self._of_compared
+        more = "1 more cell" if self.lost == 1 else f"{self.lost} more cells"
+        return f"{self._of_compared}; {more} lost repetitions: no verdict"
+
+    @property
+    def _of_compared(self) -> str:
         cells = f"{self.cells} cell" + "s" * (self.cells != 1)
         verb = "is" if 1 in (self.hidden, self.cells) else "are"
         now = f"{self.hidden} of {cells} {verb} not distinguishable from data at n = "
@@ -91,18 +103,16 @@ class Resolution:
         if self.n_needed <= self.n_samples:
             return f"{now}; {aim}, would be found"
         ways = []
-        if self.n_needed <= MOST_SAMPLES:
+        m = self.n_reference * self.n_needed / self.n_samples
+        if self.n_needed <= MOST_SAMPLES and m <= self.most_reference:
             more = f"n = {int(self.n_needed):,}"
-            if self.n_reference:
-                m = self.n_reference * self.n_needed / self.n_samples
-                more += f" (and {_round_up(m):,} data points)"
-            ways.append(more)
+            ways.append(more + (f" (and {_round_up(m):,} data points)" if m else ""))
         if self.repetitions_needed is not None:
             ways.append(f"{self.repetitions_needed:,} repetitions")
         if not ways:
             return (
                 f"{now}; {aim}: no feasible n would be enough; use paired distances "
-                "(experiment=budget) or metric=kl_law"
+                "(experiment=budget)" + " or metric=kl_law" * (self.most_reference == math.inf)
             )
         basis = "measured" if self.estimated else "assumed"
         return (
@@ -111,6 +121,8 @@ class Resolution:
         )
 
 
+FAR = 10
+"""Distances of more floors do not say how much those near the floor vary."""
 MOST_REPETITIONS = 1_000
 MOST_SAMPLES = 1_000_000
 """Larger numbers of repetitions, or of samples per cell, are not recommended to the user."""
@@ -124,6 +136,8 @@ def resolution(
     power: float = 0.8,
     exponent: float = 0.25,
     squares_add: bool = True,
+    most_reference: int | None = None,
+    most_floors: int | None = None,
 ) -> Resolution:
     """The n, or the R, that would detect a wanted distance of laws; see the module for the model.
 
@@ -138,6 +152,8 @@ def resolution(
         exponent: a, used if the table has only one n: 1/4 for unevenly weighted modes (the
             default, the worst case), 1/2 for a unimodal law.
         squares_add: whether the metric is a Wasserstein distance; see the module.
+        most_reference: the largest m that finite data have; None if there is no limit.
+        most_floors: the largest number of sets of n fresh draws that they have.
 
     Raises:
         InvalidSetting: a number is out of range, a mixed table, too few repetitions or no floor.
@@ -152,8 +168,10 @@ def resolution(
     n = int(table.loc[table["denoiser"] != "law", "n_samples"].max())
     here = against_floor(table[table["n_samples"] == n], level)
     m = int(here["n_reference"].max()) if _has_reference(here) else 0
-    sd = math.sqrt(float((here["sd"] ** 2).mean()))
-    floor, floor_sd = float(here["floor"].mean()), math.sqrt(float((here["floor_sd"] ** 2).mean()))
+    floor, floor_sd = float(here["floor"].mean()), _root_mean_square(here["floor_sd"])
+    squares_add = squares_add and floor > 0  # no Wasserstein distance is negative
+    near = here["mean"] <= FAR * floor if squares_add else here["mean"].notna()
+    sd = _root_mean_square(here.loc[near, "sd"]) if near.any() else floor_sd
     repetitions, floor_count = int(here["count"].min()), int(here["floor_count"].min())
     excess = excess_found(
         sd, repetitions, floor, floor_sd, floor_count, len(here), level=level, power=power
@@ -164,6 +182,7 @@ def resolution(
     known: dict[str, Any] = {
         "cells": len(here),
         "hidden": int((~here["significant"]).sum()),
+        "lost": len(lost_repetitions(table[table["n_samples"] == n])),
         "n_samples": n,
         "n_reference": m,
         "repetitions": repetitions,
@@ -174,8 +193,8 @@ def resolution(
         "wanted": wanted,
         "exponent": a,
         "estimated": fitted is not None,
-        # no Wasserstein distance is negative
-        "squares_add": squares_add and floor > 0,
+        "squares_add": squares_add,
+        "most_reference": math.inf if most_reference is None else most_reference,
     }
     if not known["squares_add"] or excess == math.inf:
         return Resolution(**known, n_needed=n, repetitions_needed=None)
@@ -191,11 +210,17 @@ def resolution(
     else:
         enough = math.ceil(wide**2 * sd**2 / (1 - wide**2 * floor_sd**2 / floor_count))
     enough = _round_up(max(enough, repetitions + 1))
+    if most > floor_count and most_floors is not None and enough > most_floors:
+        enough = MOST_REPETITIONS + 1
     return Resolution(
         **known,
         n_needed=_round_up(n_needed) if n_needed < 1e15 else math.inf,
         repetitions_needed=enough if enough <= MOST_REPETITIONS else None,
     )
+
+
+def _root_mean_square(values: pd.Series) -> float:
+    return math.sqrt(float((values**2).mean()))
 
 
 def excess_found(

@@ -15,7 +15,8 @@ reverse SDE, change only by ∇·(q·e). So e has a part ∇φ with
 and a rest without divergence in q, which leaves every marginal as it is (Benamou and Brenier, "A
 computational fluid mechanics solution to the Monge–Kantorovich mass transfer problem", Numerische
 Mathematik 84, 2000). The two are orthogonal: E‖e‖² = E‖∇φ‖² + E‖rest‖². In the plane φ is computed
-on a grid, by finite volumes and SciPy's sparse solver.
+on a grid, by finite volumes and SciPy's sparse solver. The grid gives the share
+E‖∇φ‖²/E‖e‖² of the error that was measured on points, so the part is never larger than the whole.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from samplerbench.core.models import Denoiser, Density, LevelFree, Score
 from samplerbench.core.noise import generator
 from samplerbench.datasets.base import Dataset
 
-COLUMNS = ("denoiser", "sigma", "repetition", "error", "size", "moving")
+COLUMNS = ("denoiser", "sigma", "noise_to_signal", "repetition", "error", "size", "moving")
 #: Cells of the grid along each axis, and the largest relative error of E‖e‖² on it.
 CELLS, RESOLVED = 128, 0.1
 
@@ -54,6 +55,7 @@ def score_errors(
 ) -> pd.DataFrame:
     """One row for each score, level and repetition, with the columns `COLUMNS`.
 
+    Scores and errors are those of x at the level, in units of 1/x. `noise_to_signal` is σ/α.
     `moving` is E‖∇φ‖², the part of the error that moves the law: NaN outside the plane, without a
     density, and where the grid does not resolve the law.
 
@@ -80,9 +82,10 @@ def score_errors(
                 whole, part = parts_in_the_plane(model, oracle, x, level)
                 mean = sum(errors) / repetitions
                 if abs(whole - mean) <= RESOLVED * mean:
-                    moving = part
+                    moving = mean * (part / whole if whole > 0 else 0.0)
+            ratio = level.sigma / level.alpha if level.alpha > 0 else math.inf
             for repetition, pair in enumerate(zip(errors, sizes, strict=True)):
-                rows.append((name, level.sigma, repetition, *pair, moving))
+                rows.append((name, level.sigma, ratio, repetition, *pair, moving))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -34,13 +34,14 @@ corrected by Holm's procedure, see `statistics`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from importlib.util import find_spec
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.special import stdtrit  # scipy.stats takes a second to import
@@ -137,12 +138,13 @@ class Line:
         verdict: in words.
         minus: name of the other cloud; empty for a distance.
         p_value: of a difference, corrected.
-        ess: effective sample size, n for independent samples; 0 for a difference.
+        ess: effective sample size, n for independent samples; 0 (empty in a table) for a
+            difference.
         r_hat: split R̂ of chains.
         floor: mean distance of perfect samples.
-        floor_sets: the number of sets of perfect samples.
-        lower: lower end of the interval of perfect samples.
-        upper: upper end of this interval.
+        floor_sets: the number of sets of perfect samples; empty in a table for a difference.
+        floor_lower: lower end of the interval that has 95 % of perfect samples.
+        floor_upper: upper end of this interval.
     """
 
     kind: str
@@ -158,8 +160,15 @@ class Line:
     r_hat: float = math.nan
     floor: float = math.nan
     floor_sets: int = 0
-    lower: float = math.nan
-    upper: float = math.nan
+    floor_lower: float = math.nan
+    floor_upper: float = math.nan
+
+
+def table_of(lines: Sequence[Line]) -> pd.DataFrame:
+    """One row for each line, with its fields as columns."""
+    table = pd.DataFrame(map(asdict, lines)).astype({"ess": "Int64", "floor_sets": "Int64"})
+    table.loc[table["kind"] == "difference", ["ess", "floor_sets"]] = pd.NA
+    return table
 
 
 def truths(
@@ -306,8 +315,8 @@ def distances(clouds: Mapping[str, Cloud], truth: Truth) -> list[Line]:
                 r_hat=r_hat,
                 floor=float(floor.mean()) if len(floor) else math.nan,
                 floor_sets=len(floor),
-                lower=ends[0],
-                upper=ends[1],
+                floor_lower=ends[0],
+                floor_upper=ends[1],
             )
         )
     return lines

@@ -32,6 +32,10 @@ R = 3. A cell may be above its floor or below it, so p is doubled, and the small
 2/C(R + M, R). If this is not significant after Holm's correction, the test is Student's with the
 pooled variance of the logarithms, for positive distances: they are skewed, their logarithms less.
 
+*Lost repetitions.* A repetition that diverged has no value. The mean of the others is that of the
+survivors, which may be as near to the data as perfect samples are. So such a cell is never tested
+or ranked: its lines have the number of lost repetitions instead of a verdict.
+
 *Many comparisons.* p-values in ascending order are corrected to max_{j ≤ i} min(1, (m − j + 1)·p_j)
 (Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6, 1979): the
 probability of a false claim in a family is at most 1 − level, under any dependence. Two cells that
@@ -66,7 +70,7 @@ Selection = Mapping[str, object] | pd.Series
 
 
 def at_equal_cost(table: pd.DataFrame, bounds: Sequence[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The finished rows, with `steps` replaced by the bound on the number of evaluations.
+    """The rows of cells with a value, with `steps` replaced by the bound on the evaluations.
 
     Samplers of a sweep at equal cost have different numbers of steps, but the same bounds. For each
     bound the table has the run of a setting with the most counted evaluations within the bound. So
@@ -95,7 +99,10 @@ def at_equal_cost(table: pd.DataFrame, bounds: Sequence[int]) -> tuple[pd.DataFr
         longest = within.drop_duplicates(curve, keep="last")
         chosen.append(longest[[*curve, "steps"]].assign(allowed=bound))
     taken = pd.concat(chosen)
-    rows = ok[~law].merge(taken, on=[*curve, "steps"])
+    # with the lost repetitions of these cells, see the module
+    all_rows = distinct(table)
+    rows = all_rows[all_rows["denoiser"] != "law"].merge(taken, on=[*curve, "steps"])
+    rows = rows.merge(cells[[*curve, "steps"]], on=[*curve, "steps"])
     rows = rows.assign(steps=rows["allowed"]).drop(columns="allowed")
     beyond = cells[cells["nfe"] > max(bounds)]
     return pd.concat([ok[law], rows], ignore_index=True), beyond
@@ -120,6 +127,8 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """One line per cell: mean, sd, count, the interval [lower, upper], nfe, rounds, seconds, names.
 
     An expected distance is not negative, so if the mean is at least 0, `lower` is at least 0 too.
+    `lost` is the number of repetitions without a value, such as those that diverged: the mean is
+    that of the others.
 
     Rows with different settings or seeds are different cells, even if they have the same name;
     `cell.curve_names` makes the names unique.
@@ -158,7 +167,44 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     lower = lines["mean"] - half
     free = (lines["mean"] < 0) | lines["metric"].isin(SIGNED)
     lower = lower.where(free, lower.clip(lower=0))
-    return lines.assign(lower=lower, upper=lines["mean"] + half)
+    lines = lines.assign(lower=lower, upper=lines["mean"] + half)
+    lost = lost_repetitions(table)[[*cell, "lost"]]
+    return lines.merge(lost, on=cell, how="left").fillna({"lost": 0}).astype({"lost": int})
+
+
+def lost_repetitions(table: pd.DataFrame) -> pd.DataFrame:
+    """The cells that lost repetitions; not those that cannot run.
+
+    Returns:
+        One line per cell: its columns (`CELL`), lost (the number of repetitions without a value)
+        and why (in words: "1 of 8 diverged", with the status of the first of them).
+    """
+    rows = distinct(table[(table["denoiser"] != "law") & (table["status"] != "incompatible")])
+    cell = present(rows, CELL)
+    rows = rows.assign(lost=rows["status"] != "ok", why="")
+    if not rows["lost"].any():
+        return rows[[*cell, "lost", "why"]].head(0)
+    counts = rows.groupby(cell, dropna=False)["lost"].agg(["sum", "size"]).reset_index()
+    first = rows[rows["lost"]].drop_duplicates(cell)[[*cell, "status"]]
+    lines = counts[counts["sum"] > 0].merge(first, on=cell)
+    of, status = lines.pop("size").astype(str), lines.pop("status")
+    why = lines["sum"].astype(str) + " of " + of + " " + status
+    return lines.rename(columns={"sum": "lost"}).assign(why=why)
+
+
+def complete(table: pd.DataFrame) -> pd.DataFrame:
+    """The finished rows of cells that lost no repetition, and those of the floor."""
+    ok = table[table["status"] == "ok"]
+    lost = lost_repetitions(table)
+    if lost.empty:
+        return ok
+    cell = present(table, CELL)
+    return ok[~_index(ok, cell).isin(_index(lost, cell))]
+
+
+def _index(lines: pd.DataFrame, names: list[str]) -> pd.MultiIndex:
+    # NaN equals NaN here, as for the eta of samplers without one
+    return pd.MultiIndex.from_frame(lines[names])
 
 
 def _own_half(info: str) -> float:
@@ -393,7 +439,7 @@ def against_floor(
     p_value, p_holm (corrected over the whole table) and significant. A cell can also be
     significantly below the floor: then its excess is negative, as with stratified starts against
     random draws. If the table has floor rows with the name of the cell's start, they are its floor;
-    otherwise the floor rows without a start are.
+    otherwise the floor rows without a start are. Cells with lost repetitions are left out.
 
     Args:
         table: rows of the results store; only those with status ok are used.
@@ -404,7 +450,7 @@ def against_floor(
         InvalidSetting: a cell has too few repetitions, or no floor.
     """
     require(0 < level < 1, "level", level, "between 0 and 1")
-    ok = distinct(table[table["status"] == "ok"])
+    ok = distinct(complete(table))
     law = ok["denoiser"] == "law"
     shared = present(ok, [*MEASURE, "data_seed", "metric_seed"])
     columns = list(dict.fromkeys(present(ok, [*CELL, *MEASURE, *DISTINGUISHING])))
@@ -413,7 +459,12 @@ def against_floor(
         for key, values in ok[law].groupby([*shared, "start"], dropna=False)["value"]
     }
     cells = ok[~law].groupby(columns, dropna=False)["value"].agg(list).reset_index(name="values")
-    require(len(cells) > 0, "table", "no cells", "one with at least one cell that ran")
+    require(
+        len(cells) > 0,
+        "table",
+        "no cells",
+        "one with at least one cell that ran in all repetitions",
+    )
     pairs = []
     for *at, start, sampler, steps, n_samples, values in zip(
         *(cells[name] for name in [*shared, "start", "sampler", "steps", "n_samples", "values"]),

@@ -256,7 +256,9 @@ def about(cells: pd.DataFrame) -> str:
     size = sizes(cells["metric"], cells["n_samples"], exact=not uncertain)
     bars = "; bars: 95 % intervals of the mean" if uncertain else ""
     end = ", final=none" if "final" in cells and set(cells["final"]) == {"none"} else ""
-    return f"{datasets}, {size}, {repetitions(cells['count'])}{end}{bars}"
+    crosses = "; ×: repetitions are lost, the point is the mean of the others"
+    lost = crosses * bool("lost" in cells and (cells["lost"] > 0).any())
+    return f"{datasets}, {size}, {repetitions(cells['count'])}{end}{bars}{lost}"
 
 
 def spread(cells: pd.DataFrame, x: str) -> str:

@@ -85,6 +85,7 @@ def interval_curve(
 
     Args:
         curve: with the columns mean, lower and upper, and that of `x`; an interval may be NaN.
+            Where the column lost is above 0, the point has a cross.
         x: the column along the axis.
         cap: length of the intervals' caps, in points.
     """
@@ -99,6 +100,10 @@ def interval_curve(
         elinewidth=0.8,
         capsize=cap,
     )
+    if "lost" in curve and (curve["lost"] > 0).any():
+        lost = curve[curve["lost"] > 0]
+        size = 8 * look().scale
+        axes.plot(lost[x], lost["mean"], ls="", marker="x", ms=size, color="0.2", zorder=3)
 
 
 def narrow(width: float) -> bool:

@@ -2,7 +2,8 @@
 
 Mean and interval are from `statistics.summary`. The verdict is from `statistics.against_floor`: an
 exact rank test against the floor, with Holm's correction over the cells of a run and measure that
-share a floor. With one repetition or without a floor, the verdict says so.
+share a floor. With one repetition or without a floor, the verdict says so. A cell that lost
+repetitions has no verdict either: its mean is that of the survivors.
 
 A cell that several runs share, such as one of the exact score, has one line. Runs that differ only
 in their seeds have one curve: their mean over the seeds, see `over_seeds`.
@@ -17,7 +18,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from samplerbench.bench.cell import CELL, SEEDS, curve_names, distinct, sampler_name
-from samplerbench.bench.statistics import against_floor, by_floor, summary
+from samplerbench.bench.statistics import against_floor, by_floor, complete, summary
 from samplerbench.figures.common import EXACT_METRICS
 from samplerbench.report.entries import common, without_sampler
 
@@ -39,6 +40,7 @@ COLUMNS = [
     "half",
     "sd",
     "count",
+    "lost",
     "floor",
     "excess",
     "p_holm",
@@ -53,6 +55,8 @@ ABOVE, BELOW, SAME = "above the floor", "below the floor", "not distinguishable 
 
 def cell_lines(distances: pd.DataFrame, unordered: Collection[str] = ()) -> pd.DataFrame:
     """One line for each cell; within a run and measure, the nearest to the data is first.
+
+    Cells that lost repetitions come last.
 
     Args:
         distances: from `entries.distances`.
@@ -110,8 +114,9 @@ def over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
     """Pool the lines that differ only in their seeds.
 
     A pooled line has the mean over the seeds and half of Student's 95 % interval of that mean: its
-    `count` is the number of seeds. Its verdict only gives this number; the tests against the floor
-    of each seed are in the lines themselves.
+    `count` is the number of seeds. Its verdict only gives this number, and that of lost
+    repetitions, also of seeds without any value; the tests against the floor of each seed are in
+    the lines themselves.
     """
     curve = ["measure", "setting_id", "denoiser", "start", "name"]
     finished = lines[lines["mean"].notna()]
@@ -122,7 +127,8 @@ def over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
         return finished
     numbers = ["mean", "floor", "nfe", "rounds", "seconds"]
     each = finished[several].assign(seeds=seeds)
-    names = {name: "first" for name in COLUMNS if name not in (*curve, *numbers, "steps", "run")}
+    own = (*curve, *numbers, "steps", "run", "lost")
+    names = {name: "first" for name in COLUMNS if name not in own}
     # first one line per seed: two runs of one seed are not two trainings
     each = each.groupby([*curve, "steps", "seeds"], as_index=False).agg(
         {**names, **dict.fromkeys(numbers, "mean"), "run": _of_runs}
@@ -132,14 +138,18 @@ def over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
     pooled = groups.agg(
         {**names, **dict.fromkeys(numbers, "mean"), "run": "first", "sd": "std", "count": "sum"}
     ).reset_index()
+    lost = lines.groupby([*curve, "steps"], as_index=False)["lost"].sum()
+    pooled = pooled.merge(lost, on=[*curve, "steps"])
     count = pooled["count"]
     half = stdtrit((count - 1).clip(lower=1), 0.975) * pooled["sd"] / count**0.5
-    pooled = pooled.assign(half=half, p_holm=float("nan"), verdict=[_over(n) for n in count])
+    verdict = list(map(_over, count, pooled["lost"]))
+    pooled = pooled.assign(half=half, p_holm=float("nan"), verdict=verdict)
     return _named(pd.concat([finished[~several], pooled], ignore_index=True))[COLUMNS]
 
 
-def _over(seeds: int) -> str:
-    return f"mean over {seeds} seeds" if seeds > 1 else "one seed: no interval"
+def _over(seeds: int, lost: int) -> str:
+    text = f"mean over {seeds} seeds" if seeds > 1 else "one seed: no interval"
+    return text + f", without {lost} lost repetition{'s' * (lost > 1)}" * (lost > 0)
 
 
 def floors(distances: pd.DataFrame) -> pd.DataFrame:
@@ -153,9 +163,13 @@ def in_order(lines: pd.DataFrame) -> list[str]:
 
 
 def nearest(curves: pd.DataFrame, most: int) -> pd.DataFrame:
-    """The curves (of `over_seeds`) nearest to the data, `most` for each measure and start."""
+    """The curves (of `over_seeds`) nearest to the data, `most` for each measure and start.
+
+    Cells that lost repetitions do not count.
+    """
     key = ["measure", "start", "curve"]
-    best = curves.groupby(key)["mean"].min().sort_values(kind="stable")
+    means = curves.assign(mean=curves["mean"].where(curves["lost"] == 0, float("inf")))
+    best = means.groupby(key)["mean"].min().sort_values(kind="stable")
     chosen = best.groupby(["measure", "start"]).head(most).index
     return curves[pd.MultiIndex.from_frame(curves[key]).isin(chosen)]
 
@@ -165,18 +179,22 @@ def _lines_of_measure(rows: pd.DataFrame) -> pd.DataFrame:
     sampled = rows[rows["denoiser"] != "law"]
     lines = summary(rows)
     lines = lines[lines["denoiser"] != "law"]
-    lines = lines.assign(half=lines["upper"] - lines["mean"]).drop(columns=["lower", "upper"])
-    tests = _tests(rows[rows["status"] == "ok"])
+    lines = lines.assign(half=lines["upper"] - lines["mean"])
+    lines = lines.drop(columns=["lower", "upper", "lost"])
+    tests = _tests(complete(rows))
     lines = lines.merge(tests, on=CELL, how="left") if len(tests) else lines.assign(**_NO_TEST)
     bad = sampled[sampled["status"] != "ok"]
     problems = bad.groupby(CELL, dropna=False).agg(
-        bad=("status", "size"), status=("status", "first"), message=("message", "first")
+        lost=("status", "size"), status=("status", "first"), message=("message", "first")
     )
     how: Literal["outer", "left"] = "outer" if len(problems) else "left"
     lines = lines.merge(problems.reset_index(), on=CELL, how=how)
     of_rows = sampled.sort_values("repetition").drop_duplicates(CELL)[[*CELL, *_OF_ROWS]]
     lines = lines.drop(columns=_OF_ROWS, errors="ignore").merge(of_rows, on=CELL, how="left")
-    return lines.assign(verdict=_verdicts(lines)).sort_values("mean", ignore_index=True)
+    lines = lines.assign(verdict=_verdicts(lines))
+    lines["lost"] = lines["lost"].where(lines["status"] != "incompatible").fillna(0).astype(int)
+    near = lines["mean"].mask(lines["lost"] > 0, float("inf"))
+    return lines.loc[near.sort_values(kind="stable").index].reset_index(drop=True)
 
 
 def _tests(ok: pd.DataFrame) -> pd.DataFrame:
@@ -194,19 +212,19 @@ def _tests(ok: pd.DataFrame) -> pd.DataFrame:
 def _verdicts(lines: pd.DataFrame) -> Sequence[str]:
     """The verdict of each line, in words."""
     verdicts = []
-    columns = ("metric", "count", "p_holm", "excess", "bad", "status", "message")
-    for metric, count, p_holm, excess, bad, status, message in zip(
+    columns = ("metric", "count", "p_holm", "excess", "lost", "status", "message")
+    for metric, count, p_holm, excess, lost, status, message in zip(
         *(lines[column] for column in columns), strict=True
     ):
         if not count > 0:
             text = f"{status}: {message}"
+        elif lost > 0:
+            text = f"{lost:.0f} of {count + lost:.0f} {status}: {message}"
         elif p_holm == p_holm:
             text = SAME if p_holm > 0.05 else ABOVE if excess > 0 else BELOW
         elif metric in EXACT_METRICS:
             text = "exact"
         else:
             text = "one repetition: no interval" if count < 2 else "no floor"
-        if count > 0 and bad > 0:
-            text += f" ({bad:.0f} {status}: {message})"
         verdicts.append(text)
     return verdicts

@@ -12,6 +12,7 @@ plain mappings: plotly's own classes take longer to import and to fill than the 
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -71,9 +72,13 @@ def floor_bands(lines: pd.DataFrame, distances: pd.DataFrame) -> Iterator[Mappin
 def heat_maps(lines: pd.DataFrame) -> Iterator[Chart]:
     """The mean over η × steps, if a sampler has at least two of each.
 
-    Maps of one measure and sampler share their colours, so they can be compared.
+    Maps of one measure and sampler share their colours, so they can be compared. Each setting other
+    than η has a map of its own. Cells that lost repetitions are gaps.
     """
-    with_eta = lines[lines["mean"].notna() & lines["eta"].notna()]
+    with_eta = lines[lines["mean"].notna() & lines["eta"].notna() & (lines["lost"] == 0)]
+    with_eta = with_eta.assign(
+        sampler=list(map(_without_eta, with_eta["sampler"], with_eta["sampler_settings"]))
+    )
     with_eta = with_eta.sort_values(
         ["run", "measure", "start", "denoiser"], ascending=[True, True, False, True]
     )
@@ -81,7 +86,7 @@ def heat_maps(lines: pd.DataFrame) -> Iterator[Chart]:
     ends = with_eta.groupby(["measure", "sampler"])["mean"].agg(["min", "max"])
     for values, rows in with_eta.groupby(key, sort=False):
         run, measure, start, denoiser, sampler = cast(tuple[str, ...], values)
-        grid = rows.pivot_table(index="eta", columns="steps", values="mean", aggfunc="min")
+        grid = rows.pivot_table(index="eta", columns="steps", values="mean", aggfunc="first")
         if min(grid.shape) < 2:
             continue
         low, high = ends.loc[[(measure, sampler)]].to_numpy()[0].tolist()
@@ -103,6 +108,12 @@ def heat_maps(lines: pd.DataFrame) -> Iterator[Chart]:
         prefix = f"{run}, " if with_eta["run"].nunique() > 1 else ""
         title = f"{prefix}{sampler}, {measure}, {start} start, {score_title(denoiser)}"
         yield Chart("η × steps", title, figure([heat], x, {**titled("η"), "type": "category"}))
+
+
+def _without_eta(sampler: str, settings: str) -> str:
+    """The name of a sampler with its settings other than η."""
+    others = {key: value for key, value in json.loads(settings or "{}").items() if key != "eta"}
+    return sampler_name(sampler, json.dumps(others))
 
 
 def waterfalls(parts: pd.DataFrame, run: str) -> Iterator[Chart]:

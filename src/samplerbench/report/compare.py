@@ -3,7 +3,8 @@
 If both runs have the same seed, n and block, a cell has the same starts and noise in both, and the
 difference is paired by repetition (`statistics.paired_difference`); otherwise it is Welch's.
 p-values have Holm's correction over all cells that are compared. A cell with the same values in
-both runs, for example one of the exact score, is not compared.
+both runs, for example one of the exact score, is not compared. Neither is a cell that lost
+repetitions in one of them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from samplerbench.bench.cell import sampler_name
-from samplerbench.bench.statistics import Estimate, holm, paired_difference, welch
+from samplerbench.bench.statistics import Estimate, holm, lost_repetitions, paired_difference, welch
 from samplerbench.errors import InvalidSetting
 from samplerbench.report.entries import Entry, distances, distinguished
 
@@ -40,14 +41,23 @@ def compare(first: Entry, second: Entry) -> Comparison:
     rows = distances(first.values), distances(second.values)
     _require_same(first, second, *rows)
     cells, other_cells = map(_cells, rows)
+    lost = {
+        key: f"{line['why']} in {entry.label}"
+        for entry, of in ((first, rows[0]), (second, rows[1]))
+        for line in lost_repetitions(of).to_dict("records")
+        for key in [tuple(line[name] for name in _KEY)]
+    }
     shared = [key for key in cells if key in other_cells]
     if not shared:
         raise InvalidSetting("compare", f"{first.name} {second.name}", "runs with a cell in common")
-    lines = pd.DataFrame([_line(key, cells[key], other_cells[key]) for key in shared])
+    lines = pd.DataFrame(
+        [_line(key, cells[key], other_cells[key], key not in lost) for key in shared]
+    )
     with_p = lines["p_value"].notna()
     lines["p_holm"] = float("nan")
     lines.loc[with_p, "p_holm"] = holm(lines.loc[with_p, "p_value"])
-    verdicts = list(map(_verdict, lines["p_holm"], lines["difference"], lines["count"]))
+    of_tests = map(_verdict, lines["p_holm"], lines["difference"], lines["count"])
+    verdicts = [lost.get(key, verdict) for key, verdict in zip(shared, of_tests, strict=True)]
     unmatched = [
         f"only in {entry.label}: {_cell_name(key)}"
         for entry, own, others in ((first, cells, other_cells), (second, other_cells, cells))
@@ -97,12 +107,16 @@ def _cells(rows: pd.DataFrame) -> dict[tuple[object, ...], pd.DataFrame]:
     return {key: group for key, group in groups if isinstance(key, tuple)}
 
 
-def _line(key: tuple[object, ...], one: pd.DataFrame, other: pd.DataFrame) -> dict[str, object]:
+def _line(
+    key: tuple[object, ...], one: pd.DataFrame, other: pd.DataFrame, complete: bool
+) -> dict[str, object]:
     """The line of a cell, with p_value and without p_holm and verdict."""
     paired = all(one[name].unique().tolist() == other[name].unique().tolist() for name in _COMMON)
     first, second, nan = one["value"].mean(), other["value"].mean(), float("nan")
     try:
-        if paired:
+        if not complete:
+            estimate = Estimate(first - second, nan, nan, sd=nan, p_value=nan, count=0)
+        elif paired:
             both = pd.concat([one.assign(run="first"), other.assign(run="second")])
             estimate = paired_difference(both, {"run": "first"}, {"run": "second"})
         else:

@@ -9,8 +9,10 @@ import pandas as pd
 
 from samplerbench.report.cells import cell_lines, over_seeds
 from samplerbench.report.charts import Chart
+from samplerbench.report.chosen import chosen
 from samplerbench.report.compare import Comparison
 from samplerbench.report.entries import Entry, all_values, distances, warnings
+from samplerbench.report.reach import reach
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +28,26 @@ class Report:
     budgets: Mapping[str, pd.DataFrame]
     panels: Sequence[Chart]
     notes: Sequence[str]  # missing content and the reasons, one line each
+    reached: pd.DataFrame  # from `reach.reach`
+    group: str = ""  # the column that comes first in tables and colours charts
     comparison: Comparison | None = None  # of two runs, with --compare
 
 
-def gather(entries: Sequence[Entry]) -> Report:
-    """The content of a report about some runs, without budgets and panels."""
-    values = all_values(entries)
+def gather(
+    entries: Sequence[Entry], where: str = "", group: str = "", targets: Sequence[float] = ()
+) -> Report:
+    """The content of a report about some runs, without budgets and panels.
+
+    Args:
+        where: the cells to keep, see `chosen`; all if it is empty.
+        group: a column of `chosen.GROUPS`, or empty; see `Report`.
+        targets: distances for `reach`.
+    """
+    values = every = all_values(entries)
+    if where:
+        values = chosen(every, where)
+        left = values["run"].unique()
+        entries = [entry for entry in entries if entry.label in left]
     rows = distances(values)
     unordered = {name for entry in entries for name in entry.unordered}
     notes = warnings(entries, rows)
@@ -39,5 +55,9 @@ def gather(entries: Sequence[Entry]) -> Report:
         f"{name}: a smaller value is not better, so no value is marked as best: see its floor"
         for name in sorted(unordered)
     ]
+    if where:
+        notes.insert(0, f"only {' '.join(where.split())}: {len(values):,} of {len(every):,} values")
     lines = cell_lines(rows, unordered)
-    return Report(entries, values, rows, lines, over_seeds(lines), {}, (), notes)
+    curves = over_seeds(lines)
+    reached = reach(curves, lines, targets)
+    return Report(entries, values, rows, lines, curves, {}, (), notes, reached, group=group)

@@ -203,6 +203,12 @@ def warnings(entries: Sequence[Entry], rows: pd.DataFrame) -> list[str]:
         for metric, own in names.items()
         if len(own) > 1
     ]
+    cells = rows[rows["denoiser"] != "law"]
+    for name in ("objective", "network", "schedule", "grid"):
+        found = [value for value in cells[name].unique() if value]
+        if len(entries) > 1 and len(found) > 1:
+            text = f"the runs differ in {name} ({few(found)}): each has curves of its own"
+            lines.append(text + ", also those of the exact score" * (name in ("schedule", "grid")))
     for software in dict.fromkeys(name for entry in entries for name in entry.versions):
         labels: dict[str, list[str]] = defaultdict(list)
         for entry in entries:

@@ -33,7 +33,7 @@ def write_figures(report: Report, directory: Path, formats: Sequence[str]) -> No
             lower=shown["mean"] - shown["half"],
             upper=shown["mean"] + shown["half"],
         )
-        styles = _styles(shown, samplers)
+        styles = _styles(shown, samplers, report.group)
         metric = str(own["metric"].iloc[0])
         own_law = law[law["measure"] == measure]
         title = distance_title(metric, own_law["reference"])
@@ -61,13 +61,18 @@ def _caption(cells: pd.DataFrame, curves: int) -> str:
     return caption + nearest_only * (shown < curves)
 
 
-def _styles(shown: pd.DataFrame, samplers: Sequence[str]) -> dict[str, CurveStyle]:
+def _styles(shown: pd.DataFrame, samplers: Sequence[str], group: str) -> dict[str, CurveStyle]:
     """A colour for each sampler of the report, and a marker for each curve of that colour.
 
-    If there is only one sampler, its curves have different colours.
+    With a group each of its values has a colour. If there is only one sampler and no group, its
+    curves have different colours.
     """
+    if group and group != "denoiser":  # denoisers have dashes
+        # exact scores have no objective and no network
+        shown = shown.assign(name=shown.groupby("curve")[group].transform("max"))
+        samplers = sorted(shown["name"].unique())
     curves = shown.sort_values(["sampler", "eta", "curve"])[["curve", "name"]].drop_duplicates()
-    if curves["name"].nunique() == 1:
+    if curves["name"].nunique() == 1 and not group:
         return {curve: curve_style(place) for place, curve in enumerate(curves["curve"])}
     of_name = curves.groupby("name").cumcount()
     return {

@@ -3,6 +3,7 @@
     report.html        the page, with plotly in it: it needs no network
     cells.csv          every value, one row each
     differences.csv    of two runs, with --compare
+    reach.csv          the evaluations for a distance, with reach=…
     table.md, .tex     means and intervals, for a README and for a paper
     figures/           with figures=…
 
@@ -60,5 +61,7 @@ def _write_tables(report: Report, directory: Path) -> None:
     write_csv(values, directory / "cells.csv")
     if report.comparison is not None:
         _write(directory / "differences.csv", report.comparison.lines.to_csv(index=False))
+    if not report.reached.empty:
+        _write(directory / "reach.csv", report.reached.to_csv(index=False))
     _write(directory / "table.md", markdown(report))
     _write(directory / "table.tex", latex(report))

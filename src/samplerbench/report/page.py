@@ -57,9 +57,24 @@ _COLUMNS: tuple[Column, ...] = (
     ("dataset", "data", False, "choice"),
     ("run", "run", False, "choice"),
     ("count", "reps", True, "shown"),
+    ("lost", "lost", True, "hidden"),
     ("seconds", "seconds", True, "shown"),
     *((name, name, False, "hidden") for name in ("objective", "network", "schedule", "grid")),
     ("curve", "curve", False, "hidden"),
+)
+_REACH_COLUMNS: tuple[Column, ...] = (
+    ("name", "sampler", False, "shown"),
+    ("denoiser", "denoiser", False, "choice"),
+    ("start", "start", False, "choice"),
+    ("target", "distance", True, "choice"),
+    ("evaluations", "evaluations", True, "shown"),
+    ("earliest", "earliest", True, "shown"),
+    ("latest", "latest", True, "shown"),
+    ("most", "measured to", True, "shown"),
+    ("floor", "floor", True, "shown"),
+    ("verdict", "in words", False, "shown"),
+    ("measure", "metric", False, "choice"),
+    ("run", "run", False, "choice"),
 )
 #: A line has its seeds; a curve may be a mean over seeds.
 _SEED_COLUMNS: tuple[Column, ...] = tuple((name, name, True, "hidden") for name in SEEDS)
@@ -102,7 +117,13 @@ def render(report: Report) -> str:
         if report.curves["curve"].nunique() == finished["curve"].nunique()
         else _sheet(_columns(report.curves), report.curves),
         "differences": _differences(report.comparison),
-        "distances": {"floors": bands, "order": in_order(finished), "palette": PALETTE},
+        "reach": None if report.reached.empty else _sheet(_REACH_COLUMNS, report.reached),
+        "distances": {
+            "floors": bands,
+            "order": in_order(finished),
+            "palette": PALETTE,
+            "group": report.group,
+        },
     }
     return filled(
         "report.html.jinja",

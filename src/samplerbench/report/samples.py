@@ -36,7 +36,8 @@ def panels(scene: Scene, lines: pd.DataFrame, run: str) -> Iterator[Chart]:
     if dim > 2:
         raise InvalidSetting("panels", f"{dim}-D data", "1-D or 2-D data")
     seconds = lines["seconds"] * POINTS / lines["n_samples"]
-    cheap = lines[lines["mean"].notna() & (seconds <= MOST_SECONDS)].sort_values("mean")
+    finished = lines["mean"].notna() & (lines["lost"] == 0)
+    cheap = lines[finished & (seconds <= MOST_SECONDS)].sort_values("mean")
     if "learned" in set(cheap["denoiser"]):  # the denoiser that is used in practice
         cheap = cheap[cheap["denoiser"] == "learned"]
     if cheap.empty:

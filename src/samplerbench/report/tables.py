@@ -84,6 +84,10 @@ def _render(template: str, escape: Callable[[str], str], report: Report, **delim
     )
 
 
+#: The columns that name a setting; a report may begin with another one, its group.
+_KEY = ("run", "start", "denoiser", "name")
+
+
 @dataclass(frozen=True)
 class Value:
     """One entry of a table."""
@@ -93,6 +97,7 @@ class Value:
     half: float  # of its interval
     same: bool  # whether it is not distinguishable from the floor
     best: bool  # whether it is the smallest for its start, denoiser and N
+    lost: bool  # whether repetitions have no value
 
     def text(self) -> str:
         """The numbers."""
@@ -105,23 +110,30 @@ class Grid:
 
     measure: str
     about: str  # data set, n and floor, in words
+    titles: list[str]  # of the names of a setting
     columns: list[int]  # numbers of steps
-    # names of a setting (run, start, denoiser, sampler) and its values; None is a gap
+    # names of a setting (run, start, denoiser, sampler, …) and its values; None is a gap
     lines: list[tuple[list[str], list[Value | None]]]
+
+    @property
+    def lost(self) -> bool:
+        """Whether repetitions of some cell have no value."""
+        return any(value is not None and value.lost for _, own in self.lines for value in own)
 
 
 @lru_cache(maxsize=1)  # for Markdown and LaTeX
 def _grids(report: Report) -> list[Grid]:
     """The tables of all measures; a table that is too wide is split."""
-    law = floors(report.distances)
-    grids = []
+    law, grids = floors(report.distances), []
+    key = list(dict.fromkeys([*[report.group] * bool(report.group), *_KEY]))
+    titles = ["sampler" if name == "name" else name for name in key]
     for measure, rows in report.curves.groupby("measure", sort=False):
         about = _about(rows, law[law["measure"] == measure])
         steps = sorted(set(rows["steps"]))
         for first in range(0, len(steps), MOST_COLUMNS):
             columns = steps[first : first + MOST_COLUMNS]
             shown = rows[rows["steps"].isin(columns)]
-            grids.append(Grid(str(measure), about, columns, _lines(shown, columns)))
+            grids.append(Grid(str(measure), about, titles, columns, _lines(shown, columns, key)))
     return grids
 
 
@@ -138,18 +150,21 @@ def _about(rows: pd.DataFrame, law: pd.DataFrame) -> str:
     return f"{text}; floor {', '.join(means)}" if means else f"{text}; no floor"
 
 
-def _lines(rows: pd.DataFrame, columns: list[int]) -> list[tuple[list[str], list[Value | None]]]:
+def _lines(
+    rows: pd.DataFrame, columns: list[int], key: list[str]
+) -> list[tuple[list[str], list[Value | None]]]:
     # best within one start and denoiser: samplers with the exact score or start have an advantage
-    ordered = rows[rows["ordered"]]
+    ordered = rows[rows["ordered"] & (rows["lost"] == 0)]
     smallest = ordered.groupby(["start", "denoiser", "steps"])["mean"].min().to_dict()
-    lines = rows.sort_values(["run", "start", "denoiser", "sampler", "eta", "name"])
-    key = ["run", "start", "denoiser", "name"]
+    of_name = ["sampler", "eta", "name"]
+    lines = rows.sort_values([by for one in key for by in (of_name if one == "name" else [one])])
     values: dict[tuple[str, ...], dict[int, Value]] = {}
-    names = [*key, "metric", "steps", "mean", "half", "verdict"]
-    for run, start, denoiser, name, metric, steps, mean, half, verdict in zip(
-        *(lines[column] for column in names), strict=True
-    ):
-        best = mean == smallest.get((start, denoiser, steps))
-        value = Value(metric, mean, half, verdict == SAME, best)
-        values.setdefault((run, start, denoiser, name), {})[steps] = value
+    names = ["start", "denoiser", "metric", "steps", "mean", "half", "verdict", "lost"]
+    settings = zip(*(lines[column] for column in key), strict=True)
+    of_cells = zip(*(lines[column] for column in names), strict=True)
+    for setting, cell in zip(settings, of_cells, strict=True):
+        start, denoiser, metric, steps, mean, half, verdict, lost = cell
+        best = lost == 0 and mean == smallest.get((start, denoiser, steps))
+        value = Value(metric, mean, half, verdict == SAME, best, lost > 0)
+        values.setdefault(setting, {})[steps] = value
     return [(list(names), [own.get(count) for count in columns]) for names, own in values.items()]

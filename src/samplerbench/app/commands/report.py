@@ -3,11 +3,18 @@
     samplerbench report multirun/
     samplerbench report A B out=page panels=true figures=[png,pdf] style=column
     samplerbench report A B --compare
+    samplerbench report multirun/ where='objective=edm,ncsn seed=0' group=objective
+    samplerbench report A reach=0.5
 
 Each DIR is a run or a folder of runs. The report is a new folder, `out`, with `report.html`, which
 needs no network, `cells.csv`, `table.md` and `table.tex`. `--compare` adds the paired differences
 of two runs with the same measures. Two slow parts are optional: `panels=true` draws samples beside
 the data, and `figures` writes figures, in the `style` page, slides or column.
+
+`where` keeps the cells with these values of the columns of `cells.csv`: columns with spaces between
+them, values with commas. `group` is a column: it comes first in the tables, and colours the charts.
+`reach` is a distance, or a list: a table says from how many evaluations each sampler stays at or
+below it.
 
 Files that cannot be read are left out, and named on the page and in the output. A run may still be
 active.
@@ -15,14 +22,17 @@ active.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from omegaconf import OmegaConf
+from rich.table import Table
 
 from samplerbench.app.commands.words import read_words
 from samplerbench.app.config.folders import run_name
@@ -35,10 +45,13 @@ from samplerbench.app.folder.runs import (
     open_run,
     read_about,
 )
+from samplerbench.app.terminal import console
+from samplerbench.bench.rounding import plain
 from samplerbench.bench.store import Store
 from samplerbench.errors import InvalidSetting, first_line, require
 from samplerbench.figures.common import Look, looking
 from samplerbench.report.charts import Chart
+from samplerbench.report.chosen import conditions, group_column
 from samplerbench.report.compare import compare
 from samplerbench.report.content import Report, gather
 from samplerbench.report.entries import Entry, few, labelled
@@ -54,7 +67,7 @@ MOST_PANELS = 4
 
 def main(words: list[str]) -> None:
     """Write a report and print its path."""
-    keys = ["out", "panels", "figures", "style"]
+    keys = ["out", "panels", "figures", "style", "where", "group", "reach"]
     folders, values = read_words("report", words, keys, options=["--compare"])
     require(len(folders) > 0, "report", "no folder", "one or more folders of runs")
     panels, comparing = values.get("panels", "false").lower(), "--compare" in values
@@ -63,6 +76,11 @@ def main(words: list[str]) -> None:
     require(
         "figures" in values or "style" not in values, "style", values.get("style"), "with figures"
     )
+    where, group = values.get("where", ""), group_column(values.get("group", ""))
+    conditions(where)
+    targets = _targets(values.get("reach", ""))
+    allowed = "left out beside --compare, which compares all cells"
+    require(not (comparing and where), "where", where, allowed)
     look = Look(values.get("style", "page"), figures or ("png",))
     out = Path(values["out"]) if "out" in values else None
     if out is not None and (out.exists() or out.is_symlink()):  # before any work
@@ -94,7 +112,21 @@ def main(words: list[str]) -> None:
             panels=panels == "true",
             figures=figures,
             comparing=comparing,
+            content=partial(gather, where=where, group=group, targets=targets),
         )
+
+
+def _targets(text: str) -> list[float]:
+    """The distances of `reach`."""
+    targets = []
+    for word in re.findall(r"[^\[\],\s]+", text):
+        try:
+            number = float(word)
+        except ValueError:
+            number = math.nan
+        require(0 < number < math.inf, "reach", text, "a distance above 0, or a list of them")
+        targets.append(number)
+    return targets
 
 
 def _runs_in(folder: Path) -> list[Path]:
@@ -118,6 +150,7 @@ def report(
     panels: bool,
     figures: Sequence[str],
     comparing: bool,
+    content: Callable[[Sequence[Entry]], Report],
 ) -> None:
     """Write a report of runs and print a line for each."""
     read = [_entry(path, f"#{place}") for place, path in enumerate(paths, 1)]
@@ -127,19 +160,37 @@ def report(
         print("\n".join([*notes, "report: none, because no job has started"]))
         return
     comparison = compare(*entries) if comparing else None
-    page = _with_budgets(replace(gather(entries), comparison=comparison))
+    page = _with_budgets(replace(content(entries), comparison=comparison))
     page = replace(page, notes=[*page.notes, *notes])
     if panels:
         runs = zip(entries, (run for _, run in read), strict=True)
         page = _with_panels(page, {entry.label: run for entry, run in runs if run is not None})
     write_report(page, out, figures)
-    for entry in entries:
+    for entry in page.entries:
         print(f"{entry.label} {entry.name}: {entry.summary}")
         for line in entry.without_value():
             print(f"   {line}")
     for note in page.notes:
         print(f"note: {note}")
+    print_reached(page.reached)
     print(f"report: {out / 'report.html'}")
+
+
+def print_reached(lines: pd.DataFrame) -> None:
+    """The evaluations that each curve needs, a table for each target."""
+    out = console()
+    for (measure, _), own in lines.groupby(["measure", "target"], sort=False):
+        distance = plain(float(own["target"].iloc[0]))
+        out.print(f"\nevaluations from which {measure} stays at or below {distance}:")
+        table = Table(box=None, pad_edge=False)
+        several = own["run"].nunique() > 1
+        shown = [*(["run"] * several), "start", "denoiser", "name", "verdict"]
+        for name in shown:
+            title = {"name": "sampler", "verdict": "evaluations (95 % interval)"}.get(name, name)
+            table.add_column(title, overflow="fold")
+        for line in own[shown].itertuples(index=False):
+            table.add_row(*map(str, line))
+        out.print(table)
 
 
 def _entry(path: Path, label: str) -> tuple[Entry, StoredRun | None]:
@@ -200,8 +251,9 @@ def _with_budgets(report: Report) -> Report:
         # slow: imports torch, and most runs have no budget
         from samplerbench.bench.budget.parts import parts
 
+        rows = report.values[report.values["run"] == entry.label]
         try:
-            budgets[entry.label] = parts(entry.values, int(budget["converged_steps"]))
+            budgets[entry.label] = parts(rows, int(budget["converged_steps"]))
         except (InvalidSetting, IndexError, KeyError, ValueError) as error:
             notes.append(f"{entry.label}: no error budget yet: {first_line(error)}")
     return replace(report, budgets=budgets, notes=notes)

@@ -207,6 +207,8 @@ def main(words: list[str]) -> None:
         if debug or not raised_by_hydra(error):
             raise
         sys.exit(complain(without_trace(str(error)), 1))
+    except BrokenPipeError:  # see `main.entry`
+        raise
     except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
         # from Hydra's own code: a folder that it cannot create, an unknown member of a group, an
         # invalid yaml file

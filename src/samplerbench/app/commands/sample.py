@@ -36,6 +36,7 @@ from samplerbench.app.commands.output import new_path, whole_or_nothing
 from samplerbench.app.commands.words import read_words, value_of
 from samplerbench.app.config.compose import member_node
 from samplerbench.app.config.construct import construct, construct_grid, convert
+from samplerbench.app.config.groups import FROM_PATH
 from samplerbench.app.folder.runs import StoredRun, open_run
 from samplerbench.errors import InvalidSetting, kind_and_line, require
 
@@ -232,14 +233,18 @@ def report(
     if request.every is not None:
         yield "         the first axis is the number of steps; its last entry has the samples"
     if sweep.levels_of(cell).rows[-1].sigma == 0 and not cost.bad:
-        words = scoring(run, request.out)
+        sets = sweep.dataset.floor_sets(request.n)
+        words = scoring(run, request.out, few=sets is not None and sets < 2)
         if words:
             way = ["frame=last"] if request.every is not None else []
             yield f"score:   {shlex.join([*words, *way])}"
 
 
-def scoring(run: StoredRun, out: Path) -> list[str]:
-    """The command that scores the samples; empty if the data set is from another package."""
+def scoring(run: StoredRun, out: Path, *, few: bool) -> list[str]:
+    """The command that scores the samples; empty if the data set is from another package.
+
+    If a file or folder has too `few` rows for a floor, all of them are the reference.
+    """
     name = str(run.choices.get("dataset"))
     try:
         default = member_node("dataset", name)
@@ -247,4 +252,9 @@ def scoring(run: StoredRun, out: Path) -> list[str]:
         return []
     changed = [f"dataset.{k}={v}" for k, v in run.config.dataset.items() if default.get(k) != v]
     metrics = [f"metric={metric}" for metric in list(run.config.metric or {})[:1]]
-    return ["samplerbench", "score", str(out), f"dataset={name}", *changed, *metrics]
+    of_part = any(run.config.dataset.get(key) is not None for key in ("array", "columns"))
+    if few and name in FROM_PATH and not of_part:
+        data = [f"reference={run.config.dataset.path}"]
+    else:
+        data = [f"dataset={name}", *changed]
+    return ["samplerbench", "score", str(out), *data, *metrics]

@@ -8,8 +8,10 @@ A file has one sample per row: .npy, .npz, .pt, .csv, .tsv, .txt or .parquet. `a
 several arrays in a .npz or .pt file, `columns` the columns of a table. A folder has one image per
 file, of the size of the data. `layout` is for files of Markov chains and names their first axes:
 layout=draw for one chain, layout=chain,draw or layout=draw,chain for several; a .nc file of ArviZ
-names its axes itself. `frame` is for the states along the way to samples, as `sample --every`
-writes them: frame=last scores the last one, frame=all all of them.
+names its axes itself. Files of several layouts have one each, in their order, with / between them,
+and `none` for independent samples: layout=chain,draw/draw,chain/none. `frame` is for the states
+along the way to samples, as `sample --every` writes them: frame=last scores the last one, frame=all
+all of them.
 
 The other words are as in a job, also in the form `--dataset grid_mixture`: `dataset` and `metric`
 with their settings, `n_reference`, and `seed`, which determines all random numbers. `reference` is
@@ -25,7 +27,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ from samplerbench.app.commands.output import new_path, whole_or_nothing
 from samplerbench.app.commands.words import read_words
 from samplerbench.app.config.compose import compose_config
 from samplerbench.app.config.construct import construct
-from samplerbench.app.config.groups import chosen_members
+from samplerbench.app.config.groups import chosen_members, title_of_data
 from samplerbench.app.config.numbers import whole_number
 from samplerbench.app.terminal import console
 from samplerbench.bench.rounding import difference, distance, plain
@@ -75,9 +76,9 @@ def main(words: list[str]) -> None:
         require(key.partition(".")[0] not in ("dataset", "n_reference"), key, values[key], allowed)
     lines = score_files(files, reference, values, **reading)
     if out is not None:
-        import pandas as pd  # slow to import, and rarely needed
+        from samplerbench.bench.scoring import table_of
 
-        table = pd.DataFrame(map(asdict, lines))
+        table = table_of(lines)
         is_csv = Path(out).suffix == ".csv"
         if is_csv:
             text = table.to_csv(index=False)
@@ -98,11 +99,12 @@ def score_files(
     from samplerbench.bench.jackknife import FEWEST
     from samplerbench.bench.scoring import differences, distances, require_fits
 
+    layouts = _layouts(reading.pop("layout", None), files)
     shape, truths = read_truths(reference, words)
     clouds: dict[str, Cloud] = {}
-    for file in files:
+    for file, layout in zip(files, layouts, strict=True):
         with typed_as(""):
-            clouds |= read_clouds(file, shape, **reading)
+            clouds |= read_clouds(file, shape, layout, **reading)
     for truth in truths:
         require_fits(clouds, truth)
     is_way = reading.get("frame") == "all"
@@ -111,7 +113,7 @@ def score_files(
         measured = distances(clouds, truth)
         if not is_way:  # these are in the order of the way, and no competitors
             measured.sort(key=lambda line: line.distance)
-        show(truth, measured)
+        show(truth, measured, any(cloud.chains is not None for cloud in clouds.values()))
         gaps = [] if is_way else differences(clouds, truth)
         if gaps:
             show_differences(truth, gaps)
@@ -133,6 +135,17 @@ def score_files(
             text += ", or shuffle them if they are independent and sorted"
             console().print(text)
     return lines
+
+
+def _layouts(typed: str | None, files: Sequence[str]) -> list[str | None]:
+    """The layout of each file: None for independent samples, and where the file names its axes."""
+    if typed is None:
+        return [None] * len(files)
+    own = typed.split("/")
+    allowed = f"one for all files, or one for each of the {len(files)}, with / between them"
+    require(len(own) in (1, len(files)), "layout", typed, allowed)
+    layouts = own * len(files) if len(own) == 1 else own
+    return [None if layout == "none" else layout for layout in layouts]
 
 
 @contextmanager
@@ -171,10 +184,11 @@ def read_truths(
             console().print(f"{reference}: {depend}; thin it")
         return shape, truths(points, reference, metrics, 0, seed)
     dataset: Dataset = construct(config.dataset, "dataset")
+    name = title_of_data(str(chosen["dataset"]), config.dataset)
     count = whole_number(config, "n_reference")
     if "n_reference" not in words:
         count = reference_size(dataset, count)
-    return dataset.event_shape, truths(dataset, str(chosen["dataset"]), metrics, count, seed)
+    return dataset.event_shape, truths(dataset, name, metrics, count, seed)
 
 
 def read_samples(
@@ -227,9 +241,9 @@ def read_clouds(
     return {file: Cloud.of_chains(read_chains(file, layout, **reading), file)}
 
 
-def show(truth: Truth, lines: Sequence[Line]) -> None:
-    """Print the distances to the data."""
-    out, chains = console(), any(line.r_hat == line.r_hat for line in lines)
+def show(truth: Truth, lines: Sequence[Line], chains: bool) -> None:
+    """Print the distances to the data; of `chains` with their ESS and R̂."""
+    out = console()
     out.print(f"{truth.metric} to {truth.name}; distance with its 95 % interval")
     table = Table(box=None, pad_edge=False)
     widest = max(len(line.samples) for line in lines)
@@ -239,11 +253,11 @@ def show(truth: Truth, lines: Sequence[Line]) -> None:
     table.add_column(f"verdict by {truth.metric}")
     for line in lines:
         known = line.floor_sets > 1
-        ends = f"{plain(line.lower)} to {plain(line.upper)} ({line.floor_sets} sets)"
+        ends = f"{plain(line.floor_lower)} to {plain(line.floor_upper)} ({line.floor_sets} sets)"
         table.add_row(
             line.samples,
             f"{line.n:,}",
-            *(f"{line.ess:,}", f"{line.r_hat:.3f}") * chains,
+            *(f"{line.ess:,}", "–" if math.isnan(line.r_hat) else f"{line.r_hat:.3f}") * chains,
             distance(line.distance, line.half_width),
             *((plain(line.floor), ends) if known else ("–", "–")),
             line.verdict,

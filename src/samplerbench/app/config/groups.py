@@ -7,6 +7,8 @@ These groups are `folders.SEVERAL`. The key of a member's node is its name:
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -15,6 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from samplerbench.app.config.construct import construct
 from samplerbench.errors import require
+
+#: Data sets that are nothing but the content of a file or a folder.
+FROM_PATH = ("file", "image_folder")
 
 
 def chosen_nodes(config: DictConfig, key: str) -> dict[str, DictConfig]:
@@ -59,6 +64,12 @@ def is_typed(key: str) -> bool:
     """Whether the key, or one below it, was typed on the command line of this job."""
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     return any(re.match(rf"\+*{re.escape(key)}[.=]", word) for word in words)
+
+
+def title_of_data(name: str, settings: Mapping[str, Any]) -> str:
+    """The name of a data set for readers; of one of `FROM_PATH` that of its file or folder."""
+    path = settings.get("path") if name in FROM_PATH else None
+    return Path(str(path)).name or name if path else name
 
 
 def chosen_members(config: DictConfig, key: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from samplerbench.app.config.compose import check_keys
 from samplerbench.app.config.construct import construct, construct_grid, convert
 from samplerbench.app.config.folders import member_files
-from samplerbench.app.config.groups import chosen_members, chosen_nodes, is_typed
+from samplerbench.app.config.groups import chosen_members, chosen_nodes, is_typed, title_of_data
 from samplerbench.app.config.numbers import whole_number, whole_numbers
 from samplerbench.app.job.basis import (
     Basis,
@@ -220,13 +220,14 @@ def make_labels(base: Basis, run: str, noise: str) -> Labels:
         key: str(base.choices.get(key, "")) if key in used or key not in PARTS else ""
         for key in ("network", "objective", "target", "grid")
     }
+    dataset = str(base.choices.get("dataset") or "")
     return Labels(
         run=run,
         experiment=str(base.choices.get("experiment") or "main"),
         **named,
         schedule=str(base.choices.get("schedule", "")) if base.model is None else "pretrained",
         model=str(base.config.get("model") or ""),
-        dataset=twin + str(base.choices.get("dataset") or "") + noise,
+        dataset=twin + title_of_data(dataset, base.config.dataset) + noise,
     )
 
 

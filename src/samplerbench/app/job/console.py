@@ -21,7 +21,8 @@ from samplerbench.bench.designing import Carried, Designed
 from samplerbench.bench.ranking import Ranking, ranking
 from samplerbench.bench.resolution import resolution
 from samplerbench.bench.rounding import difference, distance, plain
-from samplerbench.bench.statistics import by_floor, summary
+from samplerbench.bench.statistics import by_floor, complete, summary
+from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.base import LawMetric, Metric, OutputLawMetric
 
@@ -115,9 +116,15 @@ def _print_means(out: Console, cells: pd.DataFrame, unit: str) -> None:
     for key, line in ordered.groupby(keys, dropna=False, sort=False):
         start, denoiser, sampler, _, settings = cast(tuple[str, str, str, float, str], key)
         found = {
-            count: distance(mean, upper - mean, metric) + _evaluations(unit, count, nfe, rounds)
-            for count, mean, upper, nfe, rounds in zip(
-                *(line[name] for name in ("steps", "mean", "upper", "nfe", "rounds")), strict=True
+            count: distance(mean, upper - mean, metric)
+            + _evaluations(unit, count, nfe, rounds)
+            + f" ({lost} of {lost + ok} lost)" * (lost > 0)
+            for count, mean, upper, nfe, rounds, ok, lost in zip(
+                *(
+                    line[name]
+                    for name in ("steps", "mean", "upper", "nfe", "rounds", "count", "lost")
+                ),
+                strict=True,
             )
         }
         lines.append(((start, denoiser, sampler_name(sampler, settings)), found))
@@ -128,6 +135,8 @@ def _print_means(out: Console, cells: pd.DataFrame, unit: str) -> None:
             "(in brackets: the number of evaluations, if it is below the bound; one more step "
             "would exceed the bound)"
         )
+    if (cells["lost"] > 0).any():
+        out.print("(lost: repetitions without a value; the number is the mean of the others)")
     if (cells["rounds"] != cells["nfe"]).any():
         out.print("(20 in 5: 20 evaluations, in 5 sequential rounds of parallel ones)")
 
@@ -246,12 +255,14 @@ def print_claims(
     metrics: Mapping[str, Metric | LawMetric],
     unit: str = "N",
     chains: pd.DataFrame | None = None,
+    data: Dataset | None = None,
 ) -> None:
     """Print which sampler is best, and which cells differ from the data.
 
     With one repetition or without a floor, print what is missing. A cell with too few values is
     named and left out. Samplers are not ranked if their `chains` (rows of `bench.chains.diagnose`)
-    have not mixed.
+    have not mixed. Cells with lost repetitions have no rank and no verdict.
+    Advice stays within the number of points of `data`.
     """
     unmixed = {} if chains is None else _unmixed(chains)
     counts = table.groupby("metric")["repetition"].nunique()
@@ -274,16 +285,17 @@ def print_claims(
         if names:
             text = "not ranked, since their chains have not mixed"
             out.print(f"{start} start, {denoiser} score: {text}: {names}")
-    for metric, ok in table[table["status"] == "ok"].groupby("metric"):
-        ok = _with_intervals(out, ok, unit)
-        cells = ok[ok["denoiser"] != "law"]
-        if cells.empty:
+    for metric, rows in table.groupby("metric"):
+        rows = _with_intervals(out, rows, unit)
+        ok = rows[rows["status"] == "ok"]
+        cells = rows[rows["denoiser"] != "law"]
+        if (ok["denoiser"] == "law").all():
             continue
-        steps = int(cells["steps"].max())
+        steps = int(ok["steps"].max())
         ranked = metrics[str(metric)].smaller_is_better
         if not ranked:
             text = f"{metric}: no ranking, since a smaller value is not better"
-            text += ": see its floor" if len(cells) < len(ok) else ""
+            text += ": see its floor" if len(cells) < len(rows) else ""
             out.print(text)
         for key, group in cells.groupby(["start", "denoiser"]) if ranked else ():
             group = group[~pd.MultiIndex.from_frame(group[_CHAINS]).isin(list(unmixed))]
@@ -299,16 +311,26 @@ def print_claims(
                 where = f"{metric}, {start} start, {denoiser} score, {at}"
                 out.print(f"{where}: {sentence}")
         # at equal cost one run may appear at several bounds
-        cut = list(by_floor(ok.drop_duplicates(["cell_id", *NAMES])))
-        for starts, rows in cut:
-            if rows[rows["denoiser"] == "law"]["repetition"].nunique() < 2:
+        cut = list(by_floor(rows.drop_duplicates(["cell_id", *NAMES])))
+        for starts, own in cut:
+            law = own["denoiser"] == "law"
+            if own[law]["repetition"].nunique() < 2 or complete(own[~law]).empty:
                 continue
             known = metrics[str(metric)]
             power = resolution(
-                rows, wanted, exponent=known.floor_exponent, squares_add=known.is_wasserstein
+                own,
+                wanted,
+                exponent=known.floor_exponent,
+                squares_add=known.is_wasserstein,
+                most_reference=None if data is None else data.most_draws("evaluation"),
+                most_floors=None if data is None else data.floor_sets(_n(own)),
             )
             title = f"{metric}, {' and '.join(starts)} start" if len(cut) > 1 else f"{metric}"
             out.print(f"{title}: {power.sentence}")
+
+
+def _n(rows: pd.DataFrame) -> int:
+    return int(rows["n_samples"].iloc[0])
 
 
 def _compared_at(unit: str, count: int, found: Ranking) -> str:
@@ -320,8 +342,9 @@ def _compared_at(unit: str, count: int, found: Ranking) -> str:
     return f"at most {count} evaluations ({', '.join(other)})"
 
 
-def _with_intervals(out: Console, ok: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """The rows of cells with several values; print the other cells."""
+def _with_intervals(out: Console, rows: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """The rows without the value of a cell with one value; print these cells."""
+    ok = rows[rows["status"] == "ok"]
     counts = ok.groupby(CELL, dropna=False)["value"].transform("size")
     alone = ok[(counts < 2) & (ok["denoiser"] != "law")]
     for _, row in alone.iterrows():
@@ -330,18 +353,19 @@ def _with_intervals(out: Console, ok: pd.DataFrame, unit: str) -> pd.DataFrame:
             f"{row['metric']}, {row['start']} start, {row['denoiser']} score, {name}, "
             f"{_bound(unit, row['steps'])}: left out, because only one repetition has a value"
         )
-    return ok.drop(alone.index)
+    return rows.drop(alone.index)
 
 
 def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
     """E‖s − s*‖² of each score and level."""
     for name, rows in errors.groupby("denoiser", sort=False):
-        means = rows.groupby("sigma", sort=False)[["error", "size", "moving"]].mean()
+        by = rows.groupby("noise_to_signal", sort=False)
+        means = by[["error", "size", "moving"]].mean()
         texts = []
-        for sigma, line in means.iterrows():
+        for ratio, line in means.iterrows():
             moving = "" if math.isnan(line["moving"]) else f", {line['moving']:.2g} move the law"
             texts.append(
-                f"{line['error']:.2g} at σ={sigma:.3g} (E‖s*‖² {line['size']:.2g}{moving})"
+                f"{line['error']:.2g} at σ/α={ratio:.3g} (E‖s*‖² {line['size']:.2g}{moving})"
             )
         out.print(f"score error E‖s − s*‖², {name}: {', '.join(texts)}")
 

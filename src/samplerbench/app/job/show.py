@@ -120,7 +120,7 @@ class Showing:
             text = "chains were not examined for mixing: chains=20 examines 20 of each sampler"
             self.out.print(text)
         print_failures(self.out, table)
-        print_claims(self.out, shown_cells, self.job.wanted, metrics, unit, chains)
+        print_claims(self.out, shown_cells, self.job.wanted, metrics, unit, chains, data=law)
         self.log.table("cells", table.drop(columns=["metric_settings"]))
         if self.job.budget is not None:
             self._budget(self.job.budget, table)

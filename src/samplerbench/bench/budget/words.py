@@ -14,7 +14,7 @@ from samplerbench.bench.budget.parts import CONVERGED, KEY, NOT, PARTS, converge
 from samplerbench.bench.budget.run import NEIGHBOURS, ODE, Budget
 from samplerbench.bench.cell import sampler_name
 from samplerbench.bench.rounding import difference, distance, plain, sum_of
-from samplerbench.bench.statistics import floor_p_values, holm, welch
+from samplerbench.bench.statistics import floor_p_values, holm, lost_repetitions, welch
 from samplerbench.bench.store import LIMIT
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.fitted_grids import settings_of
@@ -47,7 +47,9 @@ def verdict(budget: Budget, table: pd.DataFrame) -> list[str]:
     for (reason, metric), names in without.items():
         lines.append(f"{metric}, {', '.join(names)}, {reason}")
     for _, line in moved.iterrows():
-        lines.append(_words_of_limit(budget, line))
+        at = pd.Series(line[KEY], KEY)
+        of_limit = table[table["sampler"].str.endswith(LIMIT) & (table[KEY] == at).all(axis=1)]
+        lines.append(_words_of_limit(budget, line, _lost(of_limit)))
     lines += above
     if "learned" in budget.sweep.denoisers:
         lines.append(
@@ -103,7 +105,18 @@ def _words(
     if not budget.sweep.metrics[metric].smaller_is_better:
         lines.append("  no advice: a smaller value of this metric is not better")
     else:
-        lines += _largest_parts(budget, metric, found, unfit)
+        # the parts of a cell are means over the repetitions that have all of them
+        lost = {steps: _lost(cells[cells["steps"] == steps]) for steps in set(cells["steps"])}
+        lost = {steps: lost[steps] or _lost(limit) for steps in sorted(lost)}
+        whole = found[~found["steps"].isin([steps for steps, why in lost.items() if why])]
+        if not whole.empty:
+            lines += _largest_parts(budget, metric, whole, unfit)
+        lines += [
+            f"  N={steps}: no verdict: repetitions are lost ({why}), and the parts are means over "
+            "the others"
+            for steps, why in lost.items()
+            if why
+        ]
     lines += _between(budget, found[found["steps"] == most], most)
     neighbours = (found["kind"] == "neighbours") & (found["part"] == "discretisation")
     falls = found[neighbours].set_index("steps")["mean"].sort_index()
@@ -119,6 +132,11 @@ def _words(
             )
         lines.append(text)
     return lines
+
+
+def _lost(rows: pd.DataFrame) -> str:
+    """The lost repetitions of cells in words; empty if there are none."""
+    return "; ".join(lost_repetitions(rows)["why"].unique())
 
 
 def _largest_parts(budget: Budget, metric: str, found: pd.DataFrame, unfit: Mismatch) -> list[str]:
@@ -218,15 +236,16 @@ def _slope(falls: pd.Series) -> str:
     return f", falls like {text}" + (f" (pre-asymptotic: N ends at {falls.index[-1]})" * early)
 
 
-def _words_of_limit(budget: Budget, line: pd.Series) -> str:
-    """Whether a limit has converged, in words."""
+def _words_of_limit(budget: Budget, line: pd.Series, lost: str) -> str:
+    """Whether a limit has converged, in words; `lost` are its lost repetitions."""
     steps = budget.converged_steps
     tolerance = (
         f"the tolerance {plain(line['allowed'], 2)}, {100 * budget.tolerance:g} % of {line['of']}"
     )
     name = sampler_name(line["sampler"], line["sampler_settings"])
+    state = f"no verdict ({lost})" if lost else line["state"]
     text = (
-        f"{line['state']}, {line['metric']}, {name}: {steps} → {2 * steps} steps move the "
+        f"{state}, {line['metric']}, {name}: {steps} → {2 * steps} steps move the "
         f"distance by {difference(line['moved'], line['half'], signed=True)}"
     )
     if not math.isnan(line["apart"]):
@@ -235,6 +254,8 @@ def _words_of_limit(budget: Budget, line: pd.Series) -> str:
             text += " (not paired: fresh noise)"
         elif line["apart"] > line["allowed"]:
             text += " (a paired discretisation below that is not resolved)"
+    if lost:
+        return text
     if line["state"] == CONVERGED:
         return f"{text}: within {tolerance}"
     if line["state"] == NOT:

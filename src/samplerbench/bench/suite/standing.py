@@ -97,22 +97,13 @@ def runtimes(results: pd.DataFrame, targets: Mapping[str, Sequence[float]]) -> p
         require(False, "quantity", quantity, f"one with targets: {', '.join(targets)}")
     rows = results[results["status"] != "incompatible"]
     rows = rows.assign(code=rows.groupby(curve, sort=True).ngroup())
-    rows = rows.sort_values(["code", "steps", "nfe"], ignore_index=True)
-    counted = rows["nfe"].where(rows["nfe"] > 0)
-    before = counted.groupby(rows["code"]).ffill()
-    rows["nfe"] = counted.fillna(before).fillna(0)
-    bad = (rows["status"] != "ok") | rows["value"].isna()
-    rows["value"] = rows["value"].astype(float).mask(bad, math.inf)
-    first = rows.drop_duplicates("code").set_index("code")[[*curve, *ABOUT]]
-    # the largest error from each number of evaluations on, which falls along a curve
-    errors = rows.groupby(["code", "nfe"], sort=True)["value"].max().reset_index()[::-1]
-    worst = errors.groupby("code")["value"].cummax()
+    first = rows.drop_duplicates("code").set_index("code")[[*curve, *ABOUT]].sort_index()
+    worst = worst_from(rows)
     lines = []
     for quantity, own in first.groupby("quantity", sort=True):
-        mine = errors["code"].isin(own.index)
+        mine = worst[worst["code"].isin(own.index)]
         for target in targets[str(quantity)]:
-            reached = errors[mine & (worst <= target) & errors["nfe"].between(1, BUDGET)]
-            least = reached.groupby("code")["nfe"].min()
+            least = least_from(mine, target, BUDGET)
             lines.append(own.assign(target=float(target), runtime=least.reindex(own.index)))
     require(bool(lines), "results", f"{len(results)} rows", "some of entrants that can run")
     table = pd.concat(lines).fillna({"runtime": math.inf})
@@ -120,6 +111,36 @@ def runtimes(results: pd.DataFrame, targets: Mapping[str, Sequence[float]]) -> p
     table = table.sort_values([*curve, "target"], ascending=[True] * len(curve) + [False])
     order = [*PROBLEM, "grid", "entrant", *ABOUT, "runtime", "solved"]
     return table[order].reset_index(drop=True)
+
+
+def worst_from(rows: pd.DataFrame) -> pd.DataFrame:
+    """The largest error of a curve from each of its numbers of evaluations on.
+
+    Args:
+        rows: with the columns code (of the curve), steps, nfe, value and status.
+
+    Returns:
+        code, nfe, worst; without a value it is infinite.
+    """
+    rows = rows.sort_values(["code", "steps", "nfe"], ignore_index=True)
+    counted = rows["nfe"].where(rows["nfe"] > 0)
+    before = counted.groupby(rows["code"]).ffill()
+    rows["nfe"] = counted.fillna(before).fillna(0)
+    bad = (rows["status"] != "ok") | rows["value"].isna()
+    rows["value"] = rows["value"].astype(float).mask(bad, math.inf)
+    errors = rows.groupby(["code", "nfe"], sort=True)["value"].max().reset_index()[::-1]
+    worst = errors.groupby("code")["value"].cummax()
+    return errors.drop(columns="value").assign(worst=worst)
+
+
+def least_from(worst: pd.DataFrame, target: float, most: float = math.inf) -> pd.Series:
+    """The least evaluations from which an error stays at or below the target, by curve code.
+
+    Curves that do not reach it within `most` evaluations are left out.
+    """
+    reached = worst[(worst["worst"] <= target) & worst["nfe"].between(1, most)]
+    least: pd.Series = reached.groupby("code")["nfe"].min()
+    return least
 
 
 def shares(

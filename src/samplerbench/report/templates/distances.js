@@ -1,7 +1,7 @@
 // Distance against cost, from the rows of the tables: one chart for each measure and start.
 {
   const section = document.getElementById("distances");
-  const { floors, order, palette } = content.distances;
+  const { floors, order, palette, group: grouped } = content.distances;
   const objects = ({ columns, rows }) =>
     rows.map((row) => Object.fromEntries(columns.map(([name], place) => [name, row[place]])));
   const each = objects(content.data).filter((row) => row.mean !== null);
@@ -37,6 +37,7 @@
     network: "network", schedule: "schedule", grid: "grid", dataset: "data" };
   const several = Object.entries(GROUPS).filter(([name]) => unique(pooled.map((row) => row[name])).length > 1);
   const group = choice("colour", several.length ? several : [["name", "sampler"]]);
+  if (several.some(([name]) => name === grouped)) group.value = grouped;
   const most = choice("curves", [["20", "the 20 nearest"], ["10", "the 10 nearest"], ["", "all"]]);
   const words = section.querySelector(".filter");
   words.addEventListener("input", show);
@@ -50,7 +51,9 @@
     const all = unique(own.map((row) => row.curve));
     const fitting = own.filter(found);
     const best = new Map();
-    for (const row of fitting) best.set(row.curve, Math.min(row.mean, best.get(row.curve) ?? Infinity));
+    // the mean of the survivors of lost repetitions is no distance
+    const near = (row) => row.lost ? Infinity : row.mean;
+    for (const row of fitting) best.set(row.curve, Math.min(near(row), best.get(row.curve) ?? Infinity));
     const kept = [...best.keys()].sort((a, b) => best.get(a) - best.get(b)).slice(0, +most.value || Infinity);
     return { all: all.length, found: best.size, kept: kept.length, rows: fitting.filter((row) => kept.includes(row.curve)) };
   }
@@ -62,12 +65,15 @@
     const cost = x.value, by = group.value;
     const means = own.map((row) => row.mean), low = Math.min(...means), high = Math.max(...means);
     const log = low > 0 && (y.value === "log" || (y.value === "" && high > 10 * low));
-    const groups = by === "name" ? order : unique(pooled.map((row) => row[by])).sort(collator.compare);
+    // the exact score has no objective and no network: its colour is that of the learned score on its path
+    const ofCurve = new Map([...each, ...pooled].filter((row) => row[by]).map((row) => [row.curve, row[by]]));
+    const valueOf = (row) => row[by] || ofCurve.get(row.curve) || "";
+    const groups = by === "name" ? order : unique(pooled.map(valueOf)).sort(collator.compare);
     const others = unique(pooled.map((row) => by === "name" ? row.run : row.name)).sort(collator.compare);
     const data = [], inLegend = new Set();
     for (const denoiser of floor.ordered ? unique(own.map((row) => row.denoiser)) : []) {
       let least = Infinity;
-      const front = own.filter((row) => row.denoiser === denoiser && row[cost] > 0)
+      const front = own.filter((row) => row.denoiser === denoiser && row[cost] > 0 && !row.lost)
         .sort((a, b) => a[cost] - b[cost] || a.mean - b.mean)
         .filter((row) => row.mean < least && ((least = row.mean), true));
       data.push({ type: "scatter", x: front.map((row) => row[cost]), y: front.map((row) => row.mean),
@@ -79,7 +85,7 @@
       for (const denoiser of unique(own.filter((row) => row.curve === name).map((row) => row.denoiser))) {
         const curve = own.filter((row) => row.curve === name && row.denoiser === denoiser)
           .sort((a, b) => a[cost] - b[cost]);
-        const place = Math.max(groups.indexOf(curve[0][by]), 0);
+        const place = Math.max(groups.indexOf(valueOf(curve[0])), 0);
         const other = others.indexOf(by === "name" ? curve[0].run : curve[0].name);
         const colour = palette[place % palette.length], title = escaped(name);
         const symbol = SYMBOLS[(other + Math.floor(place / palette.length)) % SYMBOLS.length];
@@ -103,6 +109,11 @@
             width: 3, color: colour };
         }
         data.push(line);
+        const lost = curve.filter((row) => row.lost);  // a cross: the mean of the others
+        if (lost.length) {
+          data.push({ type: "scatter", x: lost.map((row) => row[cost]), y: lost.map((row) => row.mean), mode: "markers",
+            marker: { symbol: "x-thin-open", size: 13, color: "#777777" }, hoverinfo: "skip", legendgroup: title, showlegend: false });
+        }
         inLegend.add(title);
       }
     }
