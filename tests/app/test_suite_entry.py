@@ -49,6 +49,20 @@ def test_an_entry_of_another_suite_is_refused():
         _of_size("v7")
 
 
+def test_quick_results_are_not_laid_on_whole_ones(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    whole = pd.read_parquet(GALLERY / "results.parquet")
+    commands_ = whole["command"] + " 'nfe=[4,8,16,32]' n_samples=128"
+    for name, command in [("quick", commands_), ("both", commands_.where(whole.index > 0, JOB))]:
+        Path(name).mkdir()
+        whole.assign(command=command).to_parquet(Path(name) / "results.parquet")
+    with pytest.raises(InvalidSetting, match=r"quick is v1 quick, .*v1 is v1: must be all of one"):
+        suite(["page", "quick", str(GALLERY), "out=page"])
+    with pytest.raises(InvalidSetting, match="both is both: must be all of one size"):
+        suite(["page", "both", "out=page"])
+    assert not Path("page").exists()
+
+
 @pytest.fixture(scope="module")
 def tasks():
     """The tasks of an entry without any results."""
@@ -84,8 +98,6 @@ def test_a_real_entry_is_accepted_and_a_changed_one_refused(tmp_path, monkeypatc
     write_entry(table, entry, {**about, "suite": "v1"})
     with pytest.raises(InvalidSetting, match=r"must be all of v1"):
         suite(["page", str(entry), "out=page"])
-    with pytest.raises(InvalidSetting, match=r"is v1 quick, .* is v1: must be all of"):
-        suite(["page", str(other), str(GALLERY), "out=page"])
 
 
 @pytest.mark.slow

@@ -151,7 +151,9 @@ def _run(words: Sequence[str]) -> int:
             entry_of(folder, folder / ENTRY, size, shlex.join(["samplerbench", "suite", *words]))
             print(
                 f"entry for {size}: {shown(folder / ENTRY)}; "
-                + shlex.join(["samplerbench", "suite", "verify", str(folder / ENTRY), *options, *trusted])
+                + shlex.join(
+                    ["samplerbench", "suite", "verify", str(folder / ENTRY), *options, *trusted]
+                )
             )
     return status
 
