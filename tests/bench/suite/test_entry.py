@@ -449,6 +449,8 @@ def test_the_entrant_must_be_in_the_job(tmp_path):
         (lambda rows: rows.assign(command=None), "column command=None: must be text of one line"),
         (lambda rows: rows.assign(law="a\nb"), "column law='a\\nb': must be text of one line"),
         (lambda rows: rows.assign(value=0.5 * rows["value"]), "they have changed"),
+        # an entrant of two packages, whose problems can be absent in one of them
+        (lambda rows: rows.assign(package=["lab", "diffusers"]), "entry=mine: must be with one"),
     ],
 )
 def test_changed_rows_are_refused_in_one_line(tmp_path, change, said):

@@ -149,12 +149,8 @@ def _run(words: Sequence[str]) -> int:
 
             size = QUICK_SIZE if quick else VERSION
             entry_of(folder, folder / ENTRY, size, shlex.join(["samplerbench", "suite", *words]))
-            print(
-                f"entry for {size}: {shown(folder / ENTRY)}; "
-                + shlex.join(
-                    ["samplerbench", "suite", "verify", str(folder / ENTRY), *options, *trusted]
-                )
-            )
+            check = ["samplerbench", "suite", "verify", str(folder / ENTRY), *options, *trusted]
+            print(f"entry for {size}: {shown(folder / ENTRY)}; {shlex.join(check)}")
     return status
 
 

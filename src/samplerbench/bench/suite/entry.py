@@ -54,6 +54,7 @@ from torch.nn.functional import normalize
 from samplerbench.bench.cell import Cell, Row
 from samplerbench.bench.store import as_table
 from samplerbench.bench.suite.results import COLUMNS, OWN, SHIPPED
+from samplerbench.bench.suite.standing import ABOUT as DESCRIBES
 from samplerbench.bench.suite.standing import BUDGET, PEERS, TASK, not_counted
 from samplerbench.bench.sweep import Sweep, most_steps
 from samplerbench.core.grids import AnyLevel, Level, Levels, in_data_units
@@ -203,6 +204,9 @@ def _require_rows(results: pd.DataFrame, about: Mapping[str, Any]) -> None:
         require(not bad, f"entry, column {name}", repr(bad[:1])[1:-1], kind)
     foreign = sorted({*results["entrant"]} ^ {*about["samplers"]})
     require(not foreign, "entry", ", ".join(foreign), "rows of its own samplers, and of each")
+    kinds = results[["entrant", *DESCRIBES]].drop_duplicates()
+    several = kinds.loc[kinds.duplicated("entrant"), "entrant"].tolist()
+    require(not several, "entry", ", ".join(several), f"with one {', '.join(DESCRIBES)} each")
     twice = results[results.duplicated(KEY)]
     require(twice.empty, "entry", _place(twice[:1]), "there once")
     # a job measures all quantities of one task, so its rows cannot be called those of another one
