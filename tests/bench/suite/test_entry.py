@@ -24,7 +24,7 @@ from samplerbench.bench.suite.entry import (
     verify,
     write_entry,
 )
-from samplerbench.bench.sweep import Sweep
+from samplerbench.bench.sweep import Samples, Sweep
 from samplerbench.core.grids import Level, karras
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import Exact
@@ -504,6 +504,14 @@ def refusal(entry):
         verify(entry, lambda *_: job(Heun()))
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+def test_samples_that_diverge_beside_an_exact_value_are_the_same_with_an_opaque_denoiser():
+    diverged = Samples(None, 4, 4, 0.0, "diverged", "2 samples are not finite")
+    assert entries._same_rows(diverged, torch.tensor([[1.0], [1e20]]))
+    assert not entries._same_rows(diverged, torch.ones(2, 1))
+    failed = Samples(None, 0, 0, 0.0, "failed", "")
+    assert not entries._same_rows(failed, torch.tensor([[math.nan]]))
 
 
 def test_what_could_not_be_measured_is_listed(tmp_path):

@@ -56,10 +56,11 @@ from samplerbench.bench.store import as_table
 from samplerbench.bench.suite.results import COLUMNS, OWN, SHIPPED
 from samplerbench.bench.suite.standing import ABOUT as DESCRIBES
 from samplerbench.bench.suite.standing import BUDGET, PEERS, TASK, not_counted
-from samplerbench.bench.sweep import Sweep, most_steps
+from samplerbench.bench.sweep import Samples, Sweep, most_steps
 from samplerbench.core.grids import AnyLevel, Level, Levels, in_data_units
 from samplerbench.core.models import Denoiser, Density, IsotropicMixtureOracle
 from samplerbench.core.noise import KeyedNoise, Noise
+from samplerbench.datasets.base import all_usable
 from samplerbench.errors import kind_and_line, refusing, require
 from samplerbench.files import write_atomically
 from samplerbench.identity import OURS, VERSIONS, arithmetic, settings_text
@@ -492,7 +493,7 @@ class _Checks:
         counted, fault = evaluations(), ""
         if isinstance(hidden, str):
             fault = f"with an opaque denoiser it fails: {hidden}"
-        elif not _same_rows(usual.points, hidden):
+        elif not _same_rows(usual, hidden):
             fault = "with an opaque denoiser it has other samples: it reads more of the model"
         self.note(row, "model", fault)
         plain = sweep.final == "none"
@@ -549,9 +550,14 @@ class _Checks:
         self.note(row, "law", fault)
 
 
-def _same_rows(points: Tensor | None, block: Tensor) -> bool:
-    """Whether the first samples of a cell have the bits of a block, whose end may be cut off."""
-    return points is not None and torch.equal(points[: len(block)], block[: len(points)])
+def _same_rows(usual: Samples, block: Tensor) -> bool:
+    """Whether the first samples of a cell have the bits of a block, whose end may be cut off.
+
+    The value of a cell may be exact, and its samples too large to be kept.
+    """
+    if usual.points is None:
+        return usual.status == "diverged" and not all_usable(block)
+    return torch.equal(usual.points[: len(block)], block[: len(usual.points)])
 
 
 def _unknown_law(
