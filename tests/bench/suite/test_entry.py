@@ -514,6 +514,14 @@ def test_samples_that_diverge_beside_an_exact_value_are_the_same_with_an_opaque_
     assert not entries._same_rows(failed, torch.tensor([[math.nan]]))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_every_entrant_is_checked_before_one_is_again(tmp_path, seed):
+    samplers = Euler(), DDIM(0.0)
+    entry = written(tmp_path, *samplers)
+    verdict = verify(entry, lambda *_: job(*samplers), cells=2, seed=seed)
+    assert verdict.checks["entrant"].nunique() == 2
+
+
 def test_what_could_not_be_measured_is_listed(tmp_path):
     entry = written(tmp_path, Heun())
     rows, about = read_entry(entry)

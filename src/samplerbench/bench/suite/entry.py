@@ -321,11 +321,14 @@ def verify(
     found = _task_checks(results, tasks)
     able = results[results["status"] != "incompatible"]
     require(len(able) > 0, "entry", entry, "one with a value: it has nothing that was measured")
-    left = cells
+    left, seen = cells, set[str]()  # every entrant is checked once before one is again
     for command in rng.permutation(sorted({*able["command"]})):
         own = able[able["command"] == command].sort_values(KEY)
         places = own.drop_duplicates(["entrant", "steps"])
-        places = places.iloc[rng.permutation(len(places))[: min(left, PER_JOB)]]
+        places = places.iloc[rng.permutation(len(places))]
+        again = places["entrant"].isin(seen) | places.duplicated("entrant")
+        places = places.iloc[again.argsort(kind="stable")[: min(left, PER_JOB)]]
+        seen |= {*places["entrant"]}
         job, other = jobs(str(command), sorted({*places["entrant"]})), int(rng.integers(1, 2**31))
         # the cells of a job share their converged runs
         fresh = [replace(job.sweep, seed=other + number) for number in range(FRESH)]
