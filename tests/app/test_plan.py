@@ -4,12 +4,15 @@ import json
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
 from samplerbench.app.commands import report
+from samplerbench.app.config.construct import trusting
+from samplerbench.app.folder.claim import versions, why_refused
 from samplerbench.app.folder.plan import read_plan
 from samplerbench.app.folder.runs import find_runs, open_run
 from samplerbench.bench.store import CLOCKS
@@ -144,3 +147,19 @@ def test_a_plan_is_hydra_s_own(tmp_path):
     assert len(plan(tmp_path, ["a=range(0,1e18)"]).jobs) == 10**4
     (tmp_path / "multirun.yaml").write_text("hydra: [")
     assert read_plan(tmp_path / "multirun.yaml") is None
+
+
+def test_a_trusted_package_is_part_of_the_versions_that_are_compared(tmp_path, monkeypatch):
+    """After the command, when nothing is trusted any more."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "trusted_one").mkdir()
+    code = tmp_path / "trusted_one" / "__init__.py"
+    code.write_text("value = 1\n")
+    with trusting("trusted_one"):
+        before = versions()
+    assert "trusted_one" in before
+    config = OmegaConf.create({"trusted": "trusted_one"})
+    run = SimpleNamespace(state="finished", config=config, versions=before)
+    assert why_refused(run) == ""
+    code.write_text("value = 2\n")
+    assert "it is of other versions: trusted_one" in why_refused(run)

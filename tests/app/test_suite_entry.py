@@ -1,6 +1,5 @@
 """`samplerbench suite verify`: which commands of an entry are run, and a real entry."""
 
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -10,10 +9,11 @@ from samplerbench.app.commands import suite as commands
 from samplerbench.app.commands.suite import _of_size
 from samplerbench.app.commands.suite import main as suite
 from samplerbench.app.job.verifying import suite_words, tasks_of
-from samplerbench.bench.suite.entry import TABLE, read_entry, write_entry
+from samplerbench.bench.suite.entry import read_entry, write_entry
 from samplerbench.errors import InvalidSetting
 
 FIXED = _of_size("v1")[1]
+GALLERY = Path(__file__).parents[2] / "multirun" / "gallery" / "suite" / "v1"
 JOB = "samplerbench experiment=suite/v1/two_moons-edm"
 
 
@@ -49,6 +49,20 @@ def test_an_entry_of_another_suite_is_refused():
         _of_size("v7")
 
 
+def test_quick_results_are_not_laid_on_whole_ones(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    whole = pd.read_parquet(GALLERY / "results.parquet")
+    commands_ = whole["command"] + " 'nfe=[4,8,16,32]' n_samples=128"
+    for name, command in [("quick", commands_), ("both", commands_.where(whole.index > 0, JOB))]:
+        Path(name).mkdir()
+        whole.assign(command=command).to_parquet(Path(name) / "results.parquet")
+    with pytest.raises(InvalidSetting, match=r"quick is v1 quick, .*v1 is v1: must be all of one"):
+        suite(["page", "quick", str(GALLERY), "out=page"])
+    with pytest.raises(InvalidSetting, match="both is both: must be all of one size"):
+        suite(["page", "both", "out=page"])
+    assert not Path("page").exists()
+
+
 @pytest.fixture(scope="module")
 def tasks():
     """The tasks of an entry without any results."""
@@ -72,15 +86,18 @@ def test_a_real_entry_is_accepted_and_a_changed_one_refused(tmp_path, monkeypatc
     with pytest.raises(SystemExit) as ended:
         suite(["suite=quick", "sampler=heun", "cache=off", "hydra.sweep.dir=runs"])
     assert ended.value.code == 0
-    entry = Path("runs/entry")
+    entry = Path("runs/entry.parquet")
     suite(["verify", str(entry), "cells=4", "seed=1"])
-    assert "accepted: " in capsys.readouterr().out
-    table, _ = read_entry(entry)
-    other = Path("other")
-    shutil.copytree(entry, other)
-    table.assign(value=0.5 * table["value"]).to_parquet(other / TABLE, index=False)
-    with pytest.raises(InvalidSetting, match=r"must be the table that entry.json describes"):
-        suite(["verify", str(other)])
+    assert "accepted for v1 quick: " in capsys.readouterr().out
+    table, about = read_entry(entry)
+    other = write_entry(table.assign(value=0.5 * table["value"]), Path("other.parquet"), about)
+    with pytest.raises(SystemExit) as ended:
+        suite(["verify", str(other), "cells=4"])
+    assert ended.value.code == 1
+    # results of another size
+    write_entry(table, entry, {**about, "suite": "v1"})
+    with pytest.raises(InvalidSetting, match=r"must be all of v1"):
+        suite(["page", str(entry), "out=page"])
 
 
 @pytest.mark.slow
@@ -92,11 +109,11 @@ def test_an_entry_with_a_learned_task_is_verified(tmp_path, monkeypatch, capsys)
     with pytest.raises(SystemExit) as ended:
         suite(["suite=quick", "sampler=heun", "cache=off", "logger=none", "hydra.sweep.dir=runs"])
     assert ended.value.code == 0
-    entry = Path("runs/entry")
+    entry = Path("runs/entry.parquet")
     capsys.readouterr()
     suite(["verify", str(entry), "cells=4"])
     out = capsys.readouterr().out
-    assert "accepted: " in out
+    assert "accepted for v1 quick: " in out
     for steps in (2, 4):
         assert f"heun, two_moons edm learned paired, grid common, {steps} steps: passed" in out
     table, about = read_entry(entry)

@@ -1,6 +1,6 @@
 """`grids=each-best`: the choice for every sampler and number of steps, and its identity."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from samplerbench.bench import best_grids
 from samplerbench.bench.best_grids import chosen, read, with_best, without_choice, written
 from samplerbench.bench.race import Size
 from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.euler import Euler
 from samplerbench.samplers.heun import Heun
 
 CANDIDATES = {name: sb.grid(name) for name in ("karras", "log_snr", "uniform")}
@@ -123,6 +124,26 @@ def test_samples_are_those_of_the_chosen_grid(sweep):
     assert np.array_equal(own.draw(cell).points, plain.draw(cell).points)
     assert own.books.sweep_id != one.books.sweep_id
     assert own.books.samples_id(cell) != one.books.samples_id(cell)
+
+
+@dataclass(frozen=True)
+class Fails(Euler):
+    """Its code raises an error."""
+
+    def steps(self, model, x, levels, noise):
+        raise RuntimeError("a defect")
+        yield
+
+
+def test_a_sampler_that_fails_keeps_the_grid_and_costs_no_other_its_choice(sweep):
+    lines = []
+    both = replace(sweep, samplers=[("mine", Fails()), ("heun", Heun())], steps=[3])
+    found = chosen(both, CANDIDATES, on_none=lines.append)
+    assert [one.sampler for one in found] == ["heun"]
+    assert len(lines) == 1
+    assert lines[0].startswith("no grid is chosen for mine, N=3: RuntimeError: a defect")
+    (cell, _) = with_best(both, found).cells()
+    assert with_best(both, found).draw(cell).status == "failed"
 
 
 def test_without_data_samplers_with_noise_keep_the_grid(sweep):

@@ -147,7 +147,7 @@ ENTRANTS = [
     ("sde_heun", "samplerbench", 1.0, 6.0, 0.1, True),
     ("diffusers DPMSolverMultistepScheduler", "diffusers", 2.0, 5.0, 0.0, False),
     ("diffusers EulerDiscreteScheduler", "diffusers", 1.0, 2.2, 0.0, False),
-    ("k_diffusion sample_lms", "k_diffusion", float("nan"), 15.0, 0.004, False),
+    ("k_diffusion sample_lms", "k-diffusion", float("nan"), 15.0, 0.004, False),
     ("azula DDIMSampler", "azula", 1.0, 2.1, 0.0, False),
     ("<img src=x onerror=window.hit=1>", "lab", 2.0, 40.0, 0.2, False),
 ]
@@ -189,7 +189,7 @@ def make_suite(evaluations: Sequence[int] = (4, 8, 12, 16, 24, 32, 48, 64, 96, 1
                     if quantity == "kl_law":
                         error = error**2
                     status, message = "ok", ""
-                    if path == "rectified" and package in ("k_diffusion", "lab"):
+                    if path == "rectified" and package in ("k-diffusion", "lab"):
                         status, message = "incompatible", f"{package} has no rectified path"
                     elif name == "dpmpp_3m" and law == "grid_mixture" and nfe <= 12:
                         status, message = "diverged", "a state is not finite"

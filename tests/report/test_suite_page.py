@@ -119,7 +119,9 @@ def test_the_browser_computes_what_python_computes(opened, results, suite_target
         own = times[times["entrant"] == row["entrant"]]
         found = sorted(math.inf if text == "Infinity" else float(text) for text in line["solved"])
         assert found == sorted(own["runtime"])
-        assert (line["rank"], line["problems"]) == (row["rank"], row["problems"])
+        assert line["problems"] == row["problems"]
+        if np.isclose(table["to_field"], row["to_field"]).sum() == 1:
+            assert line["rank"] == row["rank"]
         assert line["shares"] == pytest.approx([row[f"solved_{n}"] for n in standing.AT])
         assert line["log2"] == pytest.approx(row["log2_runtime"])
         assert line["toField"] == pytest.approx(row["to_field"])
@@ -173,7 +175,8 @@ def test_the_figure_has_the_best_dozen_and_a_click_shows_another(opened, results
     assert texts(opened, "#shares .counts")[0].startswith("These samplers have 32 to 58 problems")
     last = table["entrant"].iloc[12]
     click(opened, f"#standings .mark[aria-label='show or hide {last}']")
-    assert last in {trace["name"] for trace in traces(opened)}
+    shown = last.replace("<", "&lt;").replace(">", "&gt;")
+    assert shown in {trace["name"] for trace in traces(opened)}
     click(opened, "#shares .chips button")
     assert best[0] not in {trace["name"] for trace in traces(opened)}
     click(opened, "#shares .more button:last-child")
@@ -265,9 +268,9 @@ def test_a_task_has_its_values_crosses_and_reasons(opened, results):
     (cross,) = (t for t in drawn if t["name"] == "dpmpp_3m" and t["mode"] == "markers")
     assert cross["x"] == [4, 8, 12]
     assert min(cross["y"]) > here["value"].max()
-    assert "2 cannot run on any of them" in texts(opened, ".chosen .shown")[0]
+    assert "1 cannot be measured on any of them" in texts(opened, ".chosen .shown")[0]
     (reasons,) = texts(opened, "#tasks .reasons")
-    assert "cannot run: k_diffusion sample_lms (k_diffusion has no rectified path)" in reasons
+    assert "not measured: k_diffusion sample_lms (k-diffusion has no rectified path)" in reasons
 
 
 def test_a_touched_point_tells_its_number_and_how_to_compute_it_again(opened, results):

@@ -29,7 +29,7 @@ from samplerbench.bench.race import LAWS, PATHS, Size, halve
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import Grid
 from samplerbench.core.starts import for_samplers
-from samplerbench.errors import InvalidSetting
+from samplerbench.errors import InvalidSetting, kind_and_line
 from samplerbench.identity import arithmetic, identity
 from samplerbench.samplers.base import Sampler
 
@@ -66,18 +66,25 @@ def chosen(
     on_choice: Callable[[Best], None] = lambda best: None,
     *,
     designs: bool = True,
+    on_none: Callable[[str], None] = lambda line: None,
 ) -> list[Best]:
     """The best of the fitted candidates for every sampler at each of its numbers of steps.
 
     Samplers that stay at one level or bring their levels are left out, and so are those that draw
     noise where their law cannot be compared with data: see `without_choice`. A learned denoiser
-    must be trained. With `designs`, levels are designed too. Errors as in `require_choices`.
+    must be trained. With `designs`, levels are designed too. A sampler without a choice, since it
+    runs on no candidate or its code fails, keeps the grid of the sweep, and `on_none` gets a line.
     """
     course, found = _course(sweep), []
     for place, steps in _places(sweep):
         best = _recalled(course, place, steps, candidates, cache, designs)
         if best is None:
-            best = _best(course, sweep.samplers[place][0], place, steps, candidates, designs)
+            name = sweep.samplers[place][0]
+            try:
+                best = _best(course, name, place, steps, candidates, designs)
+            except Exception as error:  # a defect of one sampler must not cost the others
+                on_none(f"no grid is chosen for {name}, N={steps}: {kind_and_line(error)}")
+                continue
             if cache is not None:
                 cache.keep_archive(best.id, {CHOICES: written([best])})
         on_choice(best)

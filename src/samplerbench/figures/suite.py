@@ -1,14 +1,15 @@
 """The figures of a suite: the share of problems solved, and error against evaluations on tasks.
 
 The shares are those of `bench/suite/standing.py`, with a panel for each grid setting. × marks runs
-that failed or diverged: at the end of a curve of shares, and at the top of a task's panel.
+that failed, diverged or could not be measured: at the end of a curve of shares, and at the top of a
+task's panel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import shorten
+from textwrap import shorten, wrap
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from samplerbench.bench.suite.standing import BUDGET, TASK, runtimes, shares, standing
+from samplerbench.bench.suite.standing import BUDGET, TASK, not_counted, runtimes, shares, standing
 from samplerbench.figures.common import quantity_title, unit_title
 from samplerbench.figures.style import (
     CurveStyle,
@@ -32,7 +33,8 @@ from samplerbench.figures.style import (
 
 #: The largest number of curves in the figure of shares, and in a panel of a task.
 MOST_SHARES, MOST_ERRORS = 12, 7
-_LONGEST = 44
+#: The characters of a name in a legend, and of a line in a panel.
+_LONGEST, _WIDTH = 44, 40
 
 
 def write_suite_figures(
@@ -85,12 +87,12 @@ def suite_shares(results: pd.DataFrame, targets: Mapping[str, Sequence[float]]) 
         entrants = times["entrant"].nunique()
         text = (
             f"{len(problems)} problems of {len(problems.drop_duplicates(TASK))} tasks; "
-            f"the best {len(best)} of {entrants} samplers; ×: some runs failed or diverged"
+            f"the best {len(best)} of {entrants} samplers; ×: runs failed or could not be measured"
         )
         counts = times[times["entrant"].isin(best)].groupby(["grid", "entrant"]).size()
         if counts.nunique() > 1:
             text += f"\n{counts.min()} to {counts.max()} problems each: without those of tasks on "
-            text += "which a sampler cannot run"
+            text += "which a sampler of another package cannot run"
         subtitle(figure, text)
     return figure
 
@@ -127,7 +129,7 @@ def suite_tasks(
         subtitle(
             figure,
             f"{grid} grid; the best {len(best)} of {times['entrant'].nunique()} samplers over all "
-            "tasks; dotted: targets; ×: failed, diverged or not a density",
+            "tasks; dotted: targets; ×: failed, diverged, not a density or not measured",
         )
     return figure
 
@@ -138,7 +140,7 @@ def _task_panel(
     axes.set_yscale("log")
     for target in targets:
         axes.axhline(target, color="0.75", lw=0.7, ls=(0, (1, 2)), zorder=0)
-    ran = rows[rows["status"] != "incompatible"].rename(columns={"value": "mean"})
+    ran = rows[~not_counted(rows)].rename(columns={"value": "mean"})
     for name, style in styles.items():
         curve = ran[(ran["entrant"] == name) & (ran["status"] == "ok")].sort_values("nfe")
         interval_curve(axes, curve, "nfe", **style.line)
@@ -149,6 +151,9 @@ def _task_panel(
     for at, y, name in zip(x, height, bad["entrant"], strict=True):
         place = axes.get_xaxis_transform()  # y in shares of the panel
         axes.plot([at], [y], color=styles[name].colour, marker="x", mew=1.6, transform=place)
+    if len(bad) == len(ran) > 0:  # nothing to see: say why
+        reason = "\n".join(wrap(bad["message"].iloc[0], _WIDTH))
+        axes.text(0.5, 0.5, reason, transform=axes.transAxes, ha="center", va="center", color="0.4")
     positive = ran.loc[(ran["status"] == "ok") & (ran["mean"] > 0), "mean"]
     high = max([*positive, *targets])
     low = min([*positive, *targets])
@@ -181,7 +186,7 @@ def _styles(names: Sequence[str]) -> dict[str, CurveStyle]:
 
 def _failed(results: pd.DataFrame) -> set[tuple[str, str]]:
     """Grid setting and name of the entrants with a run that failed."""
-    bad = results[~results["status"].isin(["ok", "incompatible"])]
+    bad = results[(results["status"] != "ok") & ~not_counted(results)]
     return set(zip(bad["grid"], bad["entrant"], strict=True))
 
 

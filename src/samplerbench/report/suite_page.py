@@ -130,6 +130,7 @@ def page_content(
             "unsolved": standing.UNSOLVED,
             "at": standing.AT,
             "ranked": standing.RANKED,
+            "peers": standing.PEERS,
             "draws": standing.DRAWS,
             "ends": [standing.LOW, standing.HIGH],
             "shown": SHOWN,

@@ -7,6 +7,8 @@ from functools import partial
 from typing import ClassVar
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -15,7 +17,6 @@ from samplerbench.bench.store import as_table
 from samplerbench.bench.suite import entry as entries
 from samplerbench.bench.suite.entry import (
     ABOUT,
-    TABLE,
     SuiteJob,
     about_samplers,
     opaque,
@@ -23,7 +24,7 @@ from samplerbench.bench.suite.entry import (
     verify,
     write_entry,
 )
-from samplerbench.bench.sweep import Sweep
+from samplerbench.bench.sweep import Samples, Sweep
 from samplerbench.core.grids import Level, karras
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import Exact
@@ -36,6 +37,8 @@ from samplerbench.samplers.euler import Euler
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.ipndm import IPNDM
 
+#: What the metadata of an entry must say.
+REQUIRED = ("suite", "command", "rows", "samplers")
 LAW, PATH = grid_mixture(spacing=4.0), EDM(20.0)
 MEANS = torch.tensor(LAW.means, dtype=torch.float64)
 
@@ -91,6 +94,11 @@ def results(cells):
         grid="common",
         chosen="karras",
         entrant=list(names),
+        unit="share",
+        package="lab",
+        version="",
+        order=2.0,
+        noise=False,
         upper=cells["value"] + half,
         lower=cells["value"] - half,
         command="samplerbench experiment=suite/v1/grid_mixture",
@@ -103,7 +111,7 @@ def written(folder, *samplers, change=lambda rows: rows, **settings):
     rows = change(results(as_table(map(vars, one.sweep.run()))))
     names = {sampler_name("mine", entries.settings_text(s)): s for s in samplers}
     about = {"suite": "v1", "command": "samplerbench suite", "samplers": about_samplers(names)}
-    return write_entry(rows, folder / "mine", about)
+    return write_entry(rows, folder / "mine.parquet", about)
 
 
 def faults(folder, sampler, *, change=lambda rows: rows, seed=1, again=None, **settings):
@@ -126,10 +134,10 @@ def test_the_verdict_in_words(tmp_path):
     folder = written(tmp_path, Heun())
     lines = []
     verdict = verify(folder, lambda *_: job(Heun()), cells=1, on_check=lines.append)
-    assert verdict.sentence == "accepted: 7 checks of 1 cells passed"
+    assert verdict.sentence == "accepted for v1: 8 checks of 1 cells passed"
     assert lines[0].endswith("steps: passed")
     assert set(verdict.checks["check"]) == {
-        *("table", "source", "value", "grid", "starts", "model", "count")
+        *("table", "source", "value", "grid", "starts", "model", "count", "noise")
     }
 
 
@@ -221,7 +229,16 @@ class DeclaresFewer(Cheat):
 
 @dataclass(frozen=True)
 class Stacks(Cheat):
-    """Evaluates two levels of all states in one call."""
+    """Evaluates two levels of all states in one call; also if it declares no number of them."""
+
+    chooses_steps: bool = False
+
+    @property
+    def adaptive(self):
+        return self.chooses_steps
+
+    def evaluations(self, steps):
+        return None if self.chooses_steps else steps
 
     def steps(self, model, x, levels, noise):
         for _, now, to in levels.pairs():
@@ -230,6 +247,35 @@ class Stacks(Cheat):
             x0_hat = model.denoiser(torch.cat([x, x]), level)[: len(x)]
             x = x0_hat + to.sigma / now.sigma * (x - x0_hat)
             yield Step(x, x0_hat)
+
+
+@dataclass(frozen=True)
+class StacksUnseen(Cheat):
+    """The same, with a copy of the states that the denoiser cannot see."""
+
+    def steps(self, model, x, levels, noise):
+        for _, now, to in levels.pairs():
+            both = torch.vmap(lambda x, now=now: model.denoiser(x, now))(torch.stack([x, x]))
+            x = both[0] + to.sigma / now.sigma * (x - both[0])
+            yield Step(x, both[0])
+
+
+@dataclass(frozen=True)
+class FakesNoise(Cheat):
+    """Declares noise, to be compared with samplers that draw some."""
+
+    @property
+    def stochastic(self):
+        return True
+
+
+@dataclass(frozen=True)
+class HidesNoise(Cheat):
+    """Draws noise, and declares none."""
+
+    def steps(self, model, x, levels, noise):
+        for count, step in enumerate(Euler.steps(self, model, x, levels, noise)):
+            yield replace(step, x=step.x + 0.01 * noise.normal(step.x, count))
 
 
 @dataclass(frozen=True)
@@ -270,6 +316,10 @@ def test_the_body_of_the_cheats_is_honest(tmp_path):
         (ResetsTheCounter, {"count"}),
         (DeclaresFewer, {"count"}),
         (Stacks, {"count"}),
+        (StacksUnseen, {"count"}),
+        (FakesNoise, {"noise"}),
+        (HidesNoise, {"noise"}),
+        (partial(Stacks, chooses_steps=True), {"count"}),
         (knows_the_starts, {"starts"}),
     ],
 )
@@ -335,7 +385,7 @@ def test_missing_steps_and_tasks_are_caught(tmp_path):
 
     assert faults(tmp_path, Heun(), change=without) == {"table"}
     folder = written(tmp_path / "whole", Heun())
-    row = pd.read_parquet(folder / TABLE).iloc[0]
+    row = pd.read_parquet(folder).iloc[0]
     task = tuple(row[["law", "path", "denoiser", "quantity", "grid"]])
     other = ("two_moons", *task[1:])
     verdict = verify(folder, lambda *_: job(Heun()), cells=1, tasks=[task, other])
@@ -359,7 +409,7 @@ def test_rows_of_another_task_are_caught(tmp_path):
     ]
     copied = pd.concat([rows, rows.assign(law="another")])
     with pytest.raises(InvalidSetting, match="one command for each task"):
-        write_entry(copied, tmp_path / "copied", about)
+        write_entry(copied, tmp_path / "copied.parquet", about)
 
 
 def test_a_quantity_without_some_steps_is_caught(tmp_path):
@@ -382,23 +432,112 @@ def test_the_entrant_must_be_in_the_job(tmp_path):
     assert faults(tmp_path, DDIM(0.0), again=job(Heun())) == {"table"}
 
 
-def test_bad_files_are_refused_in_one_line(tmp_path):
-    folder = written(tmp_path, Heun())
-    text = (folder / ABOUT).read_text()
-    table = pd.read_parquet(folder / TABLE)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda rows: rows[:0], "entry=no rows: must be at least one value"),
+        *(
+            (lambda rows, name=name: rows.drop(columns=name), f"no column {name}")
+            for name in ("law", "value", "command", "unit")
+        ),
+        (lambda rows: rows.assign(steps="many"), "column steps='many': must be whole numbers"),
+        (lambda rows: rows.assign(steps=-1), "column steps=-1: must be whole numbers from 1 on"),
+        (lambda rows: rows.assign(nfe=math.nan), "column nfe=nan: must be whole numbers"),
+        (lambda rows: rows.assign(value="small"), "column value='small': must be numbers"),
+        (lambda rows: rows.assign(noise="no"), "column noise='no': must be true or false"),
+        (lambda rows: rows.assign(status="fine"), "column status='fine': must be one of ok,"),
+        (lambda rows: rows.assign(command=None), "column command=None: must be text of one line"),
+        (lambda rows: rows.assign(law="a\nb"), "column law='a\\nb': must be text of one line"),
+        (lambda rows: rows.assign(value=0.5 * rows["value"]), "they have changed"),
+        # an entrant of two packages, whose problems can be absent in one of them
+        (lambda rows: rows.assign(package=["lab", "diffusers"]), "entry=mine: must be with one"),
+    ],
+)
+def test_changed_rows_are_refused_in_one_line(tmp_path, change, said):
+    entry = written(tmp_path, Heun())
+    about = pq.read_schema(entry).metadata[ABOUT]
+    table = pa.Table.from_pandas(change(pd.read_parquet(entry)), preserve_index=False)
+    pq.write_table(table.replace_schema_metadata({ABOUT: about}), entry)
+    assert said in refusal(entry)
 
-    def refusal():
-        with pytest.raises(InvalidSetting) as error:
-            verify(folder, lambda *_: job(Heun()))
-        assert "\n" not in str(error.value)
-        return str(error.value)
 
-    table.assign(value=0).to_parquet(folder / TABLE)
-    assert "must be the table that entry.json describes" in refusal()
-    (folder / ABOUT).write_text(text[:100])
-    assert "must be a folder with entry.parquet and entry.json" in refusal()
-    (folder / TABLE).unlink()
-    assert "must be a folder with entry.parquet and entry.json" in refusal()
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        *((lambda about, key=key: about.pop(key), f"no text for {key}") for key in REQUIRED[:3]),
+        (lambda about: about.pop("samplers"), "entry=mine: must be rows of its own samplers"),
+        *(
+            (lambda about, key=key: about.update({key: [7]}), "must be the file")
+            for key in REQUIRED
+        ),
+        (lambda about: about["samplers"].update(mine={}), "no text for class"),
+        (lambda about: about["samplers"].update(yours=about["samplers"]["mine"]), "entry=yours: "),
+    ],
+)
+def test_changed_metadata_are_refused_in_one_line(tmp_path, change, said):
+    entry = written(tmp_path, Heun())
+    table = pq.read_table(entry)
+    about = json.loads(table.schema.metadata[ABOUT])
+    change(about)
+    pq.write_table(table.replace_schema_metadata({ABOUT: json.dumps(about)}), entry)
+    assert said in refusal(entry)
+
+
+def test_other_files_are_refused_in_one_line(tmp_path):
+    entry = written(tmp_path, Heun())
+    table, content = pq.read_table(entry), entry.read_bytes()
+    for text in (b"", b"[1]", b"{", b"\xff"):
+        pq.write_table(table.replace_schema_metadata({ABOUT: text}), entry)
+        assert "must be the file of an entry" in refusal(entry)
+    pd.read_parquet(entry).to_parquet(entry)
+    assert "its metadata do not say how it was made" in refusal(entry)
+    for text in (b"", content[:100], content[: len(content) // 2], b"law,path\n"):
+        entry.write_bytes(text)
+        assert "must be the file of an entry" in refusal(entry)
+    for other in (tmp_path, tmp_path / "none"):
+        assert "must be the file of an entry" in refusal(other)
+
+
+def refusal(entry):
+    """The line with which an entry is refused."""
+    with pytest.raises(InvalidSetting) as error:
+        verify(entry, lambda *_: job(Heun()))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_samples_that_diverge_beside_an_exact_value_are_the_same_with_an_opaque_denoiser():
+    diverged = Samples(None, 4, 4, 0.0, "diverged", "2 samples are not finite")
+    assert entries._same_rows(diverged, torch.tensor([[1.0], [1e20]]))
+    assert not entries._same_rows(diverged, torch.ones(2, 1))
+    failed = Samples(None, 0, 0, 0.0, "failed", "")
+    assert not entries._same_rows(failed, torch.tensor([[math.nan]]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_entrant_is_checked_before_one_is_again(tmp_path, seed):
+    samplers = Euler(), DDIM(0.0)
+    entry = written(tmp_path, *samplers)
+    verdict = verify(entry, lambda *_: job(*samplers), cells=2, seed=seed)
+    assert verdict.checks["entrant"].nunique() == 2
+
+
+def test_what_could_not_be_measured_is_listed(tmp_path):
+    entry = written(tmp_path, Heun())
+    rows, about = read_entry(entry)
+    cannot = rows.assign(quantity="kl_law", value=math.nan, status="incompatible", message="why")
+    both = pd.concat([rows, cannot])
+    verdict = verify(write_entry(both, entry, about), lambda *_: job(Heun()), cells=1)
+    assert verdict.unsolved == ["mine on  edm oracle kl_law: why"]
+    none = rows.assign(value=math.nan, status="incompatible")
+    assert "it has nothing that was measured" in refusal(write_entry(none, entry, about))
+
+
+def test_a_package_with_the_name_of_a_peer_is_caught(tmp_path):
+    def called(rows):
+        return rows.assign(package="diffusers")
+
+    assert "source" in faults(tmp_path, Cheat(), change=called)
 
 
 def test_what_is_not_an_entry_is_not_written(tmp_path):
@@ -410,13 +549,10 @@ def test_what_is_not_an_entry_is_not_written(tmp_path):
         write_entry(rows.assign(entrant="yours"), tmp_path / "a", about)
     with pytest.raises(InvalidSetting, match="no suite: must be suite, command and samplers"):
         write_entry(rows, tmp_path / "a", {"command": "", "samplers": {}})
-    (write_entry(rows, tmp_path / "a", about) / "more.txt").touch()
-    with pytest.raises(InvalidSetting, match="must be a new folder"):
-        write_entry(rows, tmp_path / "a", about)
 
 
 def test_an_entry_says_how_it_was_made(tmp_path):
-    about = json.loads((written(tmp_path, DDIM(0.0)) / ABOUT).read_bytes())
+    about = json.loads(pq.read_schema(written(tmp_path, DDIM(0.0))).metadata[ABOUT])
     (one,) = about["samplers"].values()
     assert one["class"] == "samplerbench.samplers.ddim.DDIM"
     assert one["settings"] == '{"eta": 0.0}'

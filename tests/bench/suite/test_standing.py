@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from samplerbench.bench.suite.standing import (
+    PEERS,
     UNSOLVED,
     interval,
     ratio,
@@ -16,6 +17,9 @@ from samplerbench.bench.suite.standing import (
     standing,
 )
 from samplerbench.errors import InvalidSetting
+from samplerbench.samplers.azula import Azula
+from samplerbench.samplers.diffusers import Diffusers
+from samplerbench.samplers.k_diffusion import KDiffusion
 
 TARGETS = {"paired": (0.1, 0.01), "kl_law": (0.1,)}
 
@@ -50,6 +54,7 @@ def runtime_of(*curves, targets=TARGETS):
         ({4: 0.001, 8: 0.001, 16: "failed"}, math.inf, math.inf),
         ({4: 0.001, 8: 0.001, 16: "not a density"}, math.inf, math.inf),
         ({4: "incompatible", 8: 0.001}, 8, 8),
+        ({4: 0.001, 8: "incompatible"}, math.inf, math.inf),  # it cannot leave a number out
         ({4: 0.001, 8: math.nan}, math.inf, math.inf),
         ({100: 0.5, 200: 0.001}, math.inf, math.inf),  # beyond the budget
         ({100: 0.001, 200: 0.5}, math.inf, math.inf),
@@ -83,14 +88,33 @@ def test_equal_numbers_of_evaluations_count_with_the_larger_error():
     assert runtime_of(rows)["a", "paired", 0.1] == math.inf
 
 
-def test_an_entrant_that_cannot_run_has_no_problem_there():
+def test_what_a_sampler_leaves_out_is_unsolved():
+    """A sampler that declares that it cannot run on the second task has solved half of them."""
+    rows = pd.concat(
+        [
+            *(curve(name, {4: 0.005}) for name in "ab"),
+            curve("a", {4: 0.05}, quantity="kl_law"),
+            curve("b", {4: "incompatible"}, quantity="kl_law").assign(nfe=0),
+        ]
+    )
+    found = runtimes(rows, {"paired": (0.01,), "kl_law": (0.1,)})
+    table = shares(found, at=[4]).set_index("entrant")
+    assert table["problems"].tolist() == [2, 2]
+    assert table["share"].tolist() == [1.0, 0.5]
+    # over tasks, of log₂: a has 2 and 2, and b has 2 and 8
+    assert ratio(found, "b", "a").value == pytest.approx(2 ** ((0 + 6) / 2))
+
+
+def test_a_problem_that_another_package_cannot_run_does_not_count():
     cannot = curve("b", {4: "incompatible", 8: "incompatible"}, quantity="kl_law")
+    cannot["package"] = "diffusers"
+    assert {*PEERS} == {peer.package for peer in (Azula, Diffusers, KDiffusion)}
     found = runtimes(pd.concat([curve("a", {4: 0.05}), curve("b", {4: 0.05}), cannot]), TARGETS)
     assert len(found) == 4
     assert set(found["quantity"]) == {"paired"}
     table = shares(found, at=[4]).set_index("entrant")
     assert table["problems"].tolist() == [2, 2]
-    with pytest.raises(InvalidSetting, match="must be some of entrants that can run"):
+    with pytest.raises(InvalidSetting, match="must be some that count"):
         runtimes(cannot, TARGETS)
 
 

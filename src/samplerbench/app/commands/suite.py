@@ -5,15 +5,16 @@
     samplerbench suite sampler=heun                        one entrant: its entry
     samplerbench suite --config-dir conf trusted=lab sampler=mine
     samplerbench suite hydra/launcher=joblib               on several processes, as any multirun
-    samplerbench suite page FOLDER...                      the page from finished tasks and entries
+    samplerbench suite page FOLDER|ENTRY...                the page from finished tasks and entries
     samplerbench suite verify ENTRY                        run a part of an entry again
 
 The suite is one multirun of jobs, `experiment=suite/v1/LAW-PATH`. Each of them can be run alone. It
 continues where it was interrupted if the command is given again, and values that are in the cache
 are not computed again. Other words are those of a multirun; `hydra.sweep.dir` is the folder, by
 default multirun/suite-v1. In it are `results.parquet`, one row per value, and the page
-`index.html`. With `sampler=…` there is an entry in its folder `entry`: `entry.parquet` and
-`entry.json`. `verify` checks `cells=12` cells of it, from other starts of a random `seed`.
+`index.html`. With `sampler=…` there is an entry too, `entry.parquet`. `verify` checks `cells=12`
+cells of it, from other starts of a random `seed`. What a sampler cannot do is marked × with the
+reason, and counts as unsolved.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import secrets
 import shlex
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from samplerbench.app.config.construct import trusting
 from samplerbench.app.config.folders import adding, conf_directory
 from samplerbench.app.folder.runs import CONFIG, STATUS
 from samplerbench.app.terminal import console, shown
-from samplerbench.errors import require
+from samplerbench.errors import refusing, require
 
 VERSION = "v1"
 #: The grids from which each sampler has the best for it, at each number of evaluations.
@@ -44,10 +45,12 @@ OWN_GRIDS = ("karras", "log_snr", "uniform", "quadratic", "tangent")
 #: The tasks and the words of suite=quick.
 QUICK = ("two_moons-vp_linear", "grid_mixture-edm", "gaussian-vp_linear", "four_wells-rectified")
 QUICK_WORDS = ("nfe=[4,8,16,32]", "n_samples=128")
+#: The size of a quick run, in entries and verdicts.
+QUICK_SIZE = f"{VERSION} quick"
 #: The results, the output of the jobs, and the rows of the table that are printed.
 RESULTS, OUTPUT, PRINTED = "results.parquet", "output.txt", 15
-#: The folder of an entry in that of its jobs, and one of its files.
-ENTRY, ENTRY_FILE = "entry", "entry.json"
+#: The file of an entry.
+ENTRY = "entry.parquet"
 #: The tasks of samplers that draw noise, and those of no others.
 NOISY_TASKS, ONLY_NOISY = ("four_wells_noisy", "gaussian"), "four_wells_noisy"
 
@@ -76,7 +79,7 @@ def _of_size(size: str) -> tuple[Sequence[str], Sequence[str]]:
     own = f"grids=[{','.join(OWN_GRIDS)}]"
     sizes = {
         VERSION: (tasks(), ("grids=null", own)),
-        f"{VERSION} quick": (QUICK, ("grids=null", *QUICK_WORDS)),
+        QUICK_SIZE: (QUICK, ("grids=null", *QUICK_WORDS)),
     }
     require(size in sizes, "entry.suite", size, " or ".join(sizes))
     return sizes[size]
@@ -96,16 +99,15 @@ def _run(words: Sequence[str]) -> int:
 
     free = ("sampler", "trusted", *PLACES)
     for word in own:
-        root = word.lstrip("+~").partition("=")[0].partition(".")[0].partition("/")[0]
-        fixed = "=" in word and root not in free
+        fixed = "=" in word and _group(word) not in free
         allowed = f"left out: the tasks of the suite are fixed; free are {', '.join(free)}"
         require(not fixed, "suite", word, allowed)
     names, noisy = list(QUICK if quick else tasks()), _checked(own)
     if entry:
-        names = [name for name in names if name.startswith(NOISY_TASKS) or True not in noisy]
-        names = [name for name in names if True in noisy or not name.startswith(ONLY_NOISY)]
         allowed = "samplers that all draw noise, or all draw none: they have different tasks"
-        require(len(noisy) == 1, "sampler", ",".join(own), allowed)
+        require(len(noisy) == 1, "sampler", entry[-1], allowed)
+        names = _tasks_of_kind(names, True in noisy)
+        _require_something(names, own, QUICK_WORDS if quick else ())
     else:
         _require_packages()
     default = f"multirun/suite-{VERSION}{'-quick' if quick else ''}"
@@ -125,8 +127,10 @@ def _run(words: Sequence[str]) -> int:
         swept.append(f"hydra.sweep.dir={folder}")
     require(not folder.is_file(), "hydra.sweep.dir", folder, "a folder")
     require(places[-1:] != [""], "hydra.sweep.dir", "", "the name of a folder")
+    with refusing("hydra.sweep.dir", folder, "a folder that can be made and written"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / OUTPUT).open("a").close()
     print(f"{jobs} jobs in {folder}; their output: {folder / OUTPUT}", flush=True)
-    folder.mkdir(parents=True, exist_ok=True)
     status = 0
     with _counting(folder, jobs):
         from samplerbench.app.commands import run  # it imports Hydra
@@ -143,10 +147,45 @@ def _run(words: Sequence[str]) -> int:
         if entry:
             from samplerbench.app.job.suite import entry_of
 
-            size = f"{VERSION} quick" if quick else VERSION
-            entry_of(folder, size, shlex.join(["samplerbench", "suite", *words]))
-            print(f"entry:   {shown(folder / ENTRY)}; samplerbench suite verify {folder / ENTRY}")
+            size = QUICK_SIZE if quick else VERSION
+            entry_of(folder, folder / ENTRY, size, shlex.join(["samplerbench", "suite", *words]))
+            check = ["samplerbench", "suite", "verify", str(folder / ENTRY), *options, *trusted]
+            print(f"entry for {size}: {shown(folder / ENTRY)}; {shlex.join(check)}")
     return status
+
+
+def _group(word: str) -> str:
+    """The group of a word: sampler of +sampler.mine.order=2."""
+    return word.lstrip("+~").partition("=")[0].partition(".")[0].partition("/")[0]
+
+
+def _tasks_of_kind(names: Sequence[str], noise: bool) -> list[str]:
+    """The tasks of entrants with noise, or of those without."""
+    if noise:
+        return [name for name in names if name.startswith(NOISY_TASKS)]
+    return [name for name in names if not name.startswith(ONLY_NOISY)]
+
+
+def _require_something(names: Sequence[str], words: Sequence[str], size: Sequence[str]) -> None:
+    """Refuse entrants of whom no value can be measured in any task, before any work."""
+    from samplerbench.app.job.suite import why_no_value
+
+    folders, packages, rest = split_member_words(words)
+    given = [word for word in rest if _group(word) == "sampler"]
+    with adding(folders), trusting(packages):
+        for name in names:
+            reason = why_no_value([f"experiment=suite/{VERSION}/{name}", *size, *given])
+            if reason is None:
+                return
+    allowed = f"one that can be measured: on none of its {len(names)} tasks is that possible"
+    value = " ".join(given).removeprefix("sampler=")
+    require(False, "sampler", value, f"{allowed} ({names[-1]}: {reason})")
+
+
+def _size(results: Any) -> str:
+    """The size of the suite of some results, by the commands of their jobs."""
+    quick = {QUICK_WORDS[0] in shlex.split(one) for one in results["command"].unique()}
+    return QUICK_SIZE if quick == {True} else VERSION if quick == {False} else "both"
 
 
 def _require_packages() -> None:
@@ -235,18 +274,25 @@ def _written(folders: Sequence[Path], place: Path) -> None:
     """Write results, page and figures of the jobs in folders; print the table."""
     import pandas as pd
 
-    from samplerbench.bench.suite.entry import KEY
+    from samplerbench.bench.suite.entry import KEY, unsolved_tasks
     from samplerbench.bench.suite.results import TARGETS
     from samplerbench.bench.suite.standing import runtimes, standing
     from samplerbench.figures.suite import write_suite_figures
     from samplerbench.report.suite_page import write_suite_page
 
-    results = pd.concat(map(_read, folders), ignore_index=True)
+    parts = {place: _read(place) for place in folders}
+    sizes = {place: _size(rows) for place, rows in parts.items()}
+    listed = ", ".join(f"{path} is {size}" for path, size in sizes.items())
+    (size, *others) = sorted({*sizes.values()})
+    require(not others and size != "both", "suite", listed, "all of one size")
+    results = pd.concat(parts.values(), ignore_index=True)
     twice = results.loc[results.duplicated(KEY), KEY]
     example = " ".join(map(str, twice.head(1).to_numpy().ravel()))
     allowed = f"with each value once: {len(twice)} are there again, first {example}"
     require(twice.empty, "suite", ", ".join(map(str, folders)), allowed)
-    place.mkdir(parents=True, exist_ok=True)
+    with refusing("out", place, "a folder that can be made and written"):
+        place.mkdir(parents=True, exist_ok=True)
+        (place / RESULTS).open("ab").close()
     results.to_parquet(place / RESULTS, index=False)
     solved = runtimes(results, TARGETS)
     for (grid, noise), rows in solved.groupby(["grid", "noise"], sort=True):
@@ -254,16 +300,27 @@ def _written(folders: Sequence[Path], place: Path) -> None:
         kind = "with" if noise else "without"
         first, unranked = table.head(PRINTED), table["rank"].isna()
         of = f"the first {len(first)} of {len(table)}"
-        _print(f"Samplers {kind} noise, {grid} grid: {of}", first)
+        crosses = _crosses(results[(results["grid"] == grid) & (results["noise"] == noise)])
+        _print(f"Suite {size}, samplers {kind} noise, {grid} grid: {of}", first, crosses)
         if unranked.any():
             print(
-                f"{int(unranked.sum())} of them have no rank: they can run on less than half of "
+                f"{int(unranked.sum())} of them have no rank: they have less than half of "
                 f"the {table['all_problems'].iloc[0]} problems"
             )
+    for line in unsolved_tasks(results):
+        print(f"×: {line}")
     for path in write_suite_figures(results, place, TARGETS):
         print(f"figure:  {shown(path)}")
     print(f"page:    {shown(write_suite_page(results, place, TARGETS))}")
     print(f"results: {shown(place / RESULTS)}")
+
+
+def _crosses(results: Any) -> dict[str, int]:
+    """By entrant, the number of its values that failed or could not be measured."""
+    from samplerbench.bench.suite.standing import not_counted
+
+    bad = results[(results["status"] != "ok") & ~not_counted(results)]
+    return {str(name): int(count) for name, count in bad.groupby("entrant").size().items()}
 
 
 def _only_results(folder: Path) -> bool:
@@ -272,29 +329,33 @@ def _only_results(folder: Path) -> bool:
 
 
 def _read(folder: Path) -> Any:
-    """The results in a folder: of an entry, without their jobs, or of jobs."""
+    """The results of an entry, of a folder without their jobs, or of jobs."""
     import pandas as pd
 
     from samplerbench.app.job.suite import suite_results
     from samplerbench.bench.suite.entry import read_entry
 
-    if (folder / ENTRY_FILE).exists():
-        return read_entry(folder)[0]
+    if folder.is_file():
+        results, about = read_entry(folder)
+        _of_size(about["suite"])
+        require(_size(results) == about["suite"], "entry", folder, f"all of {about['suite']}")
+        return results
     return pd.read_parquet(folder / RESULTS) if _only_results(folder) else suite_results(folder)
 
 
-def _print(title: str, rows: Any) -> None:
-    """A table of standings."""
+def _print(title: str, rows: Any, crosses: Mapping[str, int]) -> None:
+    """A table of standings, with the numbers of values that solve nothing."""
     import pandas as pd
 
     solved = [name for name in rows.columns if name.startswith("solved_")]
     caption = (
         "share of problems solved within so many evaluations; evaluations: the mean ratio to those "
-        "of all entrants on the same problems; =: not distinguishable from the entrant above"
+        "of all entrants on the same problems; =: not distinguishable from the entrant above; "
+        "×: values that failed or could not be measured"
     )
     out, table = console(), Table(title=title, caption=caption)
     heads = [f"≤ {name.removeprefix('solved_')}" for name in solved]
-    for head in ("rank", "entrant", "problems", *heads, "evaluations"):
+    for head in ("rank", "entrant", "problems", "×", *heads, "evaluations"):
         left = head == "entrant"
         table.add_column(
             head, justify="left" if left else "right", overflow="fold", no_wrap=not left
@@ -302,7 +363,8 @@ def _print(title: str, rows: Any) -> None:
     for row in rows.to_dict("records"):
         shares = [f"{row[name]:.0%}" for name in solved]
         rank = "" if pd.isna(row["rank"]) else f"{row['rank']}{'=' if row['tied'] else ''}"
-        texts = (rank, row["entrant"], f"{row['problems']}", *shares, f"{row['to_field']:.2f}")
+        bad = crosses.get(row["entrant"], "")
+        texts = (rank, row["entrant"], row["problems"], bad, *shares, f"{row['to_field']:.2f}")
         table.add_row(*map(str, texts))
     out.print(table)
 
@@ -310,7 +372,7 @@ def _print(title: str, rows: Any) -> None:
 def _verify(words: Sequence[str]) -> None:
     """Run a part of an entry again; exit with status 1 if it is refused."""
     places, values = read_words("suite verify", words, ("cells", "seed"))
-    require(len(places) == 1, "suite", "verify", "followed by the folder of one entry")
+    require(len(places) == 1, "suite", "verify", "followed by the file of one entry")
     # the entrant must not know the other starts
     values = {"cells": "12", "seed": str(1 + secrets.randbelow(2**31 - 1)), **values}
     cells, seed = (whole(key, value_of(f"{key}={values[key]}")) for key in ("cells", "seed"))
@@ -318,7 +380,8 @@ def _verify(words: Sequence[str]) -> None:
     from samplerbench.bench.suite.entry import read_entry, verify
 
     results, about = read_entry(Path(places[0]))
-    names, fixed = _of_size(str(about["suite"]))
+    names, fixed = _of_size(about["suite"])
+    names = _tasks_of_kind(names, bool(results["noise"].iloc[0]))
     listed = tasks_of(results, [f"{VERSION}/{name}" for name in names], fixed)
     verdict = verify(
         Path(places[0]),
@@ -328,8 +391,12 @@ def _verify(words: Sequence[str]) -> None:
         tasks=listed,
         on_check=lambda line: print(line, flush=True),
     )
+    for line in verdict.unsolved:
+        print(f"×: {line}")
     for line in verdict.lines:
         print(f"refused: {line}")
     print(f"{verdict.sentence} (seed={seed})")
+    if verdict.accepted and verdict.suite == QUICK_SIZE:
+        print(f"a quick entry is a trial: only one for {VERSION} can stand in its table")
     if not verdict.accepted:
         sys.exit(1)

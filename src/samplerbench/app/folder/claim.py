@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
-from samplerbench.app.config.construct import trusted_packages
+from samplerbench.app.config.construct import trusted_packages, trusting
 from samplerbench.app.folder.lock import hold, is_held, release
 from samplerbench.app.folder.runs import (
     ABOUT,
@@ -97,7 +97,8 @@ def versions() -> dict[str, str]:
 
 def why_refused(run: StoredRun) -> str:
     """Why the command of a run cannot continue in its folder; empty if it can."""
-    return "it still runs" if run.state == "running" else _other_versions(run.versions)
+    with trusting(run.config.get("trusted")):  # their code has a version too
+        return "it still runs" if run.state == "running" else _other_versions(run.versions)
 
 
 def own_folder(directory: Path, multirun: Path, config: DictConfig) -> Path:

@@ -17,19 +17,22 @@ from samplerbench.identity import identity
 from samplerbench.metrics.base import LawMetric, Metric, OutputLawMetric, finite_points
 
 MOST_VALUES = 10**6
+#: The experiments of the suite are in this folder of conf/experiment/, by version and task.
+SUITE = "suite/"
 
 
-def check(sweep: Sweep) -> None:
+def check(sweep: Sweep, *, of_suite: bool = False) -> None:
     """Refuse a sweep that cannot work, before anything runs.
 
     A sampler that cannot run gives rows with the reason. It is an error if no sampler can run, or
-    none on the learned model.
+    none on the learned model. With `of_suite` it is none: a task of the suite has a row with the
+    reason for everything that cannot be measured, see `why_nothing`.
     """
     # own grids may need a model that is not trained yet; they begin where the sweep's grid does
     sweep = replace(sweep, own_grids=())
     _require_described(sweep)
     _require_values(sweep)
-    _check_metrics(sweep)
+    _check_metrics(sweep, of_suite)
     for name, start in sweep.all_starts.items():
         require_compatible(start.why_incompatible(sweep.dataset), "start", name)
     # a finite data set may have too few fresh draws
@@ -46,17 +49,34 @@ def check(sweep: Sweep) -> None:
         reasons = [model.why_incompatible(rows) for rows in levels.values()]
         if isinstance(model, Denoiser) and all(reasons):
             raise InvalidSetting("denoiser", name, f"another one: {reasons[0]}")
-    tried = [
-        (denoiser, name, sampler.why_incompatible(model, sweep.levels(steps, sampler)))
-        for denoiser, model in sweep.denoisers.items()
-        for name, sampler in sweep.samplers
-        for steps in sweep.steps_of(sampler)
-    ]
+    if of_suite:
+        return
+    tried = _tried(sweep)
     # no sampler would run, or none on the trained model
     for runs in (tried, [one for one in tried if one[0] == "learned"]):
         if runs and all(reason is not None for *_, reason in runs):
             _, name, reason = runs[0]
             raise InvalidSetting("sampler", name, f"another one: {reason}")
+
+
+def why_nothing(sweep: Sweep) -> str | None:
+    """Why no value of a sweep can be measured, in one line; None if one can be."""
+    reasons = [reason for *_, reason in _tried(sweep)]
+    if all(reasons):
+        return reasons[0]
+    laws = [metric for metric in sweep.metrics.values() if isinstance(metric, OutputLawMetric)]
+    reasons = [_why_no_law(sweep, metric) for metric in laws]
+    return reasons[0] if all(reasons) and len(laws) == len(sweep.metrics) else None
+
+
+def _tried(sweep: Sweep) -> list[tuple[str, str, str | None]]:
+    """Denoiser, sampler and why it cannot run, for all numbers of steps."""
+    return [
+        (denoiser, name, sampler.why_incompatible(model, sweep.levels(steps, sampler)))
+        for denoiser, model in sweep.denoisers.items()
+        for name, sampler in sweep.samplers
+        for steps in sweep.steps_of(sampler)
+    ]
 
 
 def _require_described(sweep: Sweep) -> None:
@@ -98,7 +118,7 @@ def _why_no_law(sweep: Sweep, metric: OutputLawMetric) -> str | None:
     return reasons[0] if all(reasons) else None
 
 
-def _check_metrics(sweep: Sweep) -> None:
+def _check_metrics(sweep: Sweep, of_suite: bool) -> None:
     """Refuse a metric that cannot measure n samples of this law against these points."""
     points = sweep.reference
     for name, metric in sweep.metrics.items():
@@ -115,7 +135,7 @@ def _check_metrics(sweep: Sweep) -> None:
                 sweep.n_samples, len(points)
             )
         if reason is None and isinstance(metric, OutputLawMetric) and sweep.samplers:
-            reason = _why_no_law(sweep, metric)
+            reason = None if of_suite else _why_no_law(sweep, metric)
         require_compatible(reason, "metric", name)
         if isinstance(metric, Metric):
             try:  # a part of the points is enough to find an error; all may take minutes

@@ -274,6 +274,7 @@ def chosen_grids(job: Job, out: Console) -> list[Best]:
         job.cache,
         lambda best: out.print(f"grid of {best.line}"),
         designs=bool({EACH_BEST, DESIGNED} & {*job.grids}),
+        on_none=out.print,
     )
 
 

@@ -11,21 +11,21 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import DictConfig
 
+from samplerbench.app.config.compose import compose_config
 from samplerbench.app.config.construct import construct, construct_grid
 from samplerbench.app.config.groups import chosen_nodes
 from samplerbench.app.folder.runs import find_runs, open_run
+from samplerbench.app.job.refusals import SUITE, why_nothing
 from samplerbench.bench.cell import sampler_name
-from samplerbench.bench.suite.entry import about_samplers, write_entry
+from samplerbench.bench.suite.entry import about_samplers, class_of, write_entry
 from samplerbench.bench.suite.results import COLUMNS, About, Entrant, job_results
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
-from samplerbench.identity import settings_text
+from samplerbench.identity import OURS, settings_text
 from samplerbench.samplers.base import Sampler
 from samplerbench.samplers.peers import Peer
 from samplerbench.version import __version__
 
-#: The experiments of the suite are in this folder of conf/experiment/, by version and task.
-SUITE = "suite/"
 #: Keys that only say where a job runs and what it keeps; the command of its values leaves them out.
 PLACES = ("cache", "cache_dir", "workers", "logger", "picture", "hydra", "debug")
 
@@ -54,11 +54,12 @@ def suite_results(folder: Path) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[COLUMNS]
 
 
-def entry_of(folder: Path, suite: str, command: str) -> Path:
-    """Write the entry of the samplers of a suite's jobs into its folder `entry`.
+def entry_of(folder: Path, path: Path, suite: str, command: str) -> Path:
+    """Write the entry of the samplers of a suite's jobs.
 
     Args:
         folder: of the multirun.
+        path: of the file.
         suite: its version and size.
         command: that made it.
     """
@@ -70,7 +71,14 @@ def entry_of(folder: Path, suite: str, command: str) -> Path:
     }
     own = {name: samplers[name] for name in sorted({*results["entrant"]})}
     about = {"suite": suite, "command": command, "samplers": about_samplers(own)}
-    return write_entry(results, folder / "entry", about)
+    return write_entry(results, path, about)
+
+
+def why_no_value(words: Sequence[str]) -> str | None:
+    """Why a job of the suite can measure nothing of its samplers; None if it can measure some."""
+    from samplerbench.app.job.build import build
+
+    return why_nothing(build(*compose_config(words), "").sweep)
 
 
 def about_job(
@@ -107,9 +115,10 @@ def samplers_of(config: DictConfig) -> Iterator[tuple[str, Sampler]]:
 
 
 def _entrant(sampler: Sampler) -> Entrant:
-    package, *_ = type(sampler).__module__.partition(".")
-    version = __version__ if package == __name__.partition(".")[0] else _version(package)
-    if isinstance(sampler, Peer):
+    package, *_ = class_of(sampler).__module__.partition(".")
+    ours = package == OURS
+    version = __version__ if ours else _version(package)
+    if isinstance(sampler, Peer) and ours:  # what an own class says of its package is not asked
         package, version = sampler.package, sampler.version
     order = math.nan if sampler.order is None else float(sampler.order)
     return Entrant(package, version, order, sampler.stochastic, sampler.brings_levels)

@@ -16,16 +16,16 @@ from samplerbench.app.config.compose import compose_config
 from samplerbench.app.config.construct import construct
 from samplerbench.app.config.groups import chosen_nodes
 from samplerbench.app.job.build import Job, build, with_sweep
+from samplerbench.app.job.refusals import SUITE
 from samplerbench.app.job.run import chosen_grids, fit
 from samplerbench.app.job.scenes import scene
-from samplerbench.app.job.suite import SUITE, about_job, scale_of
+from samplerbench.app.job.suite import about_job, scale_of
 from samplerbench.bench.best_grids import with_best
 from samplerbench.bench.cell import sampler_name
 from samplerbench.bench.suite.entry import SuiteJob
 from samplerbench.bench.suite.results import COMMON, OWN, SHIPPED, job_results, quantity_of
-from samplerbench.bench.suite.standing import TASK
 from samplerbench.bench.sweep import recall_nothing
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import require
 from samplerbench.identity import settings_text
 from samplerbench.logs.base import NoLog
 
@@ -82,37 +82,24 @@ def tasks_of(
 ) -> list[tuple[str, ...]]:
     """Law, path, denoiser, quantity and grid setting of the tasks that an entry must have.
 
-    Tasks on which none of its samplers can run are left out, and for samplers that bring their
-    levels, or draw noise, those on their own grid.
+    For samplers that bring their levels, or draw noise, those on their own grid are left out.
 
     Args:
         names: of the tasks of the suite: `two_moons-edm`.
         fixed: the words of the suite in the commands of its jobs.
     """
-    place = [*TASK, "grid"]
-    there = {*results[place].itertuples(index=False, name=None)}
     grids = [word for word in fixed if word.startswith("grids=")]
     alone = (results["chosen"] == SHIPPED) | results["noise"].astype(bool)
     common = len(results) > 0 and bool(alone.all())
-    samplers = _sampler_words(results)
-    found = []
+    found: list[tuple[str, ...]] = []
     for name in names:
         for grid in grids:
             if common and grid != "grids=null":
                 continue
             others = [word for word in fixed if word not in grids]
             words = [f"experiment={SUITE}{name}", grid, *others]
-            own = [*_tasks(words, COMMON if grid == "grids=null" else OWN)]
-            if not {*own} <= there and not _can_be_built([*words, *samplers]):
-                continue
-            found += own
+            found += _tasks(words, COMMON if grid == "grids=null" else OWN)
     return found
-
-
-def _sampler_words(results: pd.DataFrame) -> list[str]:
-    """The words of an entry that name its samplers."""
-    words = shlex.split(str(results["command"].iloc[0]))
-    return [word for word in words if word.partition("=")[0].partition(".")[0] == "sampler"]
 
 
 def _tasks(words: Sequence[str], grid: str) -> Iterator[tuple[str, ...]]:
@@ -122,14 +109,6 @@ def _tasks(words: Sequence[str], grid: str) -> Iterator[tuple[str, ...]]:
     dim = construct(config.dataset, "dataset").dim
     for metric in chosen_nodes(config, "metric"):
         yield law, path, str(denoiser), quantity_of(metric, dim), grid
-
-
-def _can_be_built(words: Sequence[str]) -> bool:
-    try:
-        build(*compose_config(words), "")
-    except InvalidSetting:
-        return False
-    return True
 
 
 def _trained(job: Job) -> Job:

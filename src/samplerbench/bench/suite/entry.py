@@ -1,14 +1,13 @@
 """Entries of a suite: the results of somebody's samplers, and their verification.
 
-An entry is a folder with two files. `entry.parquet` has the rows of the results of its samplers.
-`entry.json` says how they were made: the version of the suite, the command, the class of each
-sampler, its settings and the digest of its source, the versions of the software, the machine, and
-the digest of the table.
+An entry is one parquet file with the rows of the results of its samplers. Its metadata say in JSON
+how they were made: the version of the suite, the command, the class of each sampler, its settings
+and the digest of its source, the versions of the software, the machine, and the digest of the rows.
 
 `verify` runs some cells of an entry again, chosen at random, and makes these checks of them:
 
-    table     the table is the one that entry.json describes, and a task has all numbers of steps
-    tasks     no task is missing
+    table     the rows are those that the metadata describe, with all numbers of steps
+    tasks     no task is missing; those that could not be measured are listed
     source    the class of the sampler has the source that the entry had
     value     the same cell has the same value: the same bits if its identity is the same, else
               within `ELSEWHERE` of the value
@@ -17,8 +16,11 @@ the digest of the table.
               tuned on the starts of the suite, or knows them, is not as good elsewhere
     model     the samples have the same bits with an opaque denoiser (`opaque`), in a thread whose
               stack has no law: a sampler must not read the law, or the network, from the model
-    count     the entry, the declaration `evaluations(steps)` and the opaque denoiser have the same
-              number of evaluations; a call with k times the states counts k times
+    count     the entry, the declaration `evaluations(steps)` if there is one, and the opaque
+              denoiser have the same number of evaluations: the rows of all calls over the number of
+              states, so a call with k times the states, or k levels for each, counts k times
+    noise     its samples depend on the noise if it declares that it draws some, else not: the two
+              kinds have different tasks and tables
     law       on `LAWS` laws that it cannot know, each of two narrow normal laws at random places
               within the data, the samples lie in the law
 
@@ -30,10 +32,11 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import io
 import json
 import math
 import platform
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,24 +44,30 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
+from torch._C._functorch import get_unwrapped, is_batchedtensor
 from torch.nn.functional import normalize
 
 from samplerbench.bench.cell import Cell, Row
 from samplerbench.bench.store import as_table
-from samplerbench.bench.suite.results import OWN, SHIPPED
-from samplerbench.bench.suite.standing import BUDGET, TASK
-from samplerbench.bench.sweep import Sweep, most_steps
+from samplerbench.bench.suite.results import COLUMNS, OWN, SHIPPED
+from samplerbench.bench.suite.standing import ABOUT as DESCRIBES
+from samplerbench.bench.suite.standing import BUDGET, PEERS, TASK, not_counted
+from samplerbench.bench.sweep import Samples, Sweep, most_steps
 from samplerbench.core.grids import AnyLevel, Level, Levels, in_data_units
 from samplerbench.core.models import Denoiser, Density, IsotropicMixtureOracle
 from samplerbench.core.noise import KeyedNoise, Noise
-from samplerbench.errors import kind_and_line, require
+from samplerbench.datasets.base import all_usable
+from samplerbench.errors import kind_and_line, refusing, require
 from samplerbench.files import write_atomically
 from samplerbench.identity import OURS, VERSIONS, arithmetic, settings_text
 from samplerbench.samplers.base import Sampler, final_state
 
-TABLE, ABOUT = "entry.parquet", "entry.json"
+#: The key of the metadata.
+ABOUT = b"samplerbench"
 #: The largest relative difference of a value that is computed on another machine or by other
 #: versions.
 ELSEWHERE = 0.01
@@ -70,22 +79,14 @@ FRESH, BEYOND = 2, 2.0
 #: mean square distance of a sample from the nearer mean. An entrant whose values are all above
 #: `GOOD` is too far from any law for this check.
 SHIFT, WIDTH, OFF, GOOD = 0.5, 0.1, 0.3, 0.1
-#: The number of unknown laws.
-LAWS = 3
+#: The number of unknown laws, and of samples that are compared with two noises.
+LAWS, FEW = 3, 8
 #: The cells of one job that are checked: a job may train a network and choose grids first.
 PER_JOB = 4
-#: More columns of the results that are used.
-_NEEDED = (
-    "sampler",
-    "sampler_settings",
-    "chosen",
-    "nfe",
-    "value",
-    "upper",
-    "status",
-    "cell_id",
-    "command",
-)
+#: The columns that are not text, and what they have.
+_WHOLE, _NUMBERS, _TRUTHS = ("nfe", "steps"), ("value", "lower", "upper", "order"), ("noise",)
+#: What a run can end with; see `bench.sweep` and `bench.densities`.
+STATUSES = ("ok", "failed", "diverged", "incompatible", "not a density")
 #: Columns that describe the entrant.
 _DESCRIBED = ("package", "order", "noise")
 #: A row of the results.
@@ -102,7 +103,7 @@ def about_samplers(samplers: Mapping[str, Sampler]) -> dict[str, dict[str, str]]
     """
     return {
         name: {
-            "class": f"{type(sampler).__module__}.{type(sampler).__qualname__}",
+            "class": f"{class_of(sampler).__module__}.{class_of(sampler).__qualname__}",
             "settings": settings_text(sampler),
             "source": _source_digest(sampler),
         }
@@ -110,38 +111,40 @@ def about_samplers(samplers: Mapping[str, Sampler]) -> dict[str, dict[str, str]]
     }
 
 
+def class_of(sampler: Sampler) -> type[Any]:
+    """The class whose code a sampler runs: its own, or somebody's scheduler that it runs."""
+    custom: type[Any] | None = getattr(sampler, "custom", None)
+    return type(sampler) if custom is None else custom
+
+
 def _source_digest(sampler: Sampler) -> str:
     """SHA-256 of the file of a sampler's class; empty if it has none, as in a notebook."""
     try:
-        path = inspect.getsourcefile(type(sampler))
+        path = inspect.getsourcefile(class_of(sampler))
         return "" if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except (TypeError, OSError):
         return ""
 
 
-def write_entry(results: pd.DataFrame, folder: Path, about: Mapping[str, object]) -> Path:
-    """Write the rows of an entry, and how they were made, into a folder.
+def write_entry(results: pd.DataFrame, path: Path, about: Mapping[str, object]) -> Path:
+    """Write the rows of an entry, and how they were made, into one file.
 
     Args:
         results: the rows of the results of the entrants, all of one suite.
-        folder: a new one, or that of an earlier entry, which is replaced.
-        about: suite (its version), command, samplers (from `about_samplers`).
+        path: of the file, in any folder; an older one is replaced.
+        about: suite (its version and size), command, samplers (from `about_samplers`).
 
     Returns:
-        The folder.
+        The path.
 
     Raises:
-        InvalidSetting: the folder has other files, a row is of no sampler of the entry, or a value
-            is there twice.
+        InvalidSetting: a column is missing or has other values, a row is of no sampler of the
+            entry, or a value is there twice.
     """
-    others = {path.name for path in folder.glob("*")} - {TABLE, ABOUT}
-    require(not others, "entry", folder, "a new folder, or that of an entry, which is replaced")
     missing = [key for key in ("suite", "command", "samplers") if key not in about]
     require(not missing, "about", f"no {', '.join(missing)}", "suite, command and samplers")
     _require_rows(results, about)
-    folder.mkdir(parents=True, exist_ok=True)
-    table = results.sort_values(KEY, ignore_index=True)
-    with_index = table.to_parquet(index=False)
+    rows = results[COLUMNS].sort_values(KEY, ignore_index=True)
     machine = {
         "python": platform.python_version(),
         "system": platform.system(),
@@ -149,49 +152,62 @@ def write_entry(results: pd.DataFrame, folder: Path, about: Mapping[str, object]
         "instructions": arithmetic(),
         "threads": torch.get_num_threads(),
     }
-    whole = {
-        **about,
-        "rows": len(table),
-        "table": hashlib.sha256(with_index).hexdigest(),
-        "versions": dict(VERSIONS),
-        "machine": machine,
-    }
-    write_atomically(folder / TABLE, with_index)
-    text = json.dumps(whole, indent=1, ensure_ascii=False, sort_keys=True)
-    write_atomically(folder / ABOUT, text.encode() + b"\n")
-    return folder
+    whole = {**about, "rows": _digest(rows), "versions": dict(VERSIONS), "machine": machine}
+    text = json.dumps(whole, ensure_ascii=False, sort_keys=True).encode()
+    table, file = pa.Table.from_pandas(rows, preserve_index=False), io.BytesIO()
+    metadata = {**(table.schema.metadata or {}), ABOUT: text}
+    pq.write_table(table.replace_schema_metadata(metadata), file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, file.getvalue())
+    return path
 
 
-def read_entry(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+def read_entry(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The rows of an entry, and how they were made.
 
     Raises:
-        InvalidSetting: one of its files is missing, or cannot be read.
+        InvalidSetting: it is no entry, or it cannot be read.
     """
-    try:
-        content = (folder / TABLE).read_bytes()
-        results = pd.read_parquet(folder / TABLE)
-        about = dict(json.loads((folder / ABOUT).read_bytes()))
-        digest = str(about["table"])
-        about["samplers"] = {
-            str(name): {key: str(one[key]) for key in ("class", "settings", "source")}
-            for name, one in about["samplers"].items()
-        }
-    except Exception as error:  # the files may have any content
-        allowed = f"a folder with {TABLE} and {ABOUT} ({kind_and_line(error)})"
-        require(False, "entry", folder, allowed)
-        raise
-    same = hashlib.sha256(content).hexdigest() == digest
-    require(same, "entry", folder / TABLE, f"the table that {ABOUT} describes")
+    with refusing("entry", path, "the file of an entry, as samplerbench suite sampler=… writes it"):
+        content = path.read_bytes()
+        results = pd.read_parquet(io.BytesIO(content))
+        found = (pq.read_schema(io.BytesIO(content)).metadata or {}).get(ABOUT)
+        if found is None:
+            raise ValueError("its metadata do not say how it was made")
+        about = dict(json.loads(found))
+        samplers = dict(about.get("samplers", {}))
+        for part, keys in [
+            (about, ("suite", "command", "rows")),
+            *((one, ("class", "settings", "source")) for one in samplers.values()),
+        ]:
+            missing = [key for key in keys if not isinstance(part.get(key), str)]
+            if missing:
+                raise ValueError(f"no text for {', '.join(missing)} in its metadata")
+        about["samplers"] = samplers
     _require_rows(results, about)
+    same = _digest(results[COLUMNS]) == about["rows"]
+    require(same, "entry", path, "the rows that its metadata describe: they have changed")
     return results, about
 
 
+def _digest(rows: pd.DataFrame) -> str:
+    """SHA-256 of rows, whatever the version of parquet that keeps them."""
+    return hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()
+
+
 def _require_rows(results: pd.DataFrame, about: Mapping[str, Any]) -> None:
-    missing = sorted({*KEY, *_NEEDED} - {*results.columns})
+    require(len(results) > 0, "entry", "no rows", "at least one value")
+    missing = [name for name in COLUMNS if name not in results]
     require(not missing, "entry", f"no column {', '.join(missing)}", "the results of a suite")
+    for name in COLUMNS:
+        kind, good = _kind(name)
+        bad = [value for value in results[name].tolist() if not good(value)]
+        require(not bad, f"entry, column {name}", repr(bad[:1])[1:-1], kind)
     foreign = sorted({*results["entrant"]} ^ {*about["samplers"]})
     require(not foreign, "entry", ", ".join(foreign), "rows of its own samplers, and of each")
+    kinds = results[["entrant", *DESCRIBES]].drop_duplicates()
+    several = kinds.loc[kinds.duplicated("entrant"), "entrant"].tolist()
+    require(not several, "entry", ", ".join(several), f"with one {', '.join(DESCRIBES)} each")
     twice = results[results.duplicated(KEY)]
     require(twice.empty, "entry", _place(twice[:1]), "there once")
     # a job measures all quantities of one task, so its rows cannot be called those of another one
@@ -200,6 +216,20 @@ def _require_rows(results: pd.DataFrame, about: Mapping[str, Any]) -> None:
     strange = jobs[jobs.duplicated("command", keep=False) | jobs.duplicated(place, keep=False)]
     found = " and ".join(" ".join(map(str, row)) for row in strange[place].to_numpy()[:2])
     require(strange.empty, "entry", found, "one command for each task, and one task for each")
+
+
+def _kind(column: str) -> tuple[str, Callable[[object], bool]]:
+    """What the values of a column of the results are, in words and as a test."""
+    if column in _WHOLE:
+        least = int(column == "steps")  # a run that failed has no evaluations
+        return f"whole numbers from {least} on", lambda one: type(one) is int and one >= least
+    if column in _NUMBERS:
+        return "numbers", lambda one: type(one) in (int, float)
+    if column in _TRUTHS:
+        return "true or false", lambda one: type(one) is bool
+    if column == "status":
+        return f"one of {', '.join(STATUSES)}", lambda one: one in STATUSES
+    return "text of one line", lambda one: type(one) is str and one.isprintable()
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,9 +252,14 @@ class Verdict:
     Attributes:
         checks: one row per check of a cell: the columns of `KEY`, check, fault (empty if it is
             passed).
+        suite: the version and the size of the suite of the entry.
+        unsolved: the tasks that could not be measured, with the reason, one line each; they count
+            as unsolved.
     """
 
     checks: pd.DataFrame = field(repr=False)
+    suite: str = ""
+    unsolved: Sequence[str] = ()
 
     @property
     def accepted(self) -> bool:
@@ -244,7 +279,7 @@ class Verdict:
         cells = len(run.drop_duplicates(["law", "path", "denoiser", "grid", "entrant", "steps"]))
         done = f"{len(self.checks)} checks of {cells} cells"
         if self.accepted:
-            return f"accepted: {done} passed"
+            return f"accepted for {self.suite}: {done} passed"
         return f"refused: {int((self.checks['fault'] != '').sum())} of {done} failed"
 
 
@@ -269,7 +304,7 @@ def verify(
     """Run a part of an entry again.
 
     Args:
-        entry: the folder.
+        entry: the file.
         jobs: makes a job of the suite again, from its command and the names of the entrants in
             it.
         cells: the number of cells that are checked.
@@ -285,12 +320,15 @@ def verify(
     rng = np.random.default_rng(seed)
     found = _task_checks(results, tasks)
     able = results[results["status"] != "incompatible"]
-    require(len(able) > 0, "entry", entry, "one with a sampler that can run")
-    left = cells
+    require(len(able) > 0, "entry", entry, "one with a value: it has nothing that was measured")
+    left, seen = cells, set[str]()  # every entrant is checked once before one is again
     for command in rng.permutation(sorted({*able["command"]})):
         own = able[able["command"] == command].sort_values(KEY)
         places = own.drop_duplicates(["entrant", "steps"])
-        places = places.iloc[rng.permutation(len(places))[: min(left, PER_JOB)]]
+        places = places.iloc[rng.permutation(len(places))]
+        again = places["entrant"].isin(seen) | places.duplicated("entrant")
+        places = places.iloc[again.argsort(kind="stable")[: min(left, PER_JOB)]]
+        seen |= {*places["entrant"]}
         job, other = jobs(str(command), sorted({*places["entrant"]})), int(rng.integers(1, 2**31))
         # the cells of a job share their converged runs
         fresh = [replace(job.sweep, seed=other + number) for number in range(FRESH)]
@@ -303,20 +341,32 @@ def verify(
         left -= len(places)
         if left <= 0:
             break
-    return Verdict(pd.DataFrame(found, columns=[*KEY, "check", "fault"]))
+    table = pd.DataFrame(found, columns=[*KEY, "check", "fault"])
+    return Verdict(table, str(about["suite"]), list(unsolved_tasks(results)))
+
+
+def unsolved_tasks(results: pd.DataFrame) -> Iterator[str]:
+    """What failed or could not be measured, and so is unsolved: entrant, tasks and reason, by line.
+
+    Runs without a density are left out; they are many, and their reason is always the same.
+    """
+    bad = results[~results["status"].isin(["ok", "not a density"]) & ~not_counted(results)]
+    bad = bad.assign(reason=bad["message"].str.replace(r"\d[\d,]*", "n", regex=True))
+    for (entrant, _), rows in bad.groupby(["entrant", "reason"], sort=True):
+        tasks = sorted({" ".join(map(str, one)) for one in rows[TASK].to_numpy()})
+        yield f"{entrant} on {', '.join(tasks)}: {rows['message'].iloc[0]}"
 
 
 def _task_checks(results: pd.DataFrame, tasks: Iterable[tuple[str, ...]] | None) -> list[Values]:
-    """The checks that every entrant has all tasks, no others, and the same steps in a job."""
+    """The checks that every entrant has all tasks, no others, and the same steps in all."""
     if tasks is None:
         return []
     found: list[Values] = []
     names, allowed = [*TASK, "grid"], {*map(tuple, tasks)}
     for entrant, own in results.groupby("entrant", sort=True):
         for place, rows in own.groupby(names, sort=True):
-            of_job = own[own["command"] == rows["command"].iloc[0]]
             fault = "" if place in allowed else "the suite has no such task"
-            if left := sorted({*of_job["steps"]} - {*rows["steps"]}):
+            if left := sorted({*own["steps"]} - {*rows["steps"]}):  # they depend on nothing else
                 fault = f"it has no values at {', '.join(map(str, left))} steps"
             if fault:
                 of_task = dict[Hashable, Any](zip(names, place, strict=True))
@@ -381,11 +431,16 @@ class _Checks:
         self.note(first, "table", f"it has no values at {words} steps" if steps else "")
         now = about_samplers({"": sampler})[""]
         # the versions of an entry tell those of the samplers of this package
-        changed = now["source"] != about["source"] and not now["class"].startswith(f"{OURS}.")
-        self.note(first, "source", "the source of its class has changed" if changed else "")
+        ours = now["class"].startswith(f"{OURS}.")
+        fault = "" if ours or now["source"] == about["source"] else "its source has changed"
+        if not ours and first["package"] in PEERS:  # for these, problems can be absent
+            fault = f"its package has the name of another one, {first['package']}"
+        self.note(first, "source", fault)
         self._values(cell)
         if (self.rows["status"] == "ok").any():
             self._model(first, cell, sampler)
+            if whole:
+                self._noise(first, cell, sampler)
             if whole and self.of_entrant["value"].min() <= GOOD:
                 self._law(first, sampler)
         return self.found
@@ -435,12 +490,13 @@ class _Checks:
         sweep = self.job.sweep
         usual = sweep.draw(cell)
         levels = sweep.levels_of(cell)
-        model, evaluations = opaque(sweep.denoisers[cell.denoiser], sweep.block)
-        hidden = _alone(sampler, model, *sweep.beginning(cell, levels, 0), levels)
+        x, noise = sweep.beginning(cell, levels, 0)
+        model, evaluations = opaque(sweep.denoisers[cell.denoiser], len(x))
+        hidden = _alone(sampler, model, x, noise, levels)
         counted, fault = evaluations(), ""
         if isinstance(hidden, str):
             fault = f"with an opaque denoiser it fails: {hidden}"
-        elif not _same_rows(usual.points, hidden):
+        elif not _same_rows(usual, hidden):
             fault = "with an opaque denoiser it has other samples: it reads more of the model"
         self.note(row, "model", fault)
         plain = sweep.final == "none"
@@ -448,15 +504,39 @@ class _Checks:
         fault = ""
         if declared not in (None, counted):
             fault = f"it declares {declared} evaluations and makes {counted}"
-        elif not sampler.adaptive and int(row["nfe"]) != counted:
-            fault = f"the entry has {int(row['nfe'])} evaluations and it makes {counted}"
+        # the number of an adaptive sampler is a mean over blocks, if there are several
+        elif not (sampler.adaptive and sweep.n_samples > sweep.block) and row["nfe"] != counted:
+            fault = f"the entry has {row['nfe']} evaluations and it makes {counted}"
         self.note(row, "count", fault)
+
+    def _noise(self, row: Values, cell: Cell, sampler: Sampler) -> None:
+        """A few samples with two noises, with many steps: with few there may be none."""
+        sweep, levels = self.job.sweep, self._many_levels(sampler)
+        x = sweep.beginning(cell, levels, 0)[0][:FEW]
+        model, _ = opaque(sweep.denoisers[cell.denoiser], FEW)
+        first, second = (
+            _alone(sampler, model, x, KeyedNoise(("a noise", self.fresh[0].seed, k)), levels)
+            for k in range(2)
+        )
+        if isinstance(first, str) or isinstance(second, str):
+            return  # another check has the reason, or it fails with many steps only
+        depends, fault = not torch.allclose(first, second, 0, 0, equal_nan=True), ""
+        if depends != sampler.stochastic:
+            declared = "noise" if sampler.stochastic else "no noise"
+            words = "depend on it" if depends else "do not depend on it"
+            fault = f"it declares that it draws {declared}, and its samples {words}"
+        self.note(row, "noise", fault)
+
+    def _many_levels(self, sampler: Sampler) -> Levels:
+        """The levels of as many steps as the budget allows."""
+        sweep = self.job.sweep
+        steps = most_steps(sampler, BUDGET, plain=sweep.final == "none")
+        return sweep.levels(max(1, steps), sampler)
 
     def _law(self, row: Values, sampler: Sampler) -> None:
         """The samples of laws that the sampler cannot know, with many steps."""
         sweep = self.job.sweep
-        steps = most_steps(sampler, BUDGET, plain=sweep.final == "none")
-        levels, fault = sweep.levels(max(1, steps), sampler), ""
+        levels, fault = self._many_levels(sampler), ""
         for number in range(LAWS):
             noise = KeyedNoise(("unknown law", self.fresh[0].seed, number))
             law, means, x, size = _unknown_law(sweep, levels.rows[0], noise)
@@ -473,9 +553,14 @@ class _Checks:
         self.note(row, "law", fault)
 
 
-def _same_rows(points: Tensor | None, block: Tensor) -> bool:
-    """Whether the first samples of a cell have the bits of a block, whose end may be cut off."""
-    return points is not None and torch.equal(points[: len(block)], block[: len(points)])
+def _same_rows(usual: Samples, block: Tensor) -> bool:
+    """Whether the first samples of a cell have the bits of a block, whose end may be cut off.
+
+    The value of a cell may be exact, and its samples too large to be kept.
+    """
+    if usual.points is None:
+        return usual.status == "diverged" and not all_usable(block)
+    return torch.equal(usual.points[: len(block)], block[: len(usual.points)])
 
 
 def _unknown_law(
@@ -548,9 +633,12 @@ def opaque(model: Any, states: int) -> tuple[Denoiser, Callable[[], int]]:
     require(isinstance(model, Denoiser), "denoiser", type(model).__name__, "a denoiser")
     calls: list[int] = []
 
-    def count(x: Tensor) -> None:
-        rows = max(1, x.numel() // max(1, x.shape[-1]))
-        calls.append(-(-rows // states))
+    def count(x: Tensor, level: AnyLevel) -> None:
+        # several levels can be given to each state without a copy of it, and vmap hides copies
+        given = [one for one in (x, level.t, level.alpha, level.sigma) if isinstance(one, Tensor)]
+        shapes = [one.shape[:-1] for one in given]
+        rows = math.prod(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
+        calls.append(-(-rows * max(map(_hidden, given)) // states))
 
     class Opaque(Denoiser):
         def __init__(self) -> None:
@@ -563,28 +651,36 @@ def opaque(model: Any, states: int) -> tuple[Denoiser, Callable[[], int]]:
             return reason
 
         def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
-            count(x)
+            count(x, level)
             x0_hat: Tensor = model.denoiser(x, level)
             return x0_hat
 
         def score(self, x: Tensor, level: AnyLevel) -> Tensor:
-            count(x)
+            count(x, level)
             score: Tensor = model.score(x, level)
             return score
 
         def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
-            count(x)
+            count(x, level)
             both: tuple[Tensor, Tensor] = model.derivative(x, level)
             return both
 
     class OpaqueDensity(Opaque):
         def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
-            count(x)
+            count(x, level)
             log_density: Tensor = model.log_density(x, level)
             return log_density
 
     kind = OpaqueDensity if isinstance(model, Density) else Opaque
     return kind(), lambda: sum(calls)
+
+
+def _hidden(x: Tensor) -> int:
+    """The number of copies of a tensor that `torch.vmap` hides from code inside of it."""
+    whole = x
+    while is_batchedtensor(whole):
+        whole = get_unwrapped(whole)
+    return whole.numel() // max(1, x.numel())
 
 
 def _alone(

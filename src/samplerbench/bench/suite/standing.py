@@ -7,8 +7,9 @@ quantity. The *runtime* of an entrant on a problem is
 
 n and m in the list of its own numbers of evaluations: the least number from which its error stays
 at or below the target. If there is none within `BUDGET` evaluations, the problem is unsolved,
-T = ∞. A run that failed or diverged is above every target. A problem on which an entrant cannot run
-(status incompatible) does not count for it.
+T = ∞. A run that failed or diverged is above every target, and so is one that cannot be made or
+measured (status incompatible), whatever the reason: an entrant cannot leave a problem out. Samplers
+of other packages (`PEERS`) are the exception: such a problem does not count for them.
 
 *Shares.* The share of its problems that an entrant solves within n evaluations, as a function of n,
 is the empirical distribution function of T. Fixed targets, runtimes and their distribution over
@@ -55,6 +56,8 @@ Codes = NDArray[np.integer[Any]]
 TASK = ["law", "path", "denoiser", "quantity"]
 #: A problem is a task with a target.
 PROBLEM = [*TASK, "target"]
+#: The packages whose samplers the suite runs as they are shipped, by code of its own.
+PEERS = ("azula", "diffusers", "k-diffusion")
 #: Columns that describe an entrant; a runtime has them too.
 ABOUT = ["package", "version", "sampler", "sampler_settings", "order", "noise"]
 #: The largest number of evaluations of a solved problem.
@@ -71,6 +74,14 @@ DRAWS, LOW, HIGH = 1999, 49, 1949
 _ROUNDING = 1e-12
 
 
+def not_counted(results: pd.DataFrame) -> pd.Series[bool]:
+    """Which rows do not count: those of samplers of other packages that cannot be made or measured.
+
+    Only they have such rows, since the suite decides for them, and not their own code.
+    """
+    return (results["status"] == "incompatible") & results["package"].isin(PEERS)
+
+
 def runtimes(results: pd.DataFrame, targets: Mapping[str, Sequence[float]]) -> pd.DataFrame:
     """The runtime of every entrant on every problem.
 
@@ -83,8 +94,8 @@ def runtimes(results: pd.DataFrame, targets: Mapping[str, Sequence[float]]) -> p
         targets: of each quantity.
 
     Returns:
-        One row per entrant × grid × problem that the entrant can run: the columns of `PROBLEM` and
-        `ABOUT`, and grid, entrant, runtime (evaluations; inf if unsolved), solved.
+        One row per entrant × grid × problem that counts for the entrant: the columns of `PROBLEM`
+        and `ABOUT`, and grid, entrant, runtime (evaluations; inf if unsolved), solved.
 
     Raises:
         InvalidSetting: a column is missing, or a quantity has no targets.
@@ -95,7 +106,7 @@ def runtimes(results: pd.DataFrame, targets: Mapping[str, Sequence[float]]) -> p
     require(not missing, "results", f"no column {', '.join(missing)}", "the results of a suite")
     for quantity in sorted({*results["quantity"]} - {*targets}):
         require(False, "quantity", quantity, f"one with targets: {', '.join(targets)}")
-    rows = results[results["status"] != "incompatible"]
+    rows = results[~not_counted(results)]
     rows = rows.assign(code=rows.groupby(curve, sort=True).ngroup())
     first = rows.drop_duplicates("code").set_index("code")[[*curve, *ABOUT]].sort_index()
     worst = worst_from(rows)
@@ -105,7 +116,7 @@ def runtimes(results: pd.DataFrame, targets: Mapping[str, Sequence[float]]) -> p
         for target in targets[str(quantity)]:
             least = least_from(mine, target, BUDGET)
             lines.append(own.assign(target=float(target), runtime=least.reindex(own.index)))
-    require(bool(lines), "results", f"{len(results)} rows", "some of entrants that can run")
+    require(bool(lines), "results", f"{len(results)} rows", "some that count")
     table = pd.concat(lines).fillna({"runtime": math.inf})
     table["solved"] = np.isfinite(table["runtime"])
     table = table.sort_values([*curve, "target"], ascending=[True] * len(curve) + [False])

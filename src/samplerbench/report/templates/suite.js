@@ -78,7 +78,7 @@
   const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x"], DASHES = ["solid", "dash", "dot"];
   const GROUPS = {
     package: ({ package: name }) => name,
-    kind: ({ order, noise }) => noise ? "with noise" : order === null ? "order unknown" : order < 3 ? `order ${order}` : "order 3 and more",
+    kind: ({ order, noise }) => noise ? "with noise" : order === null ? "order not stated" : order < 3 ? `order ${order}` : "order 3 and more",
     sampler: ({ entrant }) => entrant,
   };
   let marks = new Map();
@@ -254,7 +254,7 @@
       if (reason !== null) reasons.set(reason, [...reasons.get(reason) ?? [], entrants[entrant].entrant]);
     }
     find(".reasons", figures.get(task)).textContent = reasons.size
-      ? `cannot run: ${[...reasons].map(([reason, names]) => `${names.join(", ")} (${reason})`).join("; ")}` : "";
+      ? `not measured: ${[...reasons].map(([reason, names]) => `${names.join(", ")} (${reason})`).join("; ")}` : "";
     return figures.get(task);
   }
   function drawTasks() {
@@ -341,7 +341,7 @@
     find("#shares .chips").replaceChildren(...chips(list));
     const counts = unique(list.map((entrant) => lineOf(entrant).problems)).sort((a, b) => a - b);
     find("#shares .counts").textContent = counts.length < 2 ? "" : `These samplers have ${counts[0]} to ${counts.at(-1)} problems: ` +
-      "a task on which a sampler cannot run does not count for it. A ratio of two samplers is over the problems of both.";
+      "a task on which a sampler of another package cannot run does not count for it. A ratio of two samplers is over the problems of both.";
     const add = element("select");
     add.setAttribute("aria-label", "show another sampler");
     add.append(new Option("show another sampler …", ""));
@@ -435,7 +435,7 @@
       if (failures) facts.failed = `× ${failures}`;
       const reasons = new Map();
       for (const [task, message] of line.notRun) reasons.set(message, [...reasons.get(message) ?? [], task]);
-      if (reasons.size) facts["cannot run"] = [...reasons].map(([message, list]) => `${plural(list.length, "task")}: ${message}`).join("; ");
+      if (reasons.size) facts["not measured"] = [...reasons].map(([message, list]) => `${plural(list.length, "task")}: ${message}`).join("; ");
     } else facts.rank = "it has no problem among the chosen ones";
     const list = suite.chosenTasks(selection).filter((task) => suite.curve(task, selection.grid, opened).length);
     const commands = unique(list.map((task) => suite.details(suite.curve(task, selection.grid, opened)[0]).command));
@@ -461,7 +461,7 @@
       const row = element("tr"), points = suite.curve(task, selection.grid, opened);
       for (const name of ["law", "path", "denoiser"]) row.append(element("td", tasks[task][name]));
       if (!suite.ran(points).length) {
-        const cell = element("td", `cannot run: ${suite.details(points[0]).message}`, "none");
+        const cell = element("td", `not measured: ${suite.details(points[0]).message}`, "none");
         cell.colSpan = targets.length;
         row.append(cell);
       } else for (const target of targets) {
@@ -521,7 +521,7 @@
     const counted = (number, words) => number ? `; ${number} ${words}` : "";
     find(".chosen .shown").textContent = `${plural(standing.list.length, "problem")} of ` +
       `${plural(unique(standing.list.map(({ task }) => task)).length, "task")}, ${plural(standing.lines.length, "sampler")}` +
-      counted(unable.length, "cannot run on any of them") + counted(others.length - unable.length, "have no results here");
+      counted(unable.length, "cannot be measured on any of them") + counted(others.length - unable.length, "have no results here");
     find("#suite").hidden = opened !== null;
     find("#entrant").hidden = opened === null;
     find("header nav").hidden = opened !== null;

@@ -13,10 +13,12 @@ const suite = (() => {
     place += step;
     const key = keyOf(values.task[place], texts.grid[links.grid[link]], values.entrant[place]);
     if (!curves.has(key)) curves.set(key, []);
-    const at = place, own = curves.get(key);
+    const at = place, own = curves.get(key), status = texts.status[values.status[at]];
+    // a problem that a sampler of another package cannot run does not count for it
+    const counts = status !== "incompatible" || !constants.peers.includes(entrants[values.entrant[at]].package);
     // a run that failed before its first evaluation counts as one of the run with fewer steps
     own.push({ at, link, nfe: values.nfe[at] || (own.at(-1)?.nfe ?? 0), steps: values.steps[at], value: values.value[at],
-      status: texts.status[values.status[at]] });
+      status, counts });
   });
   const curve = (task, grid, entrant) => curves.get(keyOf(task, grid, entrant)) ?? [];
   // ends are thousandths of the value, away from it
@@ -27,9 +29,9 @@ const suite = (() => {
     lower: end(values.lower[at], values.value[at], -1), upper: end(values.upper[at], values.value[at], 1), status: texts.status[values.status[at]], message: texts.message[values.message[at]],
     id: values.id[at], grid: texts.grid[links.grid[link]], command: texts.command[links.command[link]] });
 
-  const ran = (points) => points.filter(({ status }) => status !== "incompatible");
+  const ran = (points) => points.filter(({ counts }) => counts);
   const failed = ({ status, value }) => status !== "ok" || value === null;
-  // undefined for an entrant that cannot run on the task
+  // undefined for an entrant for which the task does not count
   function runtime(points, target) {
     const own = ran(points);
     if (!own.length) return undefined;
@@ -40,11 +42,11 @@ const suite = (() => {
 
   function cannotRun(task, grid, entrant) {
     const points = curve(task, grid, entrant);
-    return points.length && !ran(points).length ? details(points[0]).message : null;
+    return points.length && points.every(({ status }) => status === "incompatible") ? details(points[0]).message : null;
   }
 
   // A selection: law, path, denoiser, quantity, noise, order and targets, each empty for all, and grid.
-  const orderOf = ({ order }) => order === null ? "unknown" : String(order);
+  const orderOf = ({ order }) => order === null ? "not stated" : String(order);
   const chosenTasks = (selection) => tasks.map((_, number) => number).filter((number) =>
     ["law", "path", "denoiser", "quantity"].every((name) => !selection[name] || tasks[number][name] === selection[name]));
   const chosenEntrants = ({ noise, order }) => entrants.map((_, number) => number).filter((number) =>
