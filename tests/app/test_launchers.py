@@ -325,7 +325,7 @@ def suite(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
 
 def same_suite(folder: Path, other: Path) -> None:
     same(tables(folder), tables(other))
-    for name in ("results.parquet", "entry/entry.parquet"):
+    for name in ("results.parquet", "entry.parquet"):
         pd.testing.assert_frame_equal(
             *(pd.read_parquet(one / "runs" / name) for one in (folder, other)), check_exact=True
         )

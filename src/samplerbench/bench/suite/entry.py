@@ -417,7 +417,7 @@ class _Checks:
         """All checks.
 
         Args:
-            about: the sampler, as in entry.json.
+            about: the sampler, as in the metadata of the entry.
             whole: whether to make the checks that do not depend on the cell, too.
         """
         first = self.rows.to_dict("records")[0]
