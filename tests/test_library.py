@@ -229,7 +229,7 @@ def test_samples_are_scored_as_by_the_command(tmp_path):
     for name in ("array", "file"):
         own = table[(table["samples"] == name) & (table["kind"] == "distance")]
         assert list(own["verdict"]) == list(wanted["verdict"])
-        for column in ("distance", "half_width", "floor", "upper"):
+        for column in ("distance", "half_width", "floor", "floor_upper"):
             assert list(own[column]) == pytest.approx(list(wanted[column]), rel=1e-9)
     pairs = table[(table["metric"] == "sliced") & (table["kind"] == "difference")]
     verdicts = pairs.set_index(["samples", "minus"])["verdict"].to_dict()

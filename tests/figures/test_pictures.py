@@ -397,6 +397,19 @@ def test_losses_that_are_negative_have_a_linear_axis(plane):
     assert Loss().draw(replace(plane, losses=wide))["loss"].axes[0].get_yscale() == "log"
     signed = wide.assign(loss=wide["loss"] - 0.5)
     assert Loss().draw(replace(plane, losses=signed))["loss"].axes[0].get_yscale() == "linear"
+    (curve,) = Loss().draw(replace(plane, losses=wide[:1]))["loss"].axes[0].lines
+    assert curve.get_marker() == "o", "one value has no line"
+
+
+def test_samples_outside_of_the_frame_are_counted(plane):
+    figure = Samples(chains=50, points=20, half_width=(2.0, 1.0)).draw(plane)["samples"]
+    titles = []
+    for axes in (axes for axes in figure.axes if axes.get_visible()):
+        x, y = (np.asarray(values) for values in axes.lines[1].get_data())
+        outside = int(((abs(x) > 2) | (abs(y) > 1)).sum())
+        assert axes.get_title().endswith(f", {outside} outside" * (outside > 0))
+        titles.append(outside)
+    assert max(titles) > 0
 
 
 def test_states_that_are_not_finite_are_left_out(held):

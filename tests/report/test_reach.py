@@ -42,6 +42,8 @@ def test_the_runtime_is_that_of_the_definition(rows, entry):
     assert found["verdict"][1.3] == "not reached within 32 (the lower end of its interval: 32)"
     assert found["verdict"][1.61] == "16 (16 to 32)"
     assert found["verdict"][1.4] == "32 (16 to more than 32)"
+    unordered = entry("#1", values, unordered=frozenset({"sliced"}))
+    assert gather([unordered], targets=[2.0]).notes[-1].startswith("reach: no cell with a metric")
     floor = gather([entry("#1", values)], targets=[0.9]).reached
     assert floor["verdict"][0].startswith("no verdict: not above the floor of ")
 

@@ -39,6 +39,8 @@ class Loss(Picture):
             for name, curve in losses.groupby("name", sort=False):
                 curve = curve.sort_values("step")
                 style = _STYLES.get(str(name), {"color": COLOURS[2]})
+                if len(curve) == 1:  # which has no line
+                    style = {**style, "marker": "o"}
                 # steps are logged from 0
                 axes.plot(curve["step"] + 1, curve["loss"], label=str(name), **style)
             axes.set_xscale("log")

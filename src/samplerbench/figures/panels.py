@@ -208,8 +208,13 @@ def kernel_width(points: Tensor, bandwidth: float) -> float:
     return bandwidth * len(finite) ** -0.2 * float(finite.std()) if len(finite) > 1 else 0.0
 
 
-def not_shown(points: Tensor, low: float = -math.inf, high: float = math.inf) -> str:
-    """The number of points, shape (n, *), that a picture leaves out, for its label; or empty."""
+def not_shown(
+    points: Tensor, low: float | Tensor = -math.inf, high: float | Tensor = math.inf
+) -> str:
+    """The number of points, shape (n, *), that a picture leaves out, for its label; or empty.
+
+    The ends of what it shows may be those of each coordinate.
+    """
     rows = points.reshape(len(points), -1)
     finite = rows.isfinite().all(-1)
     lost = len(rows) - int(finite.sum())

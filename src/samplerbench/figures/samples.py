@@ -54,6 +54,9 @@ class Samples(PathPicture):
         x0 = scene.data(self.points)
         behind = level.alpha * x0 + level.sigma * standard_normal(x0, scene, "samples")
         shown = frame(behind, self.half_width, [end.x[-1] for end in ends])
+        low, high = (
+            x0.new_tensor(shown.centre) + sign * x0.new_tensor(shown.half_width) for sign in (-1, 1)
+        )
         places, rows, columns = _places(runs)
         width = 3.6 if columns > 1 else 4.4
         height = width * shown.ratio + 0.25  # with a title
@@ -69,7 +72,7 @@ class Samples(PathPicture):
                 scatter(axes, behind, GREY, label=name)
                 scatter(axes, end.x[-1], GENERATED, label="samples", alpha=0.8)
                 title = f"{run.label}, {score_name(scene, run.denoiser)}"
-                plane(axes, shown, title + not_shown(end.x[-1]))
+                plane(axes, shown, title + not_shown(end.x[-1], low, high))
                 if (row + 1, column) in places.values():
                     axes.set_xlabel("")
                 if column > 0:

@@ -60,4 +60,6 @@ def gather(
     lines = cell_lines(rows, unordered)
     curves = over_seeds(lines)
     reached = reach(curves, lines, targets)
+    if targets and reached.empty:
+        notes.append("reach: no cell with a metric of which smaller values are better")
     return Report(entries, values, rows, lines, curves, {}, (), notes, reached, group=group)

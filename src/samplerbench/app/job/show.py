@@ -36,7 +36,7 @@ from samplerbench.bench.cell import sampler_name
 from samplerbench.bench.chains import CHAIN
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.score_error import COLUMNS, score_errors
-from samplerbench.bench.statistics import at_equal_cost, summary, varied_setting
+from samplerbench.bench.statistics import at_equal_cost, complete, summary, varied_setting
 from samplerbench.bench.store import table_digest, to_data
 from samplerbench.errors import kind_and_line
 from samplerbench.figures.common import repetitions, sizes
@@ -124,8 +124,9 @@ class Showing:
         self.log.table("cells", table.drop(columns=["metric_settings"]))
         if self.job.budget is not None:
             self._budget(self.job.budget, table)
-        ok = to_data(table)
-        ok = ok[(ok["status"] == "ok") & (ok["denoiser"] != "law")]
+        sampled = to_data(table)
+        sampled = sampled[sampled["denoiser"] != "law"]
+        ok, whole = sampled[sampled["status"] == "ok"], complete(sampled)
         for metric in sweep.metrics:
             rows = ok[ok["metric"] == metric]
             if rows["steps"].nunique() > 1:  # one point is not a curve
@@ -133,7 +134,8 @@ class Showing:
                     self._distance(table, metric, "nfe" if sweep.nfe else "steps")
                     if (rows["rounds"] != rows["nfe"]).any():
                         self._distance(table, metric, "rounds")
-                lines = summary(rows)
+                # a mean of survivors would read as a distance there
+                lines = summary(whole[whole["metric"] == metric])
                 names = list(map(sampler_name, lines["sampler"], lines["sampler_settings"]))
                 lines = lines.assign(name=names)
                 by = ["denoiser", "start", "name"]
