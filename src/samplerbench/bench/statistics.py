@@ -179,11 +179,11 @@ def lost_repetitions(table: pd.DataFrame) -> pd.DataFrame:
         One line per cell: its columns (`CELL`), lost (the number of repetitions without a value)
         and why (in words: "1 of 8 diverged", with the status of the first of them).
     """
-    rows = distinct(table[(table["denoiser"] != "law") & (table["status"] != "incompatible")])
-    cell = present(rows, CELL)
-    rows = rows.assign(lost=rows["status"] != "ok", why="")
-    if not rows["lost"].any():
-        return rows[[*cell, "lost", "why"]].head(0)
+    cell, sampled = present(table, CELL), table["denoiser"] != "law"
+    if (table["status"].isin(["ok", "incompatible"]) | ~sampled).all():
+        return table[cell].head(0).assign(lost=0, why="")
+    rows = distinct(table[sampled & (table["status"] != "incompatible")])
+    rows = rows.assign(lost=rows["status"] != "ok")
     counts = rows.groupby(cell, dropna=False)["lost"].agg(["sum", "size"]).reset_index()
     first = rows[rows["lost"]].drop_duplicates(cell)[[*cell, "status"]]
     lines = counts[counts["sum"] > 0].merge(first, on=cell)
