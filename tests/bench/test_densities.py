@@ -25,7 +25,7 @@ from samplerbench.core.targets import EDMTarget
 from samplerbench.datasets.density import DensityScore
 from samplerbench.datasets.four_well_boltzmann import FourWellBoltzmann
 from samplerbench.datasets.gaussian import gaussian
-from samplerbench.datasets.gaussian_mixture import isotropic
+from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.base import total
@@ -230,6 +230,19 @@ def test_a_models_log_density_has_one_number_for_each_state():
     levels = Levels(*torch.tensor([[0.0] * 3, [1.0] * 3, [0.0] * 3]).double())
     with pytest.raises(InvalidSetting, match=r"denoiser=DensityScore: .* shape \(4, 1\)"):
         final_state(MALA(0.1), Counted(model), torch.zeros(4, 2), levels, KeyedNoise(("x",)))
+
+
+def test_a_density_on_a_line_with_half_of_its_mass_has_no_divergence():
+    """It would be wrong by ln 2."""
+
+    class Half(GaussianMixture):
+        def log_density(self, x):
+            return super().log_density(x) - math.log(2)
+
+    law = Half((0.5, 0.5), ((-1.0,), (2.0,)), (((0.3,),), ((0.2,),)))
+    row = divergences(law, [Heun()], [5], start="exact").run()[0]
+    assert row.status == "failed"
+    assert "the mean of p/q is 0.5, and 1 of the data lie between the ends" in row.message
 
 
 def test_a_floor_has_no_row_of_a_divergence():

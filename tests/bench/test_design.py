@@ -4,12 +4,23 @@ import math
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
 from samplerbench.bench import criteria
 from samplerbench.bench.criteria import CRITERIA, Problem, Targets, converged
-from samplerbench.bench.design import DESIGNED, Space, design, gain_of, ratios, standard_grids
+from samplerbench.bench.design import (
+    CHOICE,
+    DESIGNED,
+    PATHS,
+    Space,
+    design,
+    gain_of,
+    ratios,
+    standard_grids,
+    usual_starts,
+)
 from samplerbench.core.grids import Truncated, karras, log_snr, tangent, uniform
 from samplerbench.core.models import Denoiser
 from samplerbench.core.schedules import EDM, GeometricVE, Rectified, VPLinear
@@ -18,9 +29,11 @@ from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum, gaussian_twin
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.datasets.pinwheel import Pinwheel
+from samplerbench.datasets.two_moons import TwoMoons
 from samplerbench.errors import InvalidSetting
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
+from samplerbench.samplers.dpm_solver import DPMSolver3
 from samplerbench.samplers.dpm_solver_pp import DPMSolverPP
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.ula import ULA
@@ -81,6 +94,39 @@ def test_designed_levels_carry_to_starts_that_they_have_not_seen():
     both = sample.losses([KARRAS(PATH, 3), found.levels]).mean(1).sqrt()
     assert both[0] > 1
     assert both[1] < 0.297  # a design by Powell's method
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_more_starts_make_a_better_design_on_a_mixture(seed):
+    """By starts of another seed: the usual numbers of starts, and those of other laws."""
+    law, sampler = grid_mixture(), DPMSolverPP()
+    oracle, levels = law.oracle(PATH), KARRAS(PATH, 10)
+    assert usual_starts(oracle, law) == (2048, 2048)
+    other = Problem(sampler, oracle, law, Exact(), levels, seed=99)
+    sample = CRITERIA["paired"].sample(other, "other", 8000)
+    few, usual = (
+        design(sampler, 10, oracle, Exact(), law, KARRAS, seed=seed, held_out=100, **more)
+        for more in ({"paths": PATHS, "choice": CHOICE}, {})
+    )
+    values = sample.losses([few.designed.levels, usual.designed.levels]).mean(1).sqrt()
+    assert values[1] < 0.95 * values[0]
+
+
+@pytest.mark.slow
+def test_no_level_is_better_than_a_design_with_one_free_level():
+    """DPM-Solver-3 with four evaluations, by a scan of its only free level."""
+    law, sampler = TwoMoons(), DPMSolver3()
+    oracle, levels = law.oracle(PATH), KARRAS(PATH, 2)
+    found = design(sampler, 2, oracle, Exact(), law, KARRAS, held_out=1000).designed
+    space = Space(PATH, levels)
+    grids = [space.levels(np.log([kappa])) for kappa in np.geomspace(0.02, 9.9, 100)]
+    sample = CRITERIA["paired"].sample(
+        Problem(sampler, oracle, law, Exact(), levels, seed=99), "other", 1000
+    )
+    losses = sample.losses([found.levels, *grids]).mean(1).sqrt()
+    assert losses[0] < 1.005 * losses[1:].min()
+    assert losses[0] == pytest.approx(0.217, abs=0.01)
 
 
 @pytest.mark.slow
@@ -214,7 +260,10 @@ class Rough(Denoiser):
         ({"law": Pinwheel(), "criterion": "kl"}, "density"),
         ({"law": Pinwheel(), "model": Rough()}, "do not converge, .* steps of rk4 differ by"),
         ({"budget": 3}, "budget=3: must be at least 10"),
-        ({"start": FixedGaussian(), "law": Pinwheel(), "criterion": "kl"}, "density of Pinwheel"),
+        (
+            {"start": FixedGaussian(), "law": Pinwheel(), "criterion": "kl"},
+            "whose density is known",
+        ),
     ],
 )
 def test_what_cannot_be_designed_is_refused_in_one_line(settings, words, monkeypatch):

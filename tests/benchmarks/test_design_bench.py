@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 
 import samplerbench as sb
 from samplerbench.bench.criteria import CRITERIA, Problem, Targets
-from samplerbench.bench.design import Space, design
+from samplerbench.bench.design import Space, design, usual_starts
 from samplerbench.core.grids import in_data_units, karras, log_snr
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM
@@ -21,7 +21,7 @@ from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.unipc import UniPC
 
 PATH = EDM(10.0)
-RUNS, PATHS = 300, 192
+RUNS = 300
 
 
 def grid(schedule, steps):
@@ -29,8 +29,8 @@ def grid(schedule, steps):
 
 
 def powell(problem, targets, steps):
-    """The best of 300 runs of the sampler from each of two first grids."""
-    x, space = problem.draw("training", PATHS), Space(PATH, grid(PATH, steps))
+    """The best of 300 runs of the sampler from each of two first grids, from the same starts."""
+    x, space = problem.draw("training", len(targets)), Space(PATH, grid(PATH, steps))
     tried = []
     most = [0]
 
@@ -55,13 +55,14 @@ def powell(problem, targets, steps):
 def test_design_against_powell(name, record_property):
     law = sb.dataset(name)
     model, start = law.oracle(PATH), Exact()
+    paths, choice = usual_starts(model, law)
     for sampler, steps in ((Heun(), 5), (DPMSolverPP(), 10), (UniPC(), 10), (UniPC(), 16)):
         ratios, ours, plain = [], [], []
         for seed in range(3):
             targets = Targets()
             problem = Problem(sampler, model, law, start, grid(PATH, steps), seed, targets=targets)
             paired = CRITERIA["paired"]
-            for purpose, count in (("training", PATHS), ("choice", 512), ("held-out", 2000)):
+            for purpose, count in (("training", paths), ("choice", choice), ("held-out", 2000)):
                 sample = paired.sample(
                     problem, purpose, count
                 )  # both ways share the converged runs

@@ -47,6 +47,7 @@ from samplerbench.core.noise import generator
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Start
 from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.errors import InvalidSetting, require
 from samplerbench.samplers.base import Sampler
 
@@ -56,6 +57,11 @@ Vector = NDArray[np.float64]
 _FIRST, _FOR_LEVEL, _MOST = 40, 15, 160
 #: Numbers of starts: of the optimiser, of the choice among its grids, and for the result.
 PATHS, CHOICE, HELD_OUT = 192, 512, 2000
+#: The first two on a mixture: it has rare starts whose paths change their mode with the grid, and
+#: 192 show too few of them. Its exact denoiser is cheap if its means have so few coordinates. With
+#: more starts fewer candidates are enough, for each free level and at most.
+_ON_MIXTURES, _FEW = 2048, 128
+_FOR_LEVEL_OF_MANY, _MOST_OF_MANY = 10, 100
 #: The smallest share of the range of ln κ between two levels.
 _LEAST = 1e-4
 #: The lowest level, in units of the standard grid's, where the path goes down so far.
@@ -311,8 +317,8 @@ def design(
     criterion: str = "paired",
     seed: int = 0,
     budget: int | None = None,
-    paths: int = PATHS,
-    choice: int = CHOICE,
+    paths: int | None = None,
+    choice: int | None = None,
     held_out: int = HELD_OUT,
     final: str = "denoise",
     dtype: torch.dtype = torch.float64,
@@ -329,9 +335,9 @@ def design(
         dataset: the law of the data.
         grid: a standard grid; designed levels begin, and with final=none end, at its levels.
         criterion: one of `CRITERIA`.
-        budget: the largest number of candidate grids; None is `usual_budget(steps)`.
-        paths: the number of training starts.
-        choice: the number of starts for the choice among candidates.
+        budget: the largest number of candidate grids; None is `usual_budget(steps, paths)`.
+        paths: the number of training starts; None is that of `usual_starts`.
+        choice: the number of starts for the choice among candidates; None as for paths.
         held_out: the number of held-out starts.
         final: the end of a run: denoise or none.
         targets: converged runs of other designs for the same denoiser, start and seed.
@@ -340,7 +346,11 @@ def design(
         InvalidSetting: nothing can be designed here, or the converged run does not converge.
     """
     require(criterion in CRITERIA, "criterion", criterion, f"one of {', '.join(CRITERIA)}")
-    budget = usual_budget(steps) if budget is None else budget
+    usual = usual_starts(denoiser, dataset)
+    paths, choice = (
+        n if own is None else own for own, n in zip((paths, choice), usual, strict=True)
+    )
+    budget = usual_budget(steps, paths) if budget is None else budget
     for key, number, least in (
         ("budget", budget, 10),
         ("paths", paths, 8),
@@ -392,9 +402,18 @@ def design(
     )
 
 
-def usual_budget(steps: int) -> int:
+def usual_budget(steps: int, paths: int = PATHS) -> int:
     """The number of candidate grids of a design for N steps, which has N − 1 free levels."""
+    if paths >= _ON_MIXTURES:
+        return min(_FIRST + _FOR_LEVEL_OF_MANY * (steps - 1), _MOST_OF_MANY)
     return min(_FIRST + _FOR_LEVEL * (steps - 1), _MOST)
+
+
+def usual_starts(denoiser: Denoiser, dataset: Dataset) -> tuple[int, int]:
+    """The numbers of training starts, and of starts for the choice among candidates."""
+    few = isinstance(dataset, GaussianMixture) and len(dataset.weights) * dataset.dim <= _FEW
+    exact = _change_of(denoiser) == _CHANGE[torch.float64]
+    return (_ON_MIXTURES, _ON_MIXTURES) if few and exact else (PATHS, CHOICE)
 
 
 def why_not_designed(sampler: Sampler) -> str | None:

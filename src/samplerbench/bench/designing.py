@@ -19,12 +19,10 @@ from torch import Tensor
 from samplerbench.bench.cell import Origin, sampler_name
 from samplerbench.bench.criteria import CRITERIA, Criterion, Problem, Targets
 from samplerbench.bench.design import (
-    CHOICE,
     DESIGNED,
     HELD_OUT,
     LEAST_STEPS,
     NO_FREE_LEVEL,
-    PATHS,
     Value,
     design,
     gain_of,
@@ -66,8 +64,8 @@ class DesignedGrid:
         noise_max: κ_max of all grids, as in `grids.karras`.
         seed: of the starts; that of the job changes no level.
         budget: the largest number of candidate grids of a design; None is `design.usual_budget`.
-        paths: training starts.
-        choice: starts for the choice among candidates.
+        paths: training starts; None is that of `design.usual_starts`.
+        choice: starts for the choice among candidates; None as for paths.
         held_out: starts for the result.
     """
 
@@ -78,8 +76,8 @@ class DesignedGrid:
     noise_max: float | None = None
     seed: int = 0
     budget: int | None = None
-    paths: int = PATHS
-    choice: int = CHOICE
+    paths: int | None = None
+    choice: int | None = None
     held_out: int = HELD_OUT
 
     def __post_init__(self) -> None:

@@ -215,6 +215,9 @@ class SpectrumDistance(OutputLawMetric):
 MOST_DIM = 128
 #: E_q[r] is at most 1; a quadrature may be above it by its error.
 MOST_RATIO = 1.001
+#: Draws for the share of the data between the ends of a law on a line, and a difference from it
+#: that is more than three standard errors.
+_DRAWN, _APART = 1000, 0.05
 #: Points at a time, so that an estimate from many needs no further array of their number.
 PIECE = 2**16
 
@@ -244,6 +247,15 @@ class Divergence(OutputLawMetric):
             raise ValueError(
                 f"the mean of p/q is {ratio:.6g}, and at most 1 is possible: the log_density of "
                 "the data is not normalised, or not a number somewhere"
+            )
+        # without gaps in q the mean of r is the mass of p between the ends of q
+        ends = float(values.points.min()), float(values.points.max())
+        drawn = dataset.draws(_DRAWN, "density", 0)
+        mass = float(((drawn > ends[0]) & (drawn < ends[1])).double().mean())
+        if ratio < mass - _APART:
+            raise ValueError(
+                f"the mean of p/q is {ratio:.6g}, and {mass:.3g} of the data lie between the ends "
+                "of q: the log_density of the data is not normalised"
             )
         return by_quadrature(values, integral, mean_ratio=ratio)
 
