@@ -159,6 +159,8 @@ MISTAKES = [
     ("experiment=n1/nonsense", "tiny", "n1/ddim"),
     ("+sampler=3", "sampler=3", "ddim"),
     ("logger=null", "logger=null", "wandb"),
+    ("guidance=3", "guidance=3", "only denoiser=guided or autoguided uses it"),
+    ("corruption.amplitude=.3", "corruption=", "only denoiser=corrupted uses it"),
     ("hydra.run.dir=/proc/no/such", "/proc"),
     ("n_samples=???", "n_samples", "Missing"),
     ("steps=[4", "steps=[4", "a bracket or a quote is missing"),

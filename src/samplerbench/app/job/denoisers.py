@@ -16,6 +16,7 @@ from typing import Any
 from omegaconf import ListConfig, OmegaConf
 
 from samplerbench.app.config.construct import construct, convert
+from samplerbench.app.config.groups import is_typed
 from samplerbench.app.job.basis import ALTERED, Basis
 from samplerbench.app.job.training import (
     Training,
@@ -39,11 +40,24 @@ GRIDS: Mapping[str, Mapping[str, type]] = {
     "corrupted": {"corruption.amplitude": float, "corruption.profile": str},
 }
 
+#: Settings that only these denoisers use.
+USED_BY: Mapping[str, Sequence[str]] = {
+    "guide": ("guided",),
+    "guidance": ("guided", "autoguided"),
+    "worse": ("autoguided",),
+    "corruption": ("corrupted",),
+    "altered": tuple(GRIDS),
+}
+
 Trainings = Mapping[str, Training]
 
 
 def build_trainings(base: Basis, kinds: Sequence[str]) -> dict[str, Training]:
     """The trainings of a job: `learned`, and those of the guides, by the kind that uses them."""
+    for key, users in USED_BY.items():
+        allowed = f"left out: only denoiser={' or '.join(users)} uses it"
+        used = not {*users}.isdisjoint(kinds) or not is_typed(key)
+        require(used, key, base.config.get(key), allowed)
     if "learned" not in kinds:
         return {}
     trainings = {"learned": build_training(base)}
