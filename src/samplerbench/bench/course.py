@@ -40,7 +40,7 @@ from samplerbench.bench.design import CHOICE as CHOSEN
 from samplerbench.bench.design import PATHS, design, usual_budget
 from samplerbench.bench.designing import at_times
 from samplerbench.bench.own_grids import OwnGrid
-from samplerbench.bench.sweep import Sweep, most_steps
+from samplerbench.bench.sweep import Sweep, most_steps, shortest_run
 from samplerbench.core import grids
 from samplerbench.core.grids import Grid, Level, Levels, in_data_units
 from samplerbench.core.line_laws import LineNodes
@@ -170,10 +170,11 @@ class Course:
         if sampler.holds:
             return "it stays at one noise level"
         plain = self.sweep.final == "none"
-        if (sampler.plain_evaluations(1) if plain else sampler.evaluations(1)) is None:
+        few, least = shortest_run(sampler, plain=plain)
+        if (sampler.plain_evaluations(few) if plain else sampler.evaluations(few)) is None:
             return "its number of evaluations is not fixed"
-        least = sampler.least_evaluations(1, plain=plain)
-        return None if least <= nfe else f"one step takes {least} evaluations"
+        run = "one step takes" if few == 1 else f"{few} steps take"
+        return None if least <= nfe else f"{run} {least} evaluations"
 
     def _key(self, purpose: str, block: int) -> tuple[int | str, ...]:
         seeds = (self.sweep.seed,) if purpose == CHOICE else (self.sweep.seed, self.held_out)

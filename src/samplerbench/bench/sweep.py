@@ -42,7 +42,7 @@ from samplerbench.core.noise import KeyedNoise, Noise
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Sobol, Start, for_samplers, stratified_draws
 from samplerbench.datasets.base import LARGEST, Dataset, all_usable
-from samplerbench.errors import kind_and_line, require
+from samplerbench.errors import InvalidSetting, kind_and_line, require
 from samplerbench.identity import VERSIONS, arithmetic, content, identity, identity_of_model
 from samplerbench.metrics.base import LawMetric, Measurement, Metric, OutputLawMetric, exact_names
 from samplerbench.samplers.base import Sampler, final_state
@@ -173,9 +173,10 @@ class Sweep:
                 allowed = f"at least 1 and at most {MOST_STEPS:,}"
                 require(1 <= number <= MOST_STEPS, name, number, allowed)
         for name, sampler in self.samplers:
-            least = sampler.least_evaluations(1, plain=self.final == "none")
-            allowed = f"at least {least}, the cost of one step of {name}"
-            require(len(self.steps_of(sampler)) > 0, "nfe", list(self.nfe), allowed)
+            if not self.steps_of(sampler):
+                few, least = shortest_run(sampler, plain=self.final == "none")
+                cost = f"the cost of {'one step' if few == 1 else f'{few} steps'} of {name}"
+                raise InvalidSetting("nfe", list(self.nfe), f"at least {least}, {cost}")
 
     def steps_of(self, sampler: Sampler) -> list[int]:
         """The numbers of steps of a sampler."""
@@ -591,8 +592,28 @@ def most_steps(sampler: Sampler, nfe: int, *, plain: bool = False) -> int:
     steps, too_many = 0, nfe
     while too_many - steps > 1:  # more steps never need fewer evaluations
         middle = (steps + too_many) // 2
-        if fits(middle):
+        if _is_refused(sampler, middle, plain) or fits(middle):
             steps = middle
         else:
             too_many = middle
-    return steps
+    return 0 if steps and _is_refused(sampler, steps, plain) else steps
+
+
+def _is_refused(sampler: Sampler, steps: int, plain: bool) -> bool:
+    """Whether the code of another package refuses a number of steps."""
+    try:
+        sampler.least_evaluations(steps, plain=plain)
+    except InvalidSetting:
+        return True
+    return False
+
+
+def shortest_run(sampler: Sampler, *, plain: bool = False) -> tuple[int, int]:
+    """The smallest number of steps that a sampler takes, and its evaluations.
+
+    Raises:
+        InvalidSetting: the code of another package refuses all small numbers.
+    """
+    taken = (steps for steps in range(1, 21) if not _is_refused(sampler, steps, plain))
+    few = next(taken, 1)
+    return few, sampler.least_evaluations(few, plain=plain)
