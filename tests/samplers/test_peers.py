@@ -15,12 +15,13 @@ import torch
 from torch import randn as RANDN
 from torch import randn_like as own_name
 
-from samplerbench.bench.sweep import most_steps, shortest_run
+from samplerbench.bench.sweep import most_steps
 from samplerbench.core import grids
 from samplerbench.core.grids import Level
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, DDPMTable, Rectified, VPCosine, VPLinear
 from samplerbench.errors import InvalidSetting
+from samplerbench.figures.distance_families import FAMILIES, family
 from samplerbench.samplers.azula import Azula
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
@@ -404,7 +405,8 @@ def test_a_scheduler_that_refuses_few_steps_is_swept():
     """PNDM takes four steps or more, which are 13 evaluations; one of four levels takes no six."""
     sampler = Diffusers("PNDMScheduler")
     assert [most_steps(sampler, nfe) for nfe in (11, 13, 20)] == [0, 4, 11]
-    assert shortest_run(sampler) == (4, 13)
+    assert sampler.fewest_steps == 4
+    assert family(sampler) == FAMILIES[1]
     short = Diffusers("DDPMScheduler", {"num_train_timesteps": 4})
     assert short.stochastic
     assert most_steps(short, 4) == 4

@@ -40,7 +40,7 @@ from samplerbench.bench.design import CHOICE as CHOSEN
 from samplerbench.bench.design import PATHS, design, usual_budget
 from samplerbench.bench.designing import at_times
 from samplerbench.bench.own_grids import OwnGrid
-from samplerbench.bench.sweep import Sweep, most_steps, shortest_run
+from samplerbench.bench.sweep import Sweep, most_steps
 from samplerbench.core import grids
 from samplerbench.core.grids import Grid, Level, Levels, in_data_units
 from samplerbench.core.line_laws import LineNodes
@@ -170,7 +170,8 @@ class Course:
         if sampler.holds:
             return "it stays at one noise level"
         plain = self.sweep.final == "none"
-        few, least = shortest_run(sampler, plain=plain)
+        few = sampler.fewest_steps
+        least = sampler.least_evaluations(few, plain=plain)
         if (sampler.plain_evaluations(few) if plain else sampler.evaluations(few)) is None:
             return "its number of evaluations is not fixed"
         run = "one step takes" if few == 1 else f"{few} steps take"

@@ -174,7 +174,8 @@ class Sweep:
                 require(1 <= number <= MOST_STEPS, name, number, allowed)
         for name, sampler in self.samplers:
             if not self.steps_of(sampler):
-                few, least = shortest_run(sampler, plain=self.final == "none")
+                few = sampler.fewest_steps
+                least = sampler.least_evaluations(few, plain=self.final == "none")
                 cost = f"the cost of {'one step' if few == 1 else f'{few} steps'} of {name}"
                 raise InvalidSetting("nfe", list(self.nfe), f"at least {least}, {cost}")
 
@@ -587,33 +588,14 @@ def most_steps(sampler: Sampler, nfe: int, *, plain: bool = False) -> int:
     def fits(steps: int) -> bool:
         return sampler.least_evaluations(steps, plain=plain) <= nfe
 
-    if fits(nfe):
+    few = sampler.fewest_steps
+    if nfe >= few and fits(nfe):
         return nfe
-    steps, too_many = 0, nfe
+    steps, too_many = few - 1, max(nfe, few)
     while too_many - steps > 1:  # more steps never need fewer evaluations
         middle = (steps + too_many) // 2
-        if _is_refused(sampler, middle, plain) or fits(middle):
+        if fits(middle):
             steps = middle
         else:
             too_many = middle
-    return 0 if steps and _is_refused(sampler, steps, plain) else steps
-
-
-def _is_refused(sampler: Sampler, steps: int, plain: bool) -> bool:
-    """Whether the code of another package refuses a number of steps."""
-    try:
-        sampler.least_evaluations(steps, plain=plain)
-    except InvalidSetting:
-        return True
-    return False
-
-
-def shortest_run(sampler: Sampler, *, plain: bool = False) -> tuple[int, int]:
-    """The smallest number of steps that a sampler takes, and its evaluations.
-
-    Raises:
-        InvalidSetting: the code of another package refuses all small numbers.
-    """
-    taken = (steps for steps in range(1, 21) if not _is_refused(sampler, steps, plain))
-    few = next(taken, 1)
-    return few, sampler.least_evaluations(few, plain=plain)
+    return steps if steps >= few else 0

@@ -120,8 +120,8 @@ def examine(
     for peer in peers:
         found = curve(peer)
         out.print(curve_table(peer, found))
-        measured = facts(peer, found)
-        for sentence in (*sentences(measured), *kept_promises(measured)):
+        known = facts(peer, found)
+        for sentence in (*sentences(known), *kept_promises(known)):
             out.print(f"- {sentence}")
         if every:
             out.print(f"- {every_sentence(at_every(peer))}")
