@@ -412,6 +412,14 @@ def test_a_scheduler_that_refuses_few_steps_is_swept():
     assert most_steps(short, 4) == 4
 
 
+def test_a_state_without_a_batch(mixture_law, states):
+    """UniPC's code needs one; the result is that of the only row of a batch."""
+    sampler, model = Diffusers("UniPCMultistepScheduler"), mixture_law.oracle(VPLinear())
+    x = first(sampler, model.schedule, states)[:1]
+    alone, row = run(sampler, model, x[0]), run(sampler, model, x)
+    assert all(torch.equal(one, two[0]) for one, two in zip(alone, row, strict=True))
+
+
 def test_without_the_packages(monkeypatch):
     def version(name):
         raise PackageNotFoundError(name)

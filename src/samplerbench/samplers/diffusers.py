@@ -183,6 +183,10 @@ class Diffusers(Peer):
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         assert isinstance(levels, OwnLevels)
+        if x.ndim == 1:  # some, such as UniPC, need a batch
+            for one in self.steps(model, x[None], levels, noise):
+                yield Step(one.x[0], one.x0_hat[0])
+            return
         scheduler, dtype = self._prepared(levels.requested), x.dtype
         network = self._network(model, scheduler, levels.requested)
         more = self._arguments(scheduler.step)
