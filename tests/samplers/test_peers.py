@@ -29,6 +29,7 @@ from samplerbench.samplers.diffusers import Diffusers, Network
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.k_diffusion import KDiffusion, Path, sampling
 from samplerbench.samplers.peers import Drawing, by_name, places
+from samplerbench.verify.sampler_contract import evaluations
 
 diffusers = pytest.importorskip("diffusers")
 azula_sample = pytest.importorskip("azula.sample")
@@ -406,6 +407,9 @@ def test_a_scheduler_that_refuses_few_steps_is_swept():
     sampler = Diffusers("PNDMScheduler")
     assert [most_steps(sampler, nfe) for nfe in (11, 13, 20)] == [0, 4, 11]
     assert sampler.fewest_steps == 4
+    assert KDiffusion("sample_dpmpp_2m_sde").fewest_steps == 2  # N = 1 is an error in its code
+    for one in (sampler, KDiffusion("sample_dpm_fast")):  # it always has two levels
+        assert evaluations(one) is None
     assert family(sampler) == FAMILIES[1]
     short = Diffusers("DDPMScheduler", {"num_train_timesteps": 4})
     assert short.stochastic

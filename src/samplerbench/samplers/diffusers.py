@@ -29,7 +29,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from logging import ERROR, getLogger
@@ -216,15 +216,6 @@ class Diffusers(Peer):
             return 0.0
         pairs = zip(own, sigmas.tolist(), strict=False)
         return max(abs(math.log(s / a / sigma)) for (a, s), sigma in pairs if a and sigma)
-
-    @cached_property
-    def fewest_steps(self) -> int:
-        """The smallest number of steps that it takes: 4 for PNDM."""
-        for steps in range(1, 21):
-            with suppress(InvalidSetting):
-                self._newly_prepared(steps)
-                return steps
-        return 1
 
     def evaluations(self, steps: int) -> int:
         return len(self._prepared(steps).timesteps)
