@@ -15,11 +15,13 @@ import torch
 from torch import randn as RANDN
 from torch import randn_like as own_name
 
+from samplerbench.bench.sweep import most_steps
 from samplerbench.core import grids
 from samplerbench.core.grids import Level
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, DDPMTable, Rectified, VPCosine, VPLinear
 from samplerbench.errors import InvalidSetting
+from samplerbench.figures.distance_families import FAMILIES, family
 from samplerbench.samplers.azula import Azula
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
@@ -27,6 +29,7 @@ from samplerbench.samplers.diffusers import Diffusers, Network
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.k_diffusion import KDiffusion, Path, sampling
 from samplerbench.samplers.peers import Drawing, by_name, places
+from samplerbench.verify.sampler_contract import evaluations
 
 diffusers = pytest.importorskip("diffusers")
 azula_sample = pytest.importorskip("azula.sample")
@@ -34,6 +37,7 @@ azula_noise = pytest.importorskip("azula.noise")
 if find_spec("k_diffusion") is None:
     pytest.skip("needs: pip install --no-deps k-diffusion", allow_module_level=True)
 
+FLOW = "FlowMatchEulerDiscreteScheduler"
 KEY = (3, "peers")
 N = 7
 
@@ -362,13 +366,25 @@ def test_what_differs_is_what_counts(tmp_path):
         (lambda: Diffusers("DDPMScheduler", {"variance_type": "learned"}), "predicts a variance"),
         (lambda: Diffusers(settings={"prediction_type": "no"}), "prediction_type=no cannot be"),
         (lambda: Diffusers("CosineDPMSolverMultistepScheduler"), "requires the torchsde library"),
+        (lambda: Diffusers("VQDiffusionScheduler"), "its states are discrete"),
+        (lambda: Diffusers("KarrasVeScheduler"), r"it has no step\(\)"),
+        (lambda: Diffusers("HeliosScheduler"), "no table of ᾱ, and is none of those"),
+        (lambda: Diffusers(settings={"timestep_spacing": "no"}), "settings=.*no is not supported"),
+        (lambda: Diffusers(settings={"eta": "a"}), "settings=.*must be another one"),
+        (lambda: Diffusers(settings={"beta_start": 2}), "settings=.*must be another one"),
+        (lambda: Diffusers("EulerDiscreteScheduler s_churn=a"), "unsupported operand type"),
+        (lambda: Diffusers(FLOW, {"use_dynamic_shifting": True}), "settings=.*`mu` must be passed"),
         (lambda: Diffusers(config="nowhere"), "a scheduler_config.json that is there"),
         (lambda: KDiffusion("sample_no"), "a function of .*sample_heun"),
         (lambda: KDiffusion(settings={"no": 1}), "has no setting at all"),
         (lambda: KDiffusion(sigmas_settings={"no": 1}), "has sigma_min, sigma_max, rho"),
+        (lambda: KDiffusion(sigmas_settings={"sigma_min": -1}), "sigmas_settings=.*another one"),
+        (lambda: KDiffusion("sample_heun", {"s_churn": "a"}), "settings=.*another one"),
         (lambda: KDiffusion("sample_dpm_fast", sigmas="get_sigmas_vp"), "between sigma_min"),
         (lambda: Azula("no"), "a class of azula.sample: DDPMSampler"),
         (lambda: Azula(settings={"no": 1}), "has start, stop, eta"),
+        (lambda: Azula("zABSampler", {"order": "a"}), "settings=.*another one"),
+        (lambda: Azula(schedule_settings={"sigma_min": "a"}), "schedule_settings=.*another one"),
         (lambda: Azula(schedule="no"), "a class of azula.noise: VESchedule"),
     ],
 )
@@ -384,6 +400,28 @@ def test_a_number_of_steps_that_is_refused():
         InvalidSetting, match=r"cannot be larger than `self.config.train_timesteps`"
     ):
         sampler.levels(grids.uniform, EDM(), 1001)
+
+
+def test_a_scheduler_that_refuses_few_steps_is_swept():
+    """PNDM takes four steps or more, which are 13 evaluations; one of four levels takes no six."""
+    sampler = Diffusers("PNDMScheduler")
+    assert [most_steps(sampler, nfe) for nfe in (11, 13, 20)] == [0, 4, 11]
+    assert sampler.fewest_steps == 4
+    assert KDiffusion("sample_dpmpp_2m_sde").fewest_steps == 2  # N = 1 is an error in its code
+    for one in (sampler, KDiffusion("sample_dpm_fast")):  # it always has two levels
+        assert evaluations(one) is None
+    assert family(sampler) == FAMILIES[1]
+    short = Diffusers("DDPMScheduler", {"num_train_timesteps": 4})
+    assert short.stochastic
+    assert most_steps(short, 4) == 4
+
+
+def test_a_state_without_a_batch(mixture_law, states):
+    """UniPC's code needs one; the result is that of the only row of a batch."""
+    sampler, model = Diffusers("UniPCMultistepScheduler"), mixture_law.oracle(VPLinear())
+    x = first(sampler, model.schedule, states)[:1]
+    alone, row = run(sampler, model, x[0]), run(sampler, model, x)
+    assert all(torch.equal(one, two[0]) for one, two in zip(alone, row, strict=True))
 
 
 def test_without_the_packages(monkeypatch):

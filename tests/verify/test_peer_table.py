@@ -282,6 +282,14 @@ def test_sentences_say_what_the_numbers_are():
     ):
         (line,) = peer_table.sentences(replace(plain, **change))
         assert re.search(re.escape(said), line)
+    assert peer_table.kept_promises(plain) == [
+        "a result does not depend on the other rows of its batch",
+        "float64 states stay float64",
+        f"our ddim, η = 0 on the same levels: {plain.apart:.0e} apart at N = 20",
+    ]
+    drawn = replace(plain, neighbours=True, floats=True, global_draws=True, apart=math.nan)
+    (said,) = peer_table.kept_promises(drawn)
+    assert said.startswith("as shipped it draws from torch's global generator")
 
 
 def test_what_a_curve_says():

@@ -170,10 +170,12 @@ class Course:
         if sampler.holds:
             return "it stays at one noise level"
         plain = self.sweep.final == "none"
-        if (sampler.plain_evaluations(1) if plain else sampler.evaluations(1)) is None:
+        few = sampler.fewest_steps
+        least = sampler.least_evaluations(few, plain=plain)
+        if (sampler.plain_evaluations(few) if plain else sampler.evaluations(few)) is None:
             return "its number of evaluations is not fixed"
-        least = sampler.least_evaluations(1, plain=plain)
-        return None if least <= nfe else f"one step takes {least} evaluations"
+        run = "one step takes" if few == 1 else f"{few} steps take"
+        return None if least <= nfe else f"{run} {least} evaluations"
 
     def _key(self, purpose: str, block: int) -> tuple[int | str, ...]:
         seeds = (self.sweep.seed,) if purpose == CHOICE else (self.sweep.seed, self.held_out)

@@ -42,7 +42,7 @@ from samplerbench.core.noise import KeyedNoise, Noise
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Sobol, Start, for_samplers, stratified_draws
 from samplerbench.datasets.base import LARGEST, Dataset, all_usable
-from samplerbench.errors import kind_and_line, require
+from samplerbench.errors import InvalidSetting, kind_and_line, require
 from samplerbench.identity import VERSIONS, arithmetic, content, identity, identity_of_model
 from samplerbench.metrics.base import LawMetric, Measurement, Metric, OutputLawMetric, exact_names
 from samplerbench.samplers.base import Sampler, final_state
@@ -173,9 +173,11 @@ class Sweep:
                 allowed = f"at least 1 and at most {MOST_STEPS:,}"
                 require(1 <= number <= MOST_STEPS, name, number, allowed)
         for name, sampler in self.samplers:
-            least = sampler.least_evaluations(1, plain=self.final == "none")
-            allowed = f"at least {least}, the cost of one step of {name}"
-            require(len(self.steps_of(sampler)) > 0, "nfe", list(self.nfe), allowed)
+            if not self.steps_of(sampler):
+                few = sampler.fewest_steps
+                least = sampler.least_evaluations(few, plain=self.final == "none")
+                cost = f"the cost of {'one step' if few == 1 else f'{few} steps'} of {name}"
+                raise InvalidSetting("nfe", list(self.nfe), f"at least {least}, {cost}")
 
     def steps_of(self, sampler: Sampler) -> list[int]:
         """The numbers of steps of a sampler."""
@@ -586,13 +588,14 @@ def most_steps(sampler: Sampler, nfe: int, *, plain: bool = False) -> int:
     def fits(steps: int) -> bool:
         return sampler.least_evaluations(steps, plain=plain) <= nfe
 
-    if fits(nfe):
+    few = sampler.fewest_steps
+    if nfe >= few and fits(nfe):
         return nfe
-    steps, too_many = 0, nfe
+    steps, too_many = few - 1, max(nfe, few)
     while too_many - steps > 1:  # more steps never need fewer evaluations
         middle = (steps + too_many) // 2
         if fits(middle):
             steps = middle
         else:
             too_many = middle
-    return steps
+    return steps if steps >= few else 0

@@ -51,7 +51,8 @@ def family(sampler: Sampler) -> str:
     one, several, noisy = FAMILIES
     if sampler.stochastic:
         return noisy
-    return one if sampler.evaluations(2) == 2 else several
+    steps = max(2, sampler.fewest_steps)
+    return one if sampler.evaluations(steps) == steps else several
 
 
 def distance_figure(

@@ -70,8 +70,10 @@ class Azula(Peer):
         scales = differing("schedule_settings", self.schedule_settings, of_path, self.schedule)
         object.__setattr__(self, "settings", given)
         object.__setattr__(self, "schedule_settings", scales)
-        with refused("settings", given):
-            self._built(None, 2)
+        if given:
+            self._require_a_run("settings", given)
+        elif scales:
+            self._require_a_run("schedule_settings", scales)
 
     @classmethod
     def variants(cls) -> list[Self]:

@@ -122,6 +122,11 @@ class Sampler(ABC):
         count = self.evaluations(steps + 1)
         return None if count is None else count - 1
 
+    @property
+    def fewest_steps(self) -> int:
+        """The smallest number of steps of a run."""
+        return 1
+
     def least_evaluations(self, steps: int, *, plain: bool = False) -> int:
         """The smallest number of evaluations in a run of N steps; `plain` if final=none."""
         return (self.plain_evaluations(steps) if plain else self.evaluations(steps)) or steps

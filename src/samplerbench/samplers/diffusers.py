@@ -53,6 +53,8 @@ FLOW = (
     *("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"),
     *("FlowMatchLCMScheduler", "LTXEulerAncestralRFScheduler"),
 )
+#: What a denoiser gives on a table of ᾱ.
+_PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
 #: Arguments of `step` and `set_timesteps` that the loop itself gives.
 _OURS = (
     *("self", "model_output", "timestep", "sample", "generator", "variance_noise", "return_dict"),
@@ -93,6 +95,8 @@ class Diffusers(Peer):
         kind: Any = self.custom or _kind(name or file.get("_class_name"))
         with quiet():
             try:
+                reason = _why_no_class(kind)
+                require(reason is None, "scheduler", kind.__name__, f"another one: {reason}")
                 _require_keys(kind, given)
                 init = {k: v for k, v in given.items() if k in _parameters(kind.__init__)}
                 scheduler = kind.from_config(file, **init) if file else kind(**init)
@@ -110,9 +114,11 @@ class Diffusers(Peer):
         object.__setattr__(self, "settings", differs | called)
         object.__setattr__(self, "config", None)
         self.__dict__["_scheduler"] = scheduler
-        reason = _why_not(kind, scheduler)
+        reason = _why_not(scheduler)
         if reason is not None:
             raise InvalidSetting("scheduler", kind.__name__, f"another one: {reason}")
+        if self.settings:
+            self._require_a_run("settings", self.settings)
 
     @classmethod
     def variants(cls) -> list[Self]:
@@ -177,6 +183,10 @@ class Diffusers(Peer):
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         assert isinstance(levels, OwnLevels)
+        if x.ndim == 1:  # some, such as UniPC, need a batch
+            for one in self.steps(model, x[None], levels, noise):
+                yield Step(one.x[0], one.x0_hat[0])
+            return
         scheduler, dtype = self._prepared(levels.requested), x.dtype
         network = self._network(model, scheduler, levels.requested)
         more = self._arguments(scheduler.step)
@@ -326,8 +336,10 @@ def _read(place: str) -> dict[str, Any]:
     return dict(content)
 
 
-def _why_not(kind: Any, scheduler: Any) -> str | None:
-    """Why no denoiser can take the place of a scheduler's network, in one line, or None."""
+def _why_no_class(kind: Any) -> str | None:
+    """Why no denoiser can take the place of the network of a class's schedulers, or None."""
+    if not (callable(getattr(kind, "step", None)) and hasattr(kind, "set_timesteps")):
+        return "it has no step() and set_timesteps(), as the documented loop needs"
     needed = [
         name
         for name, one in _parameters(kind.step).items()
@@ -342,10 +354,17 @@ def _why_not(kind: Any, scheduler: Any) -> str | None:
         return f"its step() needs {', '.join(needed)}, which its documented loop does not have"
     if "Inverse" in kind.__name__:
         return "it goes from the data to the noise"
+    return None
+
+
+def _why_not(scheduler: Any) -> str | None:
+    """Why no denoiser can take the place of a scheduler's network, in one line, or None."""
     if str(scheduler.config.get("variance_type")).startswith("learned"):
         return "its network predicts a variance too"
     if _predicts(scheduler) is None:
         predicts = scheduler.config.get("prediction_type")
+        if predicts in _PREDICTIONS:
+            return "its path has no table of ᾱ, and is none of those that are known here"
         what = "what its network predicts" if predicts is None else f"prediction_type={predicts}"
         return f"{what} cannot be made of a denoiser"
     return None
@@ -360,9 +379,8 @@ def _predicts(scheduler: Any) -> str | None:
         return "edm"
     if "IPNDMScheduler" in names:
         return "v_prediction"
-    known = ("epsilon", "v_prediction", "sample", "flow_prediction")
     predicts = scheduler.config.get("prediction_type")
-    return predicts if hasattr(scheduler, "alphas_cumprod") and predicts in known else None
+    return predicts if hasattr(scheduler, "alphas_cumprod") and predicts in _PREDICTIONS else None
 
 
 def _indexed(scheduler: Any) -> bool:

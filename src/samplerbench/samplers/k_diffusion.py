@@ -98,8 +98,12 @@ class KDiffusion(Peer):
         object.__setattr__(self, "sigmas_settings", scales)
         fits = self._takes_sigmas or "sigma_min" in of_grid
         require(fits, "sigmas", self.sigmas, "a grid between sigma_min and sigma_max")
-        with refused("sigmas_settings", scales):
-            self._grid(2)
+        if scales:
+            with refused("sigmas_settings", scales):
+                self._grid(2)
+            self._require_a_run("sigmas_settings", scales)
+        elif given:
+            self._require_a_run("settings", given)
 
     @property
     def code(self) -> Any:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -301,14 +301,49 @@ class Peer(Sampler):
     def _count(self, within: Callable[[Drawing], AbstractContextManager[Any]]) -> int:
         """The draws in a run on a toy that a context finds."""
         noise = _Counting()
-        # while they are counted every draw goes to the noise
+        self._run_within(within, self._few, noise)
+        return noise.count
+
+    def _run_within(
+        self, within: Callable[[Drawing], AbstractContextManager[Any]], steps: int, noise: Noise
+    ) -> None:
+        """A run on a toy in which every draw goes to the noise."""
         self.__dict__.update(_within=within, stochastic=True)
         try:
-            self._toy_run(6, noise)
+            self._toy_run(steps, noise)
         finally:
             for name in ("_within", "stochastic"):
                 self.__dict__.pop(name, None)  # another thread may ask too
-        return noise.count
+
+    @cached_property
+    def _few(self) -> int:
+        """A small number of steps with which its code runs on a toy."""
+        errors: list[Exception] = []
+        for steps in (6, 3, 2, 1, 20):
+            try:
+                self._run_within(Everywhere, steps, KeyedNoise(("toy",)))
+            except Exception as error:  # it may raise anything
+                errors.append(error)
+            else:
+                return steps
+        raise errors[0]
+
+    @cached_property
+    def fewest_steps(self) -> int:
+        """The smallest number of steps with which its code runs on a toy: 4 for PNDM."""
+        for steps in range(1, 21):
+            with suppress(Exception):  # it may raise anything
+                self._run_within(Everywhere, steps, KeyedNoise(("toy",)))
+                return steps
+        return 1
+
+    def _require_a_run(self, field: str, given: object) -> None:
+        """Refuse settings with which its code runs at no number of steps, in its own words."""
+        try:
+            _ = self._few
+        except Exception as error:
+            why = first_line(error.__cause__ or error)
+            raise InvalidSetting(field, given, f"another one: {why}") from error
 
     @cached_property
     def global_draws(self) -> bool:
@@ -344,7 +379,7 @@ class Peer(Sampler):
             return False
         self.__dict__["stochastic"] = True  # while that is found out
         try:
-            one, two = (self._toy_run(6, KeyedNoise((key, "toy")))[0] for key in (0, 1))
+            one, two = (self._toy_run(self._few, KeyedNoise((key, "toy")))[0] for key in (0, 1))
         finally:
             self.__dict__.pop("stochastic", None)
         return not torch.equal(one, two)

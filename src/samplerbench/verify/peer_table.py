@@ -201,6 +201,22 @@ def sentences(one: Facts) -> list[str]:
     return said
 
 
+def kept_promises(one: Facts) -> list[str]:
+    """What a sampler's result does not depend on, its precision, and the same method of ours."""
+    said = []
+    if not one.neighbours:
+        said.append("a result does not depend on the other rows of its batch")
+    if not one.floats:
+        said.append("float64 states stay float64")
+    if one.global_draws:
+        said.append("as shipped it draws from torch's global generator; here all draws are keyed")
+    elif one.stochastic:
+        said.append("its source of noise can be handed in; here all draws are keyed")
+    if not math.isnan(one.apart):
+        said.append(f"our {one.same} on the same levels: {one.apart:.0e} apart at N = 20")
+    return said
+
+
 def better(one: Facts, all_: Sequence[Facts]) -> str:
     """The settings of the same class with the smallest error at 20 steps, if it is a third less."""
     at = SHOWN.index(20)

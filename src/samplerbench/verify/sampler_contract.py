@@ -198,14 +198,14 @@ def evaluations(sampler: Sampler, bed: TestBed = BED) -> str | None:
 
     The latter is tested for samplers that accept such levels.
     """
-    for steps in (1, 2, STEPS):
-        whole = bed.levels(sampler, steps + 1)
-        plain = TruncatedLevels(whole.t[:-1], whole.alpha[:-1], whole.sigma[:-1])
-        moves = not (sampler.holds or sampler.brings_levels)
-        takes_plain = moves and sampler.why_incompatible(bed.model, plain) is None
+    few = sampler.fewest_steps
+    for steps in sorted({few, max(few, 2), STEPS}):
         runs = [("evaluations", sampler.evaluations(steps), bed.levels(sampler, steps))]
-        if takes_plain:
-            runs.append(("plain_evaluations", sampler.plain_evaluations(steps), plain))
+        if not (sampler.holds or sampler.brings_levels):
+            whole = bed.levels(sampler, steps + 1)
+            plain = TruncatedLevels(whole.t[:-1], whole.alpha[:-1], whole.sigma[:-1])
+            if sampler.why_incompatible(bed.model, plain) is None:
+                runs.append(("plain_evaluations", sampler.plain_evaluations(steps), plain))
         for name, expected, levels in runs:
             counted = Counted(bed.model)
             final_state(sampler, counted, bed.start(sampler, 3), levels, _noise())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -47,7 +48,7 @@ from samplerbench.verify.orders import (
     rough,
 )
 from samplerbench.verify.peer_curves import MOST, STEPS, Curve, Point, at_every, curve
-from samplerbench.verify.peer_table import called, facts, numbers, sentences
+from samplerbench.verify.peer_table import called, facts, kept_promises, numbers, sentences
 from samplerbench.verify.sampler_contract import BED, DOES_NOT_APPLY
 
 SCHEDULES: dict[str, NoiseSchedule] = {"EDM": EDM(10.0), "VP": VPLinear(), "flow": Rectified()}
@@ -119,7 +120,8 @@ def examine(
     for peer in peers:
         found = curve(peer)
         out.print(curve_table(peer, found))
-        for sentence in sentences(facts(peer, found)):
+        known = facts(peer, found)
+        for sentence in (*sentences(known), *kept_promises(known)):
             out.print(f"- {sentence}")
         if every:
             out.print(f"- {every_sentence(at_every(peer))}")
@@ -137,7 +139,10 @@ def curve_table(peer: Peer, found: Curve) -> Table:
     table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
     for one in (found.at(n) for n in STEPS):
         ends = f"{one.first:.3g} → {one.last:.2g}"
-        errors = (f"{error:.2g}" for error in (one.gaussian, one.mixture))
+        # with noise the law on the mixture is computed at some N only
+        unknown = "–" if one.noisy and one.finite else "nan"
+        known = (one.gaussian, one.mixture)
+        errors = (unknown if math.isnan(error) else f"{error:.2g}" for error in known)
         row = ["refused"] if one.refused else [ends, *errors, f"{100 * one.spread:+.2g} %"]
         table.add_row(str(one.steps), str(one.evaluations), *row)
     table.add_row("order", "", "", *(f"{order:.2f}" for order in orders))
