@@ -45,7 +45,9 @@ SCHEDULERS: Mapping[str, Sequence[Mapping[str, Any]]] = {
         *({}, _PLAIN, _PLAIN | _TRAILING, _PLAIN | _LINSPACE, _PLAIN | {"eta": 1.0}),
         *(_PLAIN | {"set_alpha_to_one": False}, _PLAIN | _TRAILING | _ZERO_SNR),
     ],
+    "DDIMParallelScheduler": [_PLAIN],
     "DDPMScheduler": [*(_PLAIN, _PLAIN | _TRAILING, _PLAIN | {"variance_type": "fixed_large"})],
+    "DDPMParallelScheduler": [_PLAIN],
     "DPMSolverMultistepScheduler": [
         *({}, _LEADING, _TRAILING, _KARRAS, {"use_lu_lambdas": True}),
         *({"use_exponential_sigmas": True}, {"use_beta_sigmas": True}, _SIGMA_MIN),

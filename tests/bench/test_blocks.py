@@ -66,7 +66,7 @@ def test_the_floor_of_a_chain_is_that_of_other_chains_of_its_kind():
     assert line.floor == pytest.approx(np.mean(others), rel=0.2)
     assert floors[2000] * 1.3 < line.floor < floors[line.ess] / 1.3
     assert line.floor_lower < min(others) * 1.3
-    assert line.upper > np.quantile(others, 0.9)
+    assert line.floor_upper > np.quantile(others, 0.9)
 
 
 def test_independent_states_have_nearly_the_floor_of_independent_draws():

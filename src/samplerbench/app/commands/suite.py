@@ -129,7 +129,7 @@ def _run(words: Sequence[str]) -> int:
     require(places[-1:] != [""], "hydra.sweep.dir", "", "the name of a folder")
     with refusing("hydra.sweep.dir", folder, "a folder that can be made and written"):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / OUTPUT).open("a").close()
+        (folder / OUTPUT).open("a", encoding="utf-8").close()
     print(f"{jobs} jobs in {folder}; their output: {folder / OUTPUT}", flush=True)
     status = 0
     with _counting(folder, jobs):

@@ -228,7 +228,7 @@ def make_labels(base: Basis, run: str, noise: str) -> Labels:
         **named,
         schedule=str(base.choices.get("schedule", "")) if base.model is None else "pretrained",
         model=str(base.config.get("model") or ""),
-        dataset=twin + title_of_data(dataset, base.config.dataset) + noise,
+        dataset=twin + title_of_data(dataset, base.config.get("dataset") or {}) + noise,
     )
 
 
