@@ -66,6 +66,13 @@ from samplerbench.verify.contract import CONTRACTS
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """A job sets its number of threads; tests after it in the process would wait for each other."""
+    yield
+    torch.set_num_threads(1)
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Files whose tests are all left out are not imported, which takes seconds in each process."""
     chosen = config.getoption("markexpr")
