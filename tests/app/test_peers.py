@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 
@@ -120,6 +121,7 @@ def test_check_prints_the_curve(command, lab, capsys, monkeypatch):
     assert "DPMSolverMultistepScheduler" in out
     assert "from N = 14 to 15 the error is" in out
     assert "ends at σ/α = 0.01" in out
+    assert re.search(r"changes of sign, at every N tried +\d+\n", out)
     assert command("check", "diffusers", "sampler.diffusers.scheduler=Euler") == 2
 
 
