@@ -146,7 +146,7 @@ def curve_table(peer: Peer, found: Curve) -> Table:
         row = ["refused"] if one.refused else [ends, *errors, f"{100 * one.spread:+.2g} %"]
         table.add_row(str(one.steps), str(one.evaluations), *row)
     table.add_row("order", "", "", *(f"{order:.2f}" for order in orders))
-    table.add_row("changes of sign, at every N tried", *[""] * 4, str(found.sign_changes))
+    table.add_row("sign changes", *[""] * 4, str(found.sign_changes))
     return table
 
 
