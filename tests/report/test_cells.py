@@ -43,7 +43,9 @@ def test_a_cell_without_a_verdict_says_why(rows, entry):
     assert verdicts["one repetition: no interval"] == 1
     assert verdicts.sum() == 6
     without = [row for row in rows() if row.denoiser != "law"]
-    assert set(lines_of(entry("#1", without))["verdict"]) == {"no floor"}
+    of_its_own = [replace(row, info='{"half_width": 0.1}') for row in without[:1]]
+    for some in (without, of_its_own):
+        assert set(lines_of(entry("#1", some))["verdict"]) == {"no floor"}
 
 
 def test_a_value_of_an_exact_law_is_called_exact(rows, entry):

@@ -212,8 +212,8 @@ def _tests(ok: pd.DataFrame) -> pd.DataFrame:
 def _verdicts(lines: pd.DataFrame) -> Sequence[str]:
     """The verdict of each line, in words."""
     verdicts = []
-    columns = ("metric", "count", "p_holm", "excess", "lost", "status", "message")
-    for metric, count, p_holm, excess, lost, status, message in zip(
+    columns = ("metric", "count", "half", "p_holm", "excess", "lost", "status", "message")
+    for metric, count, half, p_holm, excess, lost, status, message in zip(
         *(lines[column] for column in columns), strict=True
     ):
         if not count > 0:
@@ -225,6 +225,7 @@ def _verdicts(lines: pd.DataFrame) -> Sequence[str]:
         elif metric in EXACT_METRICS:
             text = "exact"
         else:
-            text = "one repetition: no interval" if count < 2 else "no floor"
+            # the metric may give the interval of one value
+            text = "one repetition: no interval" if count < 2 and half != half else "no floor"
         verdicts.append(text)
     return verdicts
