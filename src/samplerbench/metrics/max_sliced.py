@@ -27,6 +27,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from threading import Lock
 from typing import Literal
 
 import torch
@@ -104,7 +105,7 @@ class SlicedReference:
         m, dim = reference.shape
         self._directions = tuple(map(self._draw, range(self._kept(dim))))
         self._sorted = tuple(self._sort(block, _ALL) for block in range(self._kept(m)))
-        self._averages = lru_cache(maxsize=2)(self._average)
+        self._averages, self._averaging = lru_cache(maxsize=2)(self._average), Lock()
 
     def centred(self, points: Tensor) -> Tensor:
         """Move a cloud to the reference's device, precision and mean."""
@@ -155,7 +156,8 @@ class SlicedReference:
         if self.metric.p != 2:
             grid = quantile_grid(n, m, lines.device)
             return grid.distance(lines, self._lines(block, piece) / unit, self.metric.p)
-        averages = self._averages(n)
+        with self._averaging:  # cells run side by side; each would take the memory of its own
+            averages = self._averages(n)
         if block < len(averages):
             mean, spread = averages[block]
             mean, spread = mean[piece], spread[piece]

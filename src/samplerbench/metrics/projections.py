@@ -101,14 +101,14 @@ class QuantileGrid:
 
     def average(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return the cell means ȳ `(k, n)`, in the dtype of y, and the spread s `(k,)`."""
-        n = self.index.shape[0]
-        means, spreads = [], []
-        for piece in torch.split(y, self._rows()):
+        n, rows = self.index.shape[0], self._rows()
+        means, spreads = y.new_empty(len(y), n), []
+        for piece, out in zip(torch.split(y, rows), torch.split(means, rows), strict=True):
             cells = self.pick(piece).double()
             mean = (cells * self.weight).sum(dim=2) * n
-            means.append(mean.to(y.dtype))
+            out.copy_(mean)
             spreads.append(((cells - mean[:, :, None]).square_() * self.weight).sum(dim=(1, 2)))
-        return torch.cat(means), torch.cat(spreads)
+        return means, torch.cat(spreads)
 
     def distance(self, x: Tensor, y: Tensor, p: float) -> Tensor:
         """Return W_p `(k,)` in float64 between sorted lines `(k, n)` and `(k, m)`."""
