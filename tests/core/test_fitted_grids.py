@@ -257,7 +257,7 @@ def test_a_small_memory_changes_no_level(monkeypatch):
     """States are taken in blocks; only Brownian paths are drawn anew for each block."""
     recipes = [Entropic(points=20), ScoreOptimal(points=20, rounds=0), GITS(points=20)]
     whole = [recipe.fit(fitting()).cost for recipe in recipes]
-    monkeypatch.setattr("samplerbench.core.fitted_grids._NUMBERS", 3000)
+    monkeypatch.setattr("samplerbench.core.fitted_grids._MOST_VALUES", 3000)
     for recipe, cost in zip(recipes, whole, strict=True):
         torch.testing.assert_close(recipe.fit(fitting()).cost, cost, rtol=1e-9, atol=1e-12)
     law = AlignYourSteps(points=30, states=1000).fit(fitting())

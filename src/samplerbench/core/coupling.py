@@ -54,7 +54,7 @@ _PER_UNIT = 1 << 20
 """Places per unit of log₂ τ."""
 _PLACES = 2 * _LOG_RANGE * _PER_UNIT
 
-#: The most numbers of increments that are kept for other samplers with the same path.
+#: The largest number of values that are kept for other samplers with the same path.
 _KEPT = 2**21
 
 
@@ -62,7 +62,7 @@ _KEPT = 2**21
 def _recent(
     key: tuple[int | str, ...], places: tuple[int | None, ...], shape: tuple[int, ...]
 ) -> dict[int, Tensor]:
-    """The increments of a run that were drawn recently, by the step."""
+    """The recently drawn increments of a run: step ↦ increment."""
     return {}
 
 
@@ -72,7 +72,7 @@ class BrownianNoise:
     One object serves one run of one block. Objects with equal keys have the same path.
 
     Args:
-        key: of the block: (purpose, seed, repetition, block).
+        key: the key of the block: (purpose, seed, repetition, block).
         levels: the levels of the run; their signal-to-noise ratios are the clock.
     """
 
@@ -106,7 +106,7 @@ class BrownianNoise:
         return (self._value(end, like) - before) / math.sqrt(_time(end) - time)
 
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
-        """Uniform numbers are no increments of a path."""
+        """Raise ValueError: uniform numbers are not increments of a path."""
         raise ValueError("noise cannot be coupled: the sampler draws uniform numbers")
 
     def _value(self, place: int, like: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ class BrownianNoise:
     def _visit(
         self, place: int, last: dict[int, Tensor], like: Tensor, mean: Tensor | float, spread: float
     ) -> None:
-        """Draw B at a place, with a mean and a variance, unless `last` has it."""
+        """Draw B at a place from N(mean, spread), unless `last` has it."""
         if place not in last:
             z = generator(*self._key, "path", place).standard_normal(tuple(like.shape))
             last[place] = mean + math.sqrt(spread) * torch.from_numpy(z)

@@ -17,7 +17,7 @@ from samplerbench.core.grids import AnyLevel, Level, Levels
 from samplerbench.core.models import Call, Denoiser
 
 WARM_UP = 3
-"""Calls before a recording, in which libraries choose their kernels."""
+"""The number of warm-up calls before a recording: in them libraries choose their kernels."""
 
 
 @dataclass(frozen=True, eq=False)

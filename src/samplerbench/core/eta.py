@@ -12,9 +12,9 @@ and multiplies ε̂ by √(σ_s² − ς²). For 0 < η < 1 the codes differ. Ea
     HACKABLE      (1 − (1 − η + ηρ)²)/(1 − ρ²)    hackable_diffusion's DDIMStep, `stoch_coeff`
     EXPONENTIAL   (1 − ρ^{2η})/(1 − ρ²)           k-diffusion's sample_dpmpp_2m_sde; `SDEDPMpp1`
 
-At η = .5 and ρ = ½ the shares are .25, .50, .58, .67. The last two depend on the step: one value
-of η corresponds to another η of PAPER in every step. As ρ → 1 these two shares tend to η, AZULA's:
-the noise of their SDE has η times the variance of the reverse SDE's.
+At η = .5 and ρ = ½ the shares are .25, .50, .58, .67. The last two depend on the step, so one value
+of η corresponds to a different η of PAPER in every step. As ρ → 1 these two shares tend to η, which
+is AZULA's share: the noise of their SDE has η times the variance of the reverse SDE's.
 
 Everywhere else in this package η is PAPER's.
 """

@@ -36,8 +36,8 @@ from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import sobol_points
 from samplerbench.errors import require
 
-#: The largest number of values that a fit keeps of one block of states.
-_NUMBERS = 2**23
+#: The largest number of values that a fit keeps in memory for one block of states.
+_MOST_VALUES = 2**23
 #: The largest number of columns of a Sobol sequence here; more are too slow.
 MOST_SOBOL = 1000
 #: The largest number of rounds of a fixed-point iteration.
@@ -58,14 +58,14 @@ class Law(Protocol):
 
 
 class Fitting:
-    """What a grid is fitted to, and the count of its evaluations.
+    """The denoiser and the data that a grid is fitted to; it counts the evaluations.
 
     Args:
-        law: of the data.
+        law: the law of the data.
         spectrum: gives the eigenvalues of the data's covariance, shape (dim,).
 
     Attributes:
-        evaluations: of the denoiser so far; a call for n states counts n times.
+        evaluations: the evaluations of the denoiser so far; a call for n states counts n times.
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class Fitting:
         return self.denoiser.schedule
 
     def clean(self, count: int, seed: int) -> Tensor:
-        """x₀, shape (count, dim): draws of the data for fits only."""
+        """x₀, shape (count, dim): draws of the data that only fits use."""
         x0 = self.law.sample(count, generator("grid", seed, "x0"))
         return x0.to(self.device, self.dtype)
 
     def noise(self, count: int, seed: int, *key: int | str) -> Tensor:
-        """ε, shape (count, dim): standard normal numbers for fits only."""
+        """ε, shape (count, dim): standard normal numbers that only fits use."""
         eps = generator("grid", seed, "eps", *key).standard_normal((count, self.law.dim))
         return torch.from_numpy(eps).to(self.device, self.dtype)
 
@@ -117,8 +117,8 @@ class Fitting:
         return (self.denoised(x, ratio) - x) / ratio**2
 
     def blocks(self, count: int, kept: int) -> Iterator[slice]:
-        """The rows of `count` states in blocks; `kept` states of a row are in memory at a time."""
-        size = max(1, _NUMBERS // (kept * self.law.dim))
+        """Blocks of the rows of `count` states, if `kept` states of each row are in memory."""
+        size = max(1, _MOST_VALUES // (kept * self.law.dim))
         for first in range(0, count, size):
             yield slice(first, min(first + size, count))
 
@@ -135,7 +135,7 @@ class FittedGrid(ABC):
             the data have one, otherwise the first denoiser of the job.
         noise_min: κ_min, as in `grids.karras`.
         noise_max: κ_max, as in `grids.karras`.
-        seed: of the random states.
+        seed: the seed of the random states.
     """
 
     #: Whether the fit draws data.
@@ -157,7 +157,7 @@ class FittedGrid(ABC):
             to: the denoiser, its path and the law of the data.
 
         Raises:
-            InvalidSetting: the path does not have this range, or the law is not known enough.
+            InvalidSetting: the path does not have this range, or the law lacks what the fit needs.
         """
 
     def why_incompatible(self, denoiser: Score, law: Law) -> str | None:
@@ -199,7 +199,7 @@ class EqualCost:
         return _levels(schedule, self.at(steps), self.noise)
 
     def at(self, count: int) -> Tensor:
-        """κ of `count` levels, shape (count,); of one level κ_max."""
+        """κ of `count` levels, shape (count,); a single level is at κ_max."""
         from scipy.interpolate import PchipInterpolator  # slow to import
 
         logs = self.noise.log()
@@ -237,7 +237,7 @@ class CheapestPath:
         return _levels(schedule, ratios, self.noise)
 
     def chosen(self, count: int) -> list[int]:
-        """The indices of the best `count` levels; of one level the first."""
+        """The indices of the best `count` levels; a single level is the first one."""
         possible = torch.ones_like(self.cost, dtype=torch.bool).triu(1)
         cost = self.cost.masked_fill(~possible, math.inf)
         least = torch.full_like(self.noise, math.inf)
@@ -295,7 +295,7 @@ class Entropic(FittedGrid):
             for place, ratio in enumerate(ratios.tolist()):
                 error = x0[rows] - to.denoised(x0[rows] + ratio * eps[rows], ratio)
                 errors[place] += error.double().square().sum().cpu() / self.states
-        # the rate by ln κ has one power of κ less
+        # a rate per ln κ has one power of κ less
         return EqualCost(ratios, _integral(errors / ratios ** (1 if self.rescaled else 2), ratios))
 
 
@@ -390,7 +390,7 @@ class AlignYourSteps(FittedGrid):
 
 @dataclass(frozen=True, kw_only=True)
 class GITS(FittedGrid):
-    """The levels whose single Euler steps leave a fine trajectory the least in total.
+    """The levels whose Euler steps, each from a fine trajectory, deviate from it least in total.
 
     Euler's method with M levels gives the states x̄_i of the fine trajectory, from exact starts. A
     step from level i to level j costs the root mean square of ‖x̄_i + (κ_j − κ_i)·d_i − x̄_j‖, with
@@ -433,15 +433,15 @@ class GITS(FittedGrid):
 class Spectral(FittedGrid):
     """The best levels for Euler's method on a Gaussian with a whole spectrum, for many steps.
 
-    On an eigenvalue λ Euler's method with the density ρ of its levels makes an error of the log
-    standard deviation
+    For an eigenvalue λ, and levels with the density ρ, Euler's method makes an error in the log of
+    the standard deviation
 
         e(λ) = 1/(2N) · ∫ g_λ/ρ dκ,  g_λ = λ/(λ + κ²)² .
 
-    The density here minimises Σ w·e², with w = 1 for KL and w = λ for W₂²: both distances to
-    leading order. It satisfies ρ² ∝ Σ w·e·g, which is iterated. For one eigenvalue it is the
-    tangent grid. Sun, Poor, Zhang, "An elementary approach to scheduling in generative diffusion
-    models", 2026 (arXiv 2601.13602), pose the problem for KL; this solution is derived here.
+    The density here minimises Σ w·e², with w = 1 for KL and w = λ for W₂²; these sums are the
+    distances to leading order. It satisfies ρ² ∝ Σ w·e·g, which is iterated. For one eigenvalue it
+    is the tangent grid. Sun, Poor, Zhang, "An elementary approach to scheduling in generative
+    diffusion models", 2026 (arXiv 2601.13602), pose the problem for KL; this solution is ours.
 
     Args:
         criterion: kl or w2.
@@ -473,10 +473,10 @@ class Spectral(FittedGrid):
         ratios = self.ratios(to.schedule, self.points)
         given = self.variances
         values = to.spectrum() if given is None else torch.tensor(given, dtype=torch.float64)
-        values = values[values > 0].double().cpu()  # others have no error
+        values = values[values > 0].double().cpu()  # an eigenvalue of 0 has no error
         weights = torch.ones_like(values) if self.criterion == "kl" else values / values.max()
         squares = ratios.square()
-        # by ln κ: the density is κ·ρ, and g gets a factor κ²
+        # in the variable ln κ the density is κ·ρ, and g gets a factor κ²
         bumps = squares * values[:, None] / (values[:, None] + squares).square()
         cells = torch.ones_like(ratios)
         cells[[0, -1]] = 0.5  # trapezoidal rule

@@ -9,7 +9,7 @@ The SDE of the path is
     x_t = (α_t/α_s)·x_s + √(σ_t² − (α_t/α_s)²·σ_s²)·z,   z ~ N(0, I)
 
 (Kingma, Salimans, Poole, Ho, "Variational diffusion models", NeurIPS 2021, arXiv 2107.00630,
-Appendix A). The method here is that of `samplers.reverse_sde`, run forwards.
+Appendix A). The method here is the one of `samplers.reverse_sde`, run forwards.
 
 A trajectory begins with a given state at t = 0. If σ(0) = 0 that state is a datum. On `GeometricVE`
 σ(0) > 0, and the state must contain that noise; a trajectory from a datum without it has the law of

@@ -5,7 +5,7 @@ decreasing noise. The last row is always the data, α = 1 and σ = 0. No model i
 last step evaluates the denoiser at the row before. So N steps of a one-stage sampler cost N
 evaluations on every schedule, also on a schedule with σ(0) > 0.
 
-Settings of a grid that are noise levels are noise-to-signal ratios κ = σ/α. On variance-exploding
+A setting that is a noise level is given as the noise-to-signal ratio κ = σ/α. On variance-exploding
 schedules α = 1, and κ is σ in the units of the data.
 """
 
@@ -71,7 +71,7 @@ class Levels:
             raise ValueError("levels need at least two rows: one step")
         if not self.t.dtype == self.alpha.dtype == self.sigma.dtype == torch.float64:
             raise ValueError("levels must be finite and float64")
-        t, alpha, sigma = self._numbers
+        t, alpha, sigma = self._arrays
         if not (np.isfinite(t).all() and np.isfinite(alpha).all() and np.isfinite(sigma).all()):
             raise ValueError("levels must be finite and float64")
         if (alpha < 0).any() or (sigma < 0).any():
@@ -81,14 +81,14 @@ class Levels:
             raise ValueError("the noise-to-signal ratio must not increase along the levels")
 
     @property
-    def _numbers(self) -> tuple[Array, Array, Array]:
-        """The columns as arrays: operations on a few numbers take NumPy less time than torch."""
+    def _arrays(self) -> tuple[Array, Array, Array]:
+        """The columns as NumPy arrays: with few numbers NumPy is faster than torch."""
         return self.t.cpu().numpy(), self.alpha.cpu().numpy(), self.sigma.cpu().numpy()
 
     @property
     def _ratios(self) -> tuple[Array, Array]:
-        """σ/α before and after each step, multiplied by both α."""
-        _, alpha, sigma = self._numbers
+        """σ/α before and after each step, each multiplied by the product of both α."""
+        _, alpha, sigma = self._arrays
         return sigma[:-1] * alpha[1:], sigma[1:] * alpha[:-1]
 
     @property
@@ -120,7 +120,7 @@ class Levels:
             yield step, self.rows[step], self.rows[step + 1]
 
 
-#: Makes the levels for a number of steps.
+#: A function that makes the levels of a schedule for a number of steps.
 Grid = Callable[[NoiseSchedule, int], Levels]
 
 #: The default κ_max on a schedule that ends without signal, κ(1) = ∞.
@@ -177,8 +177,8 @@ def flow_shift(
 ) -> Levels:
     """Equally spaced times t, moved to s·t/(1 + (s − 1)·t).
 
-    On the path of rectified flow κ = t/(1 − t), and the shift multiplies each κ by s. A picture
-    with k times as many pixels needs s = √k for the same uncertainty. Ends as in `polynomial`.
+    On the path of rectified flow κ = t/(1 − t), and the shift multiplies each κ by s. An image with
+    k times as many pixels needs s = √k for the same uncertainty. The ends are as in `polynomial`.
     Esser et al., "Scaling rectified flow transformers for high-resolution image synthesis", ICML
     2024 (arXiv 2403.03206), Eq. 23.
 
@@ -204,8 +204,8 @@ def beta(
 ) -> Levels:
     """Times t_min + (t_max − t_min)·F⁻¹(u) with equally spaced u, F of the Beta(a, b) law.
 
-    a = b = .6 makes the grid denser at both ends. Ends as in `polynomial`. Lee et al., "Beta
-    sampling is all you need", 2024 (arXiv 2407.12173).
+    a = b = .6 makes the grid denser at both ends. The ends are as in `polynomial`. Lee et al.,
+    "Beta sampling is all you need", 2024 (arXiv 2407.12173).
 
     Args:
         alpha: a. Below 1 the grid is dense near t_min.
@@ -370,8 +370,8 @@ class LogLinear:
     N = the length of the list gives the list itself; for N = 1 it is the first κ.
 
     Args:
-        ratios: κ, decreasing, at least two. The first may be up to 1 % above the largest κ of a
-            path, which then takes its place: tables are printed with few digits.
+        ratios: κ, decreasing, at least two. The first may be up to 1 % above the largest κ of the
+            path, which then replaces it, because tables are printed with few digits.
     """
 
     ratios: Sequence[float]
@@ -456,8 +456,8 @@ class TruncatedLevels(Levels):
 class Truncated:
     """The levels of another grid without σ = 0: N steps, the last one to the smallest σ > 0.
 
-    They are its levels for N + 1 steps without the last one. Grids that stay at one level, or end
-    with noise, are not changed.
+    These are the levels of that grid for N + 1 steps, without the last level. Grids that stay at
+    one level, or end with noise, are not changed.
     """
 
     grid: Grid
@@ -476,7 +476,7 @@ class Truncated:
 
 
 def in_data_units(x: Tensor, levels: Levels) -> Tensor:
-    """The output of a run: the last state, or x/α of it if the levels are truncated."""
+    """The output of a run: the last state x, or x/α if the levels are truncated."""
     return x / levels.rows[-1].alpha if isinstance(levels, TruncatedLevels) else x
 
 
@@ -489,7 +489,7 @@ def at_noise(schedule: NoiseSchedule, noise_to_signal: Tensor) -> Levels:
 def noise_range(
     schedule: NoiseSchedule, noise_min: float, noise_max: float | None, steps: int
 ) -> tuple[float, float]:
-    """κ_min and κ_max on a path, with the meanings that they have in `karras`."""
+    """κ_min and κ_max on a path, as defined in `karras`."""
     require(steps >= 1, "steps", steps, "at least 1")
     least, largest = schedule.noise_range
     high = min(largest, MOST_NOISE) if noise_max is None else noise_max

@@ -1,7 +1,7 @@
 """Level laws: how the noise level of a training example is drawn.
 
 An objective averages its loss over noise levels. The weight of a level is its density times the
-weighting. A law is given
+weighting. A law is defined
 
 - in the noise-to-signal ratio κ = σ/α: ln κ normal (Karras et al., "Elucidating the design space
   of diffusion-based generative models", NeurIPS 2022, arXiv 2206.00364, Table 1), or ln κ uniform,
@@ -47,7 +47,7 @@ class LevelLaw(ABC):
 
 
 class _Bounded(LevelLaw):
-    """A law on an interval of κ, as far as the schedule reaches."""
+    """A law on an interval of κ, restricted to the range of the schedule."""
 
     minimum: float
     maximum: float
@@ -61,7 +61,7 @@ class _Bounded(LevelLaw):
         require(self.minimum < self.maximum < math.inf, "maximum", self.maximum, allowed)
 
     def _clipped(self, schedule: NoiseSchedule, ratio: Tensor) -> Tensor:
-        """The times of ratios, which are clipped to the interval and to the schedule."""
+        """The times of ratios, after clipping to the interval and to the range of the schedule."""
         time = schedule.time_at(ratio.clamp(self.minimum, self.maximum))
         return time.clamp(0.0, 1.0)
 
@@ -82,8 +82,8 @@ class LogNormal(_Bounded):
     images in [−1, 1].
 
     Args:
-        mean: of ln κ.
-        std: of ln κ.
+        mean: the mean of ln κ.
+        std: the standard deviation of ln κ.
         minimum: smallest κ.
         maximum: largest κ, also bounded by κ(1) of the schedule.
     """
@@ -157,7 +157,7 @@ class KarrasGrid(_Bounded):
 class KarrasTime(_Bounded):
     """κ = (κ_min^{1/ρ} + s·(κ_max^{1/ρ} − κ_min^{1/ρ}))^ρ, s uniform on [s_min, 1].
 
-    This is the Karras grid with infinitely many levels, as the text of the notebook N1 has it.
+    This is the Karras grid with infinitely many levels, as in the text of the notebook N1.
 
     Args:
         minimum: κ_min, or κ(0) of the schedule if that is larger.
@@ -189,8 +189,8 @@ class UniformTime(LevelLaw):
     """t uniform on [t_min, t_max].
 
     Args:
-        t_min: it must be above 0 if the target or the weighting is infinite without noise.
-        t_max: it must be below 1 if the target or the weighting is infinite without signal.
+        t_min: must be above 0 if the target or the weighting is infinite without noise.
+        t_max: must be below 1 if the target or the weighting is infinite without signal.
     """
 
     t_min: float = 1e-5

@@ -73,8 +73,8 @@ class LineLaw(ABC):
     """A law on a line without atoms.
 
     Attributes:
-        mean: of the law.
-        variance: of the law.
+        mean: the mean of the law.
+        variance: the variance of the law.
     """
 
     mean: float
@@ -150,8 +150,7 @@ class MixtureLine(LineLaw):
         Args:
             levels: above 0 and below 1.
             means: E[V | component k], `(dim, K)`.
-            slopes: of the regression E[V | component k, Y] = means_k + slopes_k·(Y − μ_k),
-                `(dim, K)`.
+            slopes: the slopes in E[V | component k, Y] = means_k + slopes_k·(Y − μ_k), `(dim, K)`.
         """
         values = []
         offsets = means - slopes * self._means
@@ -170,7 +169,7 @@ class MixtureLine(LineLaw):
     def _at(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Return w_k·Φ(z_k) and the densities w_k·φ(z_k)/s_k, `(K, n)` each."""
         z = (points - self._means[:, None]).div_(self._scales[:, None])
-        # no density may be 0, and exp is ten times slower where it underflows
+        # densities must stay positive, and exp is ten times slower where it underflows
         z.clamp_(-_FARTHEST, _FARTHEST)
         masses = torch.special.ndtr(z).mul_(self._weights[:, None])
         heights = self._weights / (math.sqrt(2 * math.pi) * self._scales)
@@ -185,7 +184,7 @@ class MixtureLine(LineLaw):
         for _ in range(_STEPS):
             missing = levels - masses.sum(dim=0)
             steps = missing / densities.sum(dim=0)
-            # the product of both is twice the remaining error of L
+            # missing·steps is twice the remaining error of L
             active = (missing.abs() > _ROUNDING) & ((missing * steps).abs() > reach)
             (rows,) = active.nonzero(as_tuple=True)
             if len(rows) == 0:
@@ -204,7 +203,7 @@ class MixtureLine(LineLaw):
 
     def _first_guess(self, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return guesses and their brackets from the table."""
-        flat = levels.contiguous()  # torch warns of others
+        flat = levels.contiguous()  # otherwise torch warns
         after = torch.searchsorted(self._levels, flat).clamp_(1, len(self._table) - 1)
         low, high = self._table[after - 1], self._table[after]
         below, above = self._levels[after - 1], self._levels[after]
@@ -223,11 +222,11 @@ class DensityLine(LineLaw):
     """A law with a density ∝ exp(log_density) on an interval, integrated by quadrature.
 
     Args:
-        log_density: of points of any shape, up to a constant; finite on the interval, and smooth on
-            each panel. A panel should be about as wide as the narrowest feature of the density, so
-            that `_NODES` nodes integrate it exactly.
-        edges: of the panels, increasing, `(panels + 1,)`; the first and the last are the ends of
-            the interval.
+        log_density: points of any shape ↦ the log-density up to a constant; finite on the interval,
+            and smooth on each panel. A panel should be about as wide as the narrowest feature of
+            the density, so that `_NODES` nodes integrate it exactly.
+        edges: the edges of the panels, increasing, `(panels + 1,)`; the first and the last are the
+            ends of the interval.
 
     Attributes:
         log_mass: ln ∫ exp(log_density(y)) dy, the normaliser.
@@ -289,7 +288,7 @@ class DensityLine(LineLaw):
         return self._levels[panel] + masses.sum(dim=1), self._moments[panel] + part
 
     def _solve(self, levels: Tensor) -> Tensor:
-        flat = levels.contiguous()  # torch warns of others
+        flat = levels.contiguous()  # otherwise torch warns
         after = torch.searchsorted(self._levels, flat).clamp_(1, len(self._edges) - 1)
         low, high = self._edges[after - 1], self._edges[after]
         below, above = self._levels[after - 1], self._levels[after]
@@ -298,7 +297,7 @@ class DensityLine(LineLaw):
         rows = torch.arange(len(levels))
         smallest = 1e-16 * float(self._edges[-1] - self._edges[0])
         for _ in range(_STEPS):
-            # converged points stay as they are, so the bits of one do not depend on the others
+            # converged points do not change any more: no point's bits depend on other points
             missing = levels[rows] - self._below(points[rows])[0]
             steps = missing / self.density(points[rows]).clamp_min(_TINY)
             active = (missing.abs() > _ROUNDING) & (steps.abs() > smallest)
@@ -316,7 +315,7 @@ class DensityLine(LineLaw):
 
 @dataclass(frozen=True, eq=False)
 class LineNodes:
-    """A law on a line by the nodes of a quadrature, float64, shape (n,) each."""
+    """A law on a line, given at the nodes of a quadrature, float64, shape (n,) each."""
 
     points: Tensor  # the nodes
     masses: Tensor  # ωᵢ with E g(Y) ≈ Σ ωᵢ·g(yᵢ)
@@ -371,11 +370,11 @@ def _transport(
 
     Args:
         law: with quantile function G⁻¹.
-        p: of the distance.
-        first: y, F and its slope at the begin of a cell, shape (3, n).
-        last: the same at its end.
-        low: the begin of the part, as a share of the cell.
-        high: its end.
+        p: the order of the distance.
+        first: y, F and the slope of F at the start of a cell, shape (3, n).
+        last: the same at the end of the cell.
+        low: the start of the part, as a share of the cell.
+        high: the end of the part.
     """
     nodes, weights = _CELL
     share = (low + high)[:, None] / 2 + (high - low)[:, None] / 2 * nodes

@@ -68,7 +68,7 @@ class Score(nn.Module, ABC):
         Args:
             call: such as `self.denoiser`.
             x: the states, shape (W, *batch, dim).
-            level: of the states; fields of shape (W, *batch, 1) are levels of their own.
+            level: the level of the states; fields of shape (W, *batch, 1) give each its own level.
         """
         return call(x, level)
 
@@ -79,7 +79,7 @@ class Score(nn.Module, ABC):
 
 @runtime_checkable
 class Density(Protocol):
-    """A score model that also knows its log-density, which MALA needs.
+    """A score model that also has a log-density, which MALA needs.
 
     This is a protocol because a `Denoiser` may or may not have it.
     """
@@ -90,10 +90,12 @@ class Density(Protocol):
 
 
 def log_densities(values: object, x: Tensor, field: str, name: str) -> Tensor:
-    """What a log_density gave for states x, shape (*batch, dim); a user's own may give anything.
+    """The checked result of a log_density at states x, shape (*batch, dim).
+
+    The log_density may be a user's function. `field` and `name` say which one it is, for the error.
 
     Raises:
-        InvalidSetting: it is not a real tensor of shape (*batch,), with the field and its member.
+        InvalidSetting: the result is not a real tensor of shape (*batch,).
     """
     found = type(values).__name__
     if isinstance(values, Tensor):
@@ -107,7 +109,7 @@ def log_densities(values: object, x: Tensor, field: str, name: str) -> Tensor:
 
 @runtime_checkable
 class Differentiated(Protocol):
-    """A network that computes its derivative in a way of its own."""
+    """A network with its own method for its derivative."""
 
     def derivative(self, u: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
         """y and ∂y/∂u_i of states (n, dim), shapes (n, dim) and (dim, n, dim)."""
@@ -156,8 +158,8 @@ class Denoiser(Score):
 class Guided(Denoiser):
     """x̂₀ = γ·x̂₀(model) + (1 − γ)·x̂₀(guide): a denoiser that is moved away from another one.
 
-    The score is moved in the same way. If the model is that of one class and the guide that of all
-    data, this is classifier-free guidance: Ho and Salimans, "Classifier-free diffusion guidance",
+    The score is moved in the same way. If the model is for one class and the guide is for all data,
+    this is classifier-free guidance: Ho and Salimans, "Classifier-free diffusion guidance",
     2022 (arXiv 2207.12598), with γ = 1 + w. If the guide is a worse model of the same data, it is
     autoguidance: Karras, Aittala, Kynkäänniemi, Lehtinen, Aila, Laine, "Guiding a diffusion model
     with a bad version of itself", NeurIPS 2024 (arXiv 2406.02507). The samples do not have the law
@@ -165,7 +167,7 @@ class Guided(Denoiser):
     predictor-corrector", 2024 (arXiv 2408.09000).
 
     Args:
-        guide: the other one, for the same path.
+        guide: the other denoiser, for the same path.
         weight: γ; 1 is the model alone.
     """
 
@@ -180,7 +182,7 @@ class Guided(Denoiser):
 
     @property
     def settings(self) -> dict[str, float]:
-        """Everything but the two denoisers, for identities."""
+        """The settings except the two denoisers, for identities."""
         return {"weight": self.weight}
 
     def why_incompatible(self, levels: Levels) -> str | None:
@@ -193,7 +195,7 @@ class Guided(Denoiser):
         return torch.lerp(self.guide.score(x, level), self.model.score(x, level), self.weight)
 
 
-#: The share of a corruption at the times t of a level, from 0 at the data to 1, and a cut.
+#: (the time t of a level, from 0 at the data to 1; a cut) ↦ the share p(t) of a corruption.
 PROFILES: Mapping[str, Callable[[Tensor, float], Tensor]] = {
     "constant": lambda t, cut: torch.ones_like(t),
     "sine": lambda t, cut: (1 + (2 * math.pi * t).sin()) / 2,
@@ -208,9 +210,10 @@ class Corrupted(Denoiser):
     """s′ = s + ε·p(t)·R·s: a score with an error of known size.
 
     With R = I (`along`) the score is too long by a share ε·p(t) of itself. With `across` R turns
-    each pair of coordinates (x₁, x₂), (x₃, x₄), … by a right angle; then q·R·s = R·∇q has no
-    divergence. So in continuous time this error moves no marginal of the flow or of a reverse SDE,
-    although E‖s′ − s‖² = ε²·p²·E‖s‖² is the same. x̂₀′ = x̂₀ + (ε·p/α)·R·(α·x̂₀ − x).
+    each pair of coordinates (x₁, x₂), (x₃, x₄), … by a right angle; then the divergence of
+    q·R·s = R·∇q is 0. So in continuous time this error does not change any marginal of the flow or
+    of a reverse SDE, although E‖s′ − s‖² = ε²·p²·E‖s‖² is the same.
+    x̂₀′ = x̂₀ + (ε·p/α)·R·(α·x̂₀ − x).
 
     Cao, Chen, Luo, Zhou, "Exploring the optimal choice for generative processes in diffusion
     models: ordinary versus stochastic differential equations", NeurIPS 2023 (arXiv 2306.02063), for
@@ -247,7 +250,7 @@ class Corrupted(Denoiser):
 
     @property
     def settings(self) -> dict[str, float | str]:
-        """Everything but the denoiser, for identities."""
+        """The settings except the denoiser, for identities."""
         names = ("amplitude", "profile", "direction", "cut")
         return {name: getattr(self, name) for name in names}
 
@@ -294,8 +297,8 @@ class Standardised(Score):
 
     Args:
         network: gets u = (x − α·mean)/std, shape (*batch, dim), and a level.
-        mean: of the data, shape (dim,).
-        std: of the data, one positive number.
+        mean: the mean of the data, shape (dim,).
+        std: the standard deviation of the data, one positive number.
     """
 
     mean: Tensor
@@ -308,7 +311,7 @@ class Standardised(Score):
         self.network = network
         self.register_buffer("mean", mean.float())
         self.register_buffer("std", torch.tensor(float(std)))
-        self._std = float(self.std)  # rounded to float32, so that loading does not change it
+        self._std = float(self.std)  # already rounded to float32, so loading does not change it
 
     def standardise(self, x0: Tensor) -> Tensor:
         """u₀ = (x₀ − mean)/std."""
@@ -330,8 +333,8 @@ class Learned(Standardised, Denoiser):
         network: (u, level) ↦ y, shape (*batch, dim) each.
         target: the meaning of y.
         schedule: the path, in the units of the data.
-        mean: of the data, shape (dim,).
-        std: of the data, one positive number.
+        mean: the mean of the data, shape (dim,).
+        std: the standard deviation of the data, one positive number.
         trained_noise: the largest σ/α that the network is trained for.
     """
 
@@ -367,7 +370,7 @@ class Learned(Standardised, Denoiser):
         return self.target.denoise(u, y, standard) * self._std + mean
 
     def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
-        """As for any denoiser; by one pass forward if the network has its own `derivative`."""
+        """As for any denoiser; in one forward pass if the network has its own `derivative`."""
         if not (isinstance(self.network, Differentiated) and self._is_affine):
             return super().derivative(x, level)
         mean, dim = self.mean.to(x), x.shape[1]
@@ -376,7 +379,7 @@ class Learned(Standardised, Denoiser):
             one.to(x.dtype) for one in self.network.derivative(u.to(self.mean.dtype), standard)
         )
         x0_hat = self.target.denoise(u, y, standard) * self._std + mean
-        # that of an affine function is a difference
+        # the derivative of an affine function is a difference of its values
         none = x.new_zeros(1, dim)
         along = torch.eye(dim).to(x)[:, None].expand_as(slopes)
         columns = self.target.denoise(along, slopes, standard)
@@ -394,15 +397,15 @@ class Learned(Standardised, Denoiser):
 
 
 class LevelFree(Standardised):
-    """A network for the score of one law: that of x₀ + υ·ε with one fixed υ.
+    """A network for the score of one law, the law of x₀ + υ·ε with a fixed υ.
 
     s(x) = network((x − mean)/std)/std.
 
     Args:
         network: u ↦ std·s, shape (*batch, dim); it ignores its level.
         noise: υ ≥ 0, in the units of the data; 0 is the law of the data.
-        mean: of the data, shape (dim,).
-        std: of the data, one positive number.
+        mean: the mean of the data, shape (dim,).
+        std: the standard deviation of the data, one positive number.
     """
 
     def __init__(self, network: nn.Module, noise: float, mean: Tensor, std: float = 1.0) -> None:
@@ -441,10 +444,10 @@ class IsotropicMixtureOracle(Denoiser):
     products with the K means. The terms cancel where σ is small, so all arithmetic is float64. The
     result has the dtype of the state.
 
-    Tables with one number for each component and state get some states at a time, so the memory
-    beside states and means is bounded (see `ENTRIES`). If there are many numbers in the means, and
-    a state has at most `FEW` components of any weight, only their means are added up. That depends
-    on this state only, so a state does not depend on its neighbours.
+    Tables with one number for each component and state are computed for some states at a time, so
+    the memory beside states and means is bounded (see `ENTRIES`). If the means have many numbers
+    and at most `FEW` components have a positive weight at a state, only their means are added up.
+    This choice depends on that state only, so a state does not depend on its neighbours.
 
     Args:
         weights: positive, shape (K,); normalised here.
@@ -502,7 +505,7 @@ class IsotropicMixtureOracle(Denoiser):
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
         def part(u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
             spread = alpha**2 * self.variances + sigma**2
-            top, fall = self._falls(u, alpha, spread)
+            top, fall = self._logs(u, alpha, spread)
             log_density = top + summands(fall).sum(0, keepdim=True).log()
             return log_density + self._same(u, spread) if self._equal else log_density
 
@@ -553,15 +556,15 @@ class IsotropicMixtureOracle(Denoiser):
         return (sums if bool(few.all()) else torch.where(few, sums, table @ self.means)).T
 
     def _terms(self, u: Tensor, alpha: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-        """As `_falls`, but the terms w_k·N(x; αμ_k, S_k) themselves, relative to the largest."""
-        top, fall = self._falls(u, alpha, spread)
+        """As `_logs`, with the terms w_k·N(x; αμ_k, S_k) relative to the largest, not their ln."""
+        top, fall = self._logs(u, alpha, spread)
         return top, relative_terms(fall)
 
-    def _falls(self, u: Tensor, alpha: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+    def _logs(self, u: Tensor, alpha: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
         """The largest ln(w_k·N(x; αμ_k, S_k)), (1, n), and all of them minus it, (K, n).
 
-        If the variances are equal, `_same` is left out. The first axis is that of the components,
-        because sums over a short last axis are ten times slower on a CPU.
+        If the variances are equal, `_same` is left out. Components are on the first axis, because
+        sums over a short last axis are ten times slower on a CPU.
         """
         scale = alpha / spread
         bias = self.log_weights - alpha * scale * self.half_squares
@@ -581,7 +584,7 @@ class IsotropicMixtureOracle(Denoiser):
     def _in_pieces(
         self, part: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, level: AnyLevel
     ) -> Tensor:
-        """A function of u = x − α·centre, (dim, n), and of α and σ, (1, 1) or (1, n)."""
+        """Evaluate a function of u = x − α·centre, (dim, n), and of α and σ, (1, 1) or (1, n)."""
 
         def centred(x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
             return part(x.T.contiguous() - alpha * self.centre, alpha, sigma).T
@@ -592,10 +595,10 @@ class IsotropicMixtureOracle(Denoiser):
 def _in_pieces(
     part: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, level: AnyLevel, rows: int
 ) -> Tensor:
-    """A function of states, evaluated on some of them at a time.
+    """Evaluate a function of states on some of them at a time.
 
     Args:
-        part: of states (n, dim), float64, and of α and σ of shape (1, 1) or (1, n).
+        part: the function, of states (n, dim), float64, and of α and σ, shape (1, 1) or (1, n).
         x: the states, shape (*batch, dim); the result has their dtype.
         rows: the largest number of states at a time.
     """
@@ -614,7 +617,7 @@ class MixtureOracle(Denoiser):
     """The exact denoiser of Σ w_k·N(μ_k, C_k) with any covariances.
 
     It works in float64, in the eigenbasis of each C_k = Q_k·diag(λ_k)·Q_kᵀ, in which S_k is
-    diagonal. The result has the dtype of the state. It takes some states at a time, so that its
+    diagonal. The result has the dtype of the state. Some states are evaluated at a time, so that
     tables have about `ENTRIES` numbers.
 
     Args:
@@ -712,7 +715,7 @@ class Counted(Denoiser):
         self.evaluations = self.rounds = 0
 
     def taken(self) -> tuple[int, int]:
-        """Evaluations and rounds so far; then both counts begin again at 0."""
+        """Return the evaluations and rounds so far, and set both counts to 0."""
         counts = self.evaluations, self.rounds
         self.evaluations = self.rounds = 0
         return counts

@@ -26,16 +26,16 @@ import torch
 from torch import Tensor
 
 _SMALL, _KEPT = 2**12, 128
-"""Draws of at most so many numbers are kept, and how many of them: 4 MB in all."""
+"""The largest size of a draw that is kept, and the number of kept draws: 4 MB in all."""
 
 
 def generator(*key: int | str) -> np.random.Generator:
-    """NumPy's generator of a key, integers and words such as "train", before its first number."""
+    """A new NumPy generator for a key of integers and words such as "train"."""
     return np.random.Generator(np.random.Philox(key=_hash(key, 16)))
 
 
 def torch_generator(*key: int | str) -> torch.Generator:
-    """Torch's generator of a key, for shuffling and for random numbers in training."""
+    """A new torch generator for a key, for shuffling and for random numbers in training."""
     return torch.Generator().manual_seed(_hash(key, 8) >> 1)
 
 
@@ -85,5 +85,5 @@ def _normal(key: tuple[int | str, ...], shape: tuple[int, ...]) -> Tensor:
 
 @lru_cache(maxsize=_KEPT)
 def _recent(key: tuple[int | str, ...], shape: tuple[int, ...]) -> Tensor:
-    """A draw that other cells of a sweep need too; a new one takes ten times as long."""
+    """A draw, kept for other cells of a sweep: drawing it again takes ten times as long."""
     return _normal(key, shape)

@@ -1,12 +1,12 @@
-"""Responsibilities: the share of each component in a sum of terms that are given by logarithms.
+"""Responsibilities: the share of each component in a sum, from the logarithms of the terms.
 
     r_k = e^{l_k}/Σ_j e^{l_j}
 
 Plain exponentials of very different logarithms give *subnormal* numbers, below 2.2e-308 in float64.
 They have few digits, and many processors take a hundred times as long for every sum and product
 with them: a matrix product with responsibilities may take 15 times as long at one noise level as at
-the others. So a term below `NEGLIGIBLE` of the largest one is exactly 0 here, or in the sum of a
-logarithm a number below `NEGLIGIBLE`. For K components this changes no sum by more than
+another. So a term below `NEGLIGIBLE` times the largest one is set to exactly 0 here; in the sum of
+`log_sum` it is some number below `NEGLIGIBLE`. For K components no sum changes by more than
 K·`NEGLIGIBLE`.
 """
 
@@ -22,7 +22,7 @@ _FALL = math.ceil(-math.log(NEGLIGIBLE))
 
 
 def summands(fall: Tensor) -> Tensor:
-    """e^fall for fall ≤ 0, or a number below `NEGLIGIBLE` where e^fall is smaller: for a sum."""
+    """e^fall for fall ≤ 0, for use in a sum: below `NEGLIGIBLE` it is inexact but still below."""
     # exp takes ten times as long where it underflows
     return fall.clamp_min(-_FALL).exp_()
 
@@ -33,7 +33,7 @@ def relative_terms(fall: Tensor) -> Tensor:
 
 
 def responsibilities(logs: Tensor, dim: int) -> Tensor:
-    """r_k of the logarithms along one axis: softmax, but without subnormal numbers."""
+    """r_k from the logarithms along one axis: softmax, but without subnormal numbers."""
     terms = relative_terms(logs - logs.amax(dim, keepdim=True))
     return terms / terms.sum(dim, keepdim=True)
 

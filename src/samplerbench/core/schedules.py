@@ -13,8 +13,8 @@ and of the probability-flow ODE with the same marginals
 
 where x̂₀ = E[x₀ | x_t] and ε̂ = (x − α·x̂₀)/σ (Song et al., "Score-based generative modeling through
 SDEs", ICLR 2021, arXiv 2011.13456, Eq. 13; Karras et al., "Elucidating the design space of
-diffusion-based generative models", NeurIPS 2022, arXiv 2206.00364, Eq. 4). A schedule is written
-as α and σ², not σ, because σ has an infinite slope at t = 0 on some paths.
+diffusion-based generative models", NeurIPS 2022, arXiv 2206.00364, Eq. 4). A schedule defines α
+and σ², not σ, because σ has an infinite slope at t = 0 on some paths.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from torch import Tensor
 
 from samplerbench.errors import require
 
-#: T, the number of levels of a discrete DDPM, on a schedule that is not defined by a table.
+#: T, the number of levels of a discrete DDPM, for schedules that are not defined by a table.
 TRAIN_STEPS = 1000
 
 
@@ -288,7 +288,7 @@ class DDPMTable(NoiseSchedule):
 
     @cached_property
     def _nodes(self) -> Tensor:
-        """t, 1 − α and its slope times the length of a piece, shape (3, T + 1), data first."""
+        """t, 1 − α, and the slope of 1 − α times the length of a piece; (3, T + 1), data first."""
         from scipy.interpolate import PchipInterpolator  # slow to import, and rarely needed
 
         table = np.array([1.0, *self.signal])
@@ -298,7 +298,7 @@ class DDPMTable(NoiseSchedule):
         return torch.from_numpy(np.stack([t, lost, slope]))
 
     def _lost(self, piece: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """1 − α at s ∈ [0, 1] of a piece, and its slope in s: Hermite's form."""
+        """1 − α at the place s ∈ [0, 1] of a piece, and its slope in s, in Hermite's form."""
         _, value, slope = self._nodes.to(s)
         first, last, begins, ends = value[piece], value[piece + 1], slope[piece], slope[piece + 1]
         rise, rest = s * s * (3 - 2 * s), 1 - s

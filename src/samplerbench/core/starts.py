@@ -2,8 +2,8 @@
 
 On the path the state at the first level has the law of α·x₀ + σ·ε. The *exact* start draws from
 this law, with new draws x₀ of the data's law. In practice that is impossible, and the first state
-is drawn from the *prior* N(0, σ²·I), as if no signal were left. The error that this makes is the
-prior mismatch, a part of the error budget. All starts use the same ε for the same key, so their
+is drawn from the *prior* N(0, σ²·I), as if no signal were left. The resulting error is the prior
+mismatch, a part of the error budget. All starts use the same ε for the same key, so their
 difference is paired.
 
 *Chains.* A Langevin sampler stays at one level. If the level has no noise, N(0, σ²·I) is one point,
@@ -22,7 +22,8 @@ variance falls faster than 1/n). So
 - each single point is uniform on the cube: each first state has exactly the law of a random start;
 - the points of one repetition fill the cube evenly. They are dependent, and their distance to the
   law is smaller than that of n random points;
-- every repetition has its own scramble. Repetitions are independent, and intervals over them valid.
+- every repetition has its own scramble, so repetitions are independent, and intervals over them are
+  valid.
 
 Sample i gets point i: block b takes the points b·B, …, (b+1)·B − 1, for every block size B. The
 first n points are evenly spread for every n, but exactly balanced only if n is a power of two
@@ -114,12 +115,12 @@ class Start(ABC):
 
     @property
     def uses_data(self) -> bool:
-        """Whether the first state depends on x₀. If not, no x₀ is drawn and `combine` gets NaN."""
+        """Whether the first state depends on x₀. If not, x₀ is not drawn and `combine` gets NaN."""
         return False
 
     @property
     def held(self) -> bool | None:
-        """Whether the start is only for chains at one level; None if it is for all samplers."""
+        """True: only for chains at one level. False: only for samplers that move. None: for all."""
         return None
 
     @property
@@ -153,8 +154,8 @@ class Start(ABC):
         """Mean and variances of the first state's independent coordinates, for Gaussian data.
 
         Args:
-            mean: of the data, shape (dim,).
-            variances: of its independent coordinates, shape (dim,).
+            mean: the mean of the data, shape (dim,).
+            variances: the variances of its independent coordinates, shape (dim,).
 
         Raises:
             InvalidSetting: the first state is not known to be Gaussian.
@@ -246,7 +247,7 @@ class Overdispersed(Start):
     is used.
 
     Args:
-        factor: how many times as wide as the data.
+        factor: the standard deviation relative to the data's.
     """
 
     factor: float = 2.0
@@ -317,7 +318,7 @@ class FixedGaussian(Start):
 
 @dataclass(frozen=True)
 class Sobol(Start):
-    """The law of another start, drawn from the points of a scrambled Sobol sequence.
+    """The law of another start, drawn with the points of a scrambled Sobol sequence.
 
     Starts with the same key share their points, so the difference of `Sobol(Exact())` and
     `Sobol(Prior())` is paired. `Sobol(Exact())` needs data that are a map of the unit cube.

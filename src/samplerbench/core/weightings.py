@@ -2,10 +2,10 @@
 
 The loss at a level is w(level)·‖y − ŷ‖². For every w > 0 its minimum at that level is at E[y | x];
 w balances the levels against each other, since a network is not perfect at all of them. The level
-is that of the network's input, whose data may be standardised.
+here is the level of the network's input, which may come from standardised data.
 
-The target determines how an error in y turns into one in x̂₀: by the factor σ²/α for the score, and
-σ/r with r² = α² + σ² for EDM's target. An error in x̂₀ turns into one in ε by the factor α/σ. So
+An error in y is multiplied by a factor to give the error in x̂₀: σ²/α for the score target, and σ/r
+with r² = α² + σ² for EDM's target. An error in x̂₀ times α/σ is the error in ε. So
 σ²·‖s − ŝ‖² gives errors in ε = −σ·s the same weight at all levels (Song and Ermon, "Generative
 modeling by estimating gradients of the data distribution", NeurIPS 2019, Eq. 6), and w = 1 with
 EDM's target is the weight 1/c_out² of the error in x̂₀ in Table 1 of Karras et al. 2022 (arXiv
