@@ -24,14 +24,14 @@ from samplerbench.samplers.particles import Particles
 class AIS(Langevin):
     """P particles of each sample go through the laws π_i ∝ p₀^{1−β_i}·q^{β_i}, β_i = (i/N)².
 
-    p₀ = N(0, std²·I) is where they begin, whatever the start of the job, and q is the law at the
-    level of a hold grid. In step i the weights are multiplied by (q/p₀)^{β_i − β_{i−1}}, particles
-    are resampled if their effective share is below `resample_below`, and each moves by a trajectory
-    of `HMC` on π_i. The sample is one of its particles, drawn by the weights.
+    They begin in p₀ = N(0, std²·I), whatever the start of the job; q is the law at the level of a
+    hold grid. In step i the weights are multiplied by (q/p₀)^{β_i − β_{i−1}}, particles are
+    resampled if their effective share is below `resample_below`, and each moves by a trajectory of
+    `HMC` on π_i. The sample is one of its particles, drawn with the weights as probabilities.
 
-    What is wrong in the law of the samples falls with P and with N. The mean of the weights
-    estimates ∫q without bias for any P and N: `info` has ln of it as `log_z`, shape (*batch,); see
-    `metrics.log_z`. The states on the way have other laws than the last one, so they are no chain.
+    The error of the law of the samples falls with P and with N. The mean of the weights is an
+    unbiased estimate of ∫q for any P and N: `info` has its ln as `log_z`, shape (*batch,); see
+    `metrics.log_z`. Earlier states do not have the law of the last one, so they are not a chain.
 
     N steps take P·(2 + N·(L + 1)) evaluations in 2 + N·(L + 1) rounds. Neal, "Annealed importance
     sampling", Statistics and Computing 11, 2001; with resampling Del Moral, Doucet, Jasra,
@@ -41,7 +41,7 @@ class AIS(Langevin):
         particles: P.
         step_size: ε of the trajectories, in the units of the data.
         leapfrog: L.
-        std: of p₀, the same in every coordinate; wider than the law.
+        std: the standard deviation of p₀ in every coordinate; p₀ should be wider than the law.
         resample_below: an effective share from 0 (never) to 1.
     """
 
@@ -92,7 +92,7 @@ class AIS(Langevin):
             uniform = [noise.uniform(x[0, ..., :1], step, draw).squeeze(-1) for draw in (0, 1)]
             cloud, before = cloud.resampled(self.resample_below, uniform[0]), beta
             x, score, log_q = cloud.states
-            # the last score of a trajectory is that of q at its end
+            # its end holds the score of q at the end of the trajectory
             last = [score]
 
             def slope_at(y: Tensor, beta: float = beta, last: list[Tensor] = last) -> Tensor:

@@ -24,8 +24,8 @@ class AnnealedLangevin(Sampler):
 
         x ← x + r·(α·x̂₀ − x) + σ·√(2r)·z:
 
-    every step goes the same share r of the way to the mean. At levels above the width of the data
-    the chain diverges unless r < 2. Between levels x is rescaled, x ← (α_s/α_t)·x. So the algorithm
+    every step goes the share r of the way to the mean. At levels above the width of the data the
+    chain diverges unless r < 2. Between levels x is rescaled, x ← (α_s/α_t)·x. So the algorithm
     for x/α, with the levels κ = σ/α, is the same on every path; for α = 1 it is the paper's.
 
     N steps are N·inner evaluations. The last state contains the noise of the last level, κ_min;

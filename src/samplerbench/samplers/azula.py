@@ -39,7 +39,8 @@ from samplerbench.samplers.peers import (
 class Azula(Peer):
     """A sampler of the installed azula, unchanged.
 
-    Its default: Song, Meng, Ermon, "Denoising diffusion implicit models" (arXiv 2010.02502).
+    The default is that of Song, Meng, Ermon, "Denoising diffusion implicit models" (arXiv
+    2010.02502).
 
     Args:
         method: the name of its class.
@@ -59,7 +60,7 @@ class Azula(Peer):
         object.__setattr__(self, "version", self.installed())
         kind = _chosen("sample", "Sampler", "method", self.method)
         path = _chosen("noise", "Schedule", "schedule", self.schedule)
-        # including arguments of the base class, but not those that the loop gives
+        # these include arguments of the base class, but not those that the loop sets
         base = signature(_module("sample").Sampler.__init__)
         known = {**base.parameters, **signature(kind.__init__).parameters}
         for name in ("self", "denoiser", "kwargs", "steps", "silent", "device", "dtype"):
@@ -108,7 +109,7 @@ class Azula(Peer):
         sampler = self._built(posterior, levels.requested)
         posterior.at(sampler.timesteps, self._scales(levels.requested))
         if type(sampler).__call__ is _module("sample").Sampler.__call__:
-            # its loop, and nothing else is in it
+            # this is azula's whole loop
             pairs = sampler.timesteps.unfold(0, 2, 1).to(device=x.device)
             for step, (t, s) in enumerate(pairs):
                 with self.drawing(draws.at(step)):
@@ -126,9 +127,9 @@ class Posterior:
     """Our denoiser as a denoiser of azula: `schedule` and a call that returns a mean.
 
     Attributes:
-        x0_hat: of the last call.
-        states: of all calls.
-        outputs: of all calls.
+        x0_hat: the x̂₀ of the last call.
+        states: the states of all calls.
+        outputs: the outputs of all calls.
     """
 
     def __init__(self, model: Denoiser, schedule: Any, draws: Drawing) -> None:
@@ -137,7 +138,7 @@ class Posterior:
         self.outputs: list[Tensor] = []
 
     def at(self, times: Tensor, scales: list[tuple[float, float]]) -> None:
-        """Know the places of the times of a run."""
+        """Set the times of a run and the scales at these times."""
         self.places: dict[float, Place] = dict(
             zip(times.tolist(), places(self.model.schedule, scales), strict=True)
         )
@@ -151,7 +152,7 @@ class Posterior:
 
 @dataclass(frozen=True)
 class Mean:
-    """What azula reads of a posterior."""
+    """The part of a posterior that azula reads."""
 
     mean: Tensor
 

@@ -54,12 +54,12 @@ class Sampler(ABC):
         needs_density: whether the model must also have a log-density.
         needs_signal: whether it is undefined at levels without signal, α = 0.
         holds: whether it stays at one level, as in `grids.hold`; all others must move.
-        brings_levels: whether its levels are its own, whatever the job's grid.
-        anneals: whether its states on the way have other laws than the last, although it `holds`.
+        brings_levels: whether it uses its own levels instead of the job's grid.
+        anneals: whether its earlier states have other laws than the last one although it `holds`.
         estimates_log_z: whether `info` has `log_z`, ln of an estimate of the integral of the
             model's density.
         rejects: whether it may reject proposals; then `info` has `acceptance`.
-        yields_late: whether it yields its states when the run has ended.
+        yields_late: whether it yields its states only after the run has ended.
         couples: whether its draws may be the increments of a Brownian path; see `core.coupling`.
     """
 
@@ -77,7 +77,7 @@ class Sampler(ABC):
 
     @classmethod
     def variants(cls) -> Sequence[Self]:
-        """The settings that are tested; with and without noise if it is optional."""
+        """The settings that are tested; with and without noise if noise is optional."""
         return [cls()]
 
     @property
@@ -98,7 +98,7 @@ class Sampler(ABC):
     def affine(self) -> bool:
         """Whether a run is affine in state and noise if the denoiser is affine.
 
-        Then `verify.exact_law` knows the law of its output on Gaussian data.
+        Then `verify.exact_law` computes the law of its output on Gaussian data.
         """
         return not self.adaptive
 
@@ -115,9 +115,9 @@ class Sampler(ABC):
         return steps
 
     def plain_evaluations(self, steps: int) -> int | None:
-        """The same for a run of N steps that ends at σ > 0 (final=none).
+        """The evaluations in a run of N steps that ends at σ > 0 (final=none).
 
-        That is N + 1 steps without the one to the data, which takes one evaluation.
+        By default those of N + 1 steps, minus one for the step to the data.
         """
         count = self.evaluations(steps + 1)
         return None if count is None else count - 1
@@ -132,14 +132,14 @@ class Sampler(ABC):
         return (self.plain_evaluations(steps) if plain else self.evaluations(steps)) or steps
 
     def levels(self, grid: Grid, schedule: NoiseSchedule, steps: int) -> Levels:
-        """The levels of a run of N steps, of the job's grid if the sampler has none of its own."""
+        """The levels of a run of N steps: those of the job's grid, or the sampler's own."""
         return for_samplers(grid, schedule, steps, self.holds)(schedule, steps)
 
     def most_noise(self, schedule: NoiseSchedule, levels: Levels) -> float:
         """The largest noise-to-signal ratio of an evaluation; infinite without signal.
 
-        By default that is the ratio of the first level. It is compared with the range of the
-        training before a model is trained.
+        By default that is the ratio of the first level. Before a model is trained, the result is
+        compared with the range of the training.
         """
         first = levels.rows[0]
         return first.sigma / first.alpha if first.alpha > 0 else math.inf
@@ -230,12 +230,12 @@ def iterate(
 
     Args:
         sampler: it must be compatible with the model and the levels; see `why_incompatible`.
-        model: of the type that the sampler `needs`.
+        model: a model of the type that the sampler `needs`.
         x: the first state, shape (*batch, dim).
         noise: the source of fresh noise.
 
     Raises:
-        InvalidSetting: the sampler yields fewer or more states, or a state of another shape.
+        InvalidSetting: the sampler yields too few or too many states, or one of the wrong shape.
     """
     count, steps, shape = 0, levels.steps, x.shape
     for count, step in enumerate(_noted(sampler, model, x, levels, noise), 1):
@@ -249,7 +249,7 @@ def iterate(
 
 
 def _refuse(step: object, shape: Sequence[int]) -> None:
-    """Refuse what a sampler has yielded, with the reason."""
+    """Raise InvalidSetting for an invalid step that a sampler has yielded, with the reason."""
     name, allowed = type(step).__name__, "a generator that yields Step(x, x0_hat)"
     if not isinstance(step, Step):
         raise InvalidSetting("steps", name, allowed)
@@ -260,10 +260,10 @@ def _refuse(step: object, shape: Sequence[int]) -> None:
 def _noted(
     sampler: Sampler, model: Score, x: Tensor, levels: Levels, noise: Noise
 ) -> Iterator[Step]:
-    """The steps of a sampler; an error in a step gets a note with the step."""
+    """The steps of a sampler; an error in a step gets a note that describes the step."""
     count = 0
     try:
-        # the signature of `steps` promises a denoiser; a score is enough if the sampler says so
+        # the signature of `steps` promises a denoiser; if `needs` is Score, a score is enough
         for step in sampler.steps(cast(Denoiser, model), x, levels, noise):
             yield step
             count += 1
@@ -278,7 +278,7 @@ WITHOUT_SIGNAL = ": declare needs_signal = True if it cannot start without signa
 
 
 def place_of(sampler: Sampler, levels: Levels, count: int) -> str:
-    """A description of the step after `count` others, with a hint for the author of the sampler."""
+    """Describe the step number `count` + 1, with a hint for the author of the sampler."""
     now, to = levels.rows[count : count + 2]
     text = f"{IN_STEP}{count + 1}, from t={now.t:.3g}, α={now.alpha:.3g}, σ={now.sigma:.3g}"
     if now.alpha == 0 and not sampler.needs_signal:
@@ -322,7 +322,7 @@ class Stage:
 
 
 def stages(schedule: NoiseSchedule, levels: Levels, share: float) -> list[Stage]:
-    """The stage at t + share·(s − t) of every step but the one to the data.
+    """The stage at t + share·(s − t) of every step except the one to the data.
 
     Args:
         schedule: the path, for the levels between those of the grid.

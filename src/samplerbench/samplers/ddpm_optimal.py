@@ -1,4 +1,4 @@
-"""DDPM with the optimal covariance: that of x_s given x_t, and not given x_t and x₀ = x̂₀."""
+"""DDPM with the optimal covariance: that of x_s given x_t, instead of given x_t and x₀ = x̂₀."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class DDPMOptimal(Sampler):
     k, p and ς are those of DDIM(1), which draws from the law of x_s given x_t and x₀ = x̂₀; the law
     given x_t alone also has the spread of x₀. Among Gaussian steps this one minimises the KL
     divergence of the reverse transitions. Only exact denoisers have C; the derivative of a network
-    is no covariance. With `diagonal` the other entries of C are left out. The last step is x̂₀.
+    is not a covariance. With `diagonal` only the diagonal of C is used. The last step is x̂₀.
 
     Weak order 2 with the full covariance, and no error on Gaussian data. With the diagonal it is 1,
     as for DDIM(1), if coordinates are correlated. 2N − 1 evaluations: one of x̂₀ per step, and one

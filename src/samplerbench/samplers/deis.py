@@ -72,7 +72,8 @@ class DEIS(Sampler):
 class DEISTime(DEIS):
     """tAB-DEIS: c = t, the time of the schedule, the paper's choice.
 
-    `DEIS` has the step, the order and the cost. Zhang and Chen 2023 (arXiv 2204.13902), Section 3.
+    For the step, the order and the cost see `DEIS`. Zhang and Chen 2023 (arXiv 2204.13902),
+    Section 3.
     """
 
     def clock(self, schedule: NoiseSchedule, log_snr: Tensor) -> Tensor:
@@ -83,8 +84,8 @@ class DEISTime(DEIS):
 class DEISRho(DEIS):
     """ρAB-DEIS: c = κ = σ/α, Adams–Bashforth on dx̄/dκ = ε̂ for x̄ = x/α.
 
-    This is the linear multistep method of k-diffusion. `DEIS` has the step, the order and the cost.
-    Zhang and Chen 2023 (arXiv 2204.13902), Section 3 and Appendix.
+    This is the linear multistep method of k-diffusion. For the step, the order and the cost see
+    `DEIS`. Zhang and Chen 2023 (arXiv 2204.13902), Section 3 and Appendix.
     """
 
     def clock(self, schedule: NoiseSchedule, log_snr: Tensor) -> Tensor:
@@ -95,7 +96,7 @@ class DEISRho(DEIS):
 class DEISLogRho(DEIS):
     """c = ln κ = −λ: the multistep form of DPM-Solver, which diffusers calls DEIS.
 
-    `DEIS` has the step, the order and the cost.
+    For the step, the order and the cost see `DEIS`.
     """
 
     def clock(self, schedule: NoiseSchedule, log_snr: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The schedulers of diffusers, run as its documentation runs them.
+"""The schedulers of diffusers, run by the loop of its documentation.
 
     scheduler.set_timesteps(N)
     for t in scheduler.timesteps:
@@ -6,8 +6,8 @@
         x = scheduler.step(y, t, x).prev_sample
 
 Our denoiser replaces a network that was trained on the scheduler's own levels. Such a network knows
-its level by t alone. So the denoiser is evaluated at the level that belongs to t, also if the
-scheduler has rounded t and its state is at another level:
+its level only from t. So the denoiser is evaluated at the level that belongs to t, even if the
+scheduler has rounded t and its state is at a slightly different level:
 
 - a table ᾱ: t is an index, α² = ᾱ_t, σ² = 1 − ᾱ_t. Between two indices ln σ/α is linear, which
   is the inverse of the formula by which diffusers finds t. If the job's schedule is a table too, as
@@ -16,7 +16,7 @@ scheduler has rounded t and its state is at another level:
 - EDM (`EDMEuler…`, `EDMDPMSolver…`) and `timestep_type: continuous`: the scheduler's σ, since t is
   a logarithm of it; in EDM the network gives (x̂₀ − c_skip·x)/c_out with the scheduler's own c_skip
   and c_out;
-- `IPNDMScheduler`: its own α and σ, and v.
+- `IPNDMScheduler`: its own α and σ; the network gives v.
 
 A pipeline also draws the start: some begin with N(0, I), and some with `init_noise_sigma`. Here the
 start is a law at the first level of the states.
@@ -55,7 +55,7 @@ FLOW = (
 )
 #: What a denoiser gives on a table of ᾱ.
 _PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
-#: Arguments of `step` and `set_timesteps` that the loop itself gives.
+#: Arguments of `step` and `set_timesteps` that the loop itself sets.
 _OURS = (
     *("self", "model_output", "timestep", "sample", "generator", "variance_noise", "return_dict"),
     *("num_inference_steps", "device", "timesteps", "sigmas"),
@@ -66,17 +66,17 @@ _OURS = (
 class Diffusers(Peer):
     """A scheduler of the installed diffusers, unchanged.
 
-    The three spacings of its timesteps: Lin, Liu, Li, Yang, "Common diffusion noise schedules and
-    sample steps are flawed", WACV 2024 (arXiv 2305.08891), Table 2.
+    For the three spacings of its timesteps see Lin, Liu, Li, Yang, "Common diffusion noise
+    schedules and sample steps are flawed", WACV 2024 (arXiv 2305.08891), Table 2.
 
     Args:
-        scheduler: the name of its class; null with `config` is the class that this names. Settings
-            may follow, as in "DDIMScheduler clip_sample=false": so a list can have schedulers with
-            settings of their own.
-        settings: those that differ from the defaults of the class: of its config, and arguments of
-            its `step` (such as eta) and `set_timesteps` (such as mu).
-        config: a scheduler_config.json, its folder, or the folder of a pipeline. `settings` win
-            over it. Keys that the class does not have are left out, as diffusers does.
+        scheduler: the name of its class; if null, the class that `config` names. Settings may
+            follow the name, as in "DDIMScheduler clip_sample=false", so that each scheduler of a
+            list can have its own settings.
+        settings: the settings that differ from the defaults of the class: keys of its config, and
+            arguments of its `step` (such as eta) and `set_timesteps` (such as mu).
+        config: a scheduler_config.json, its folder, or the folder of a pipeline. `settings`
+            override it. Keys that the class does not have are ignored, as in diffusers.
         custom: a scheduler class of a trusted package, instead of `scheduler`.
     """
 
@@ -130,20 +130,20 @@ class Diffusers(Peer):
 
     @property
     def affine(self) -> bool:
-        """Whether nothing is clipped."""
+        """Whether the scheduler never clips."""
         config = self._prototype.config
         return not (config.get("clip_sample") or config.get("thresholding"))
 
     @cached_property
     def _prototype(self) -> Any:
-        """The scheduler, which no run changes."""
+        """The scheduler; runs use copies and do not change it."""
         return self.__dict__["_scheduler"]
 
     def _prepared(self, steps: int) -> Any:
-        """A scheduler of its own for a run of N steps.
+        """A copy of the scheduler for a run of N steps.
 
         Raises:
-            InvalidSetting: it refuses this number, in its own words.
+            InvalidSetting: the scheduler refuses this number; the message is the scheduler's.
         """
         known = self.__dict__.get("_ready")  # for the blocks of a cell
         if known is None or known[0] != steps:
@@ -162,7 +162,7 @@ class Diffusers(Peer):
         return scheduler
 
     def _network(self, model: Denoiser, scheduler: Any, steps: int) -> Network:
-        """Our denoiser in a run of N steps; its places are kept as the scheduler is."""
+        """Our denoiser in a run of N steps; its places are computed once for each N."""
         key, known = (steps, id(model.schedule)), self.__dict__.get("_places")
         if known is None or known[0] != key:
             found = Network.places_of(model.schedule, scheduler)
@@ -170,7 +170,7 @@ class Diffusers(Peer):
         return Network(model, scheduler, known[1])
 
     def _arguments(self, function: Callable[..., Any]) -> dict[str, Any]:
-        """The settings that are arguments of one of its methods."""
+        """The settings that are arguments of this method."""
         names, config = _parameters(function), _parameters(type(self._prototype).__init__)
         settings = self.settings or {}
         return {k: v for k, v in settings.items() if k in names and k not in config}
@@ -183,7 +183,7 @@ class Diffusers(Peer):
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         assert isinstance(levels, OwnLevels)
-        if x.ndim == 1:  # some, such as UniPC, need a batch
+        if x.ndim == 1:  # some schedulers, such as UniPC, need a batch
             for one in self.steps(model, x[None], levels, noise):
                 yield Step(one.x[0], one.x0_hat[0])
             return
@@ -192,7 +192,7 @@ class Diffusers(Peer):
         more = self._arguments(scheduler.step)
         draws, sure = Drawing(noise), not more
         if "generator" in _all_parameters(type(scheduler).step):
-            # nobody draws from it: a guard of the global one
+            # nothing should draw from it; it protects the global generator
             more["generator"] = torch.Generator(x.device).manual_seed(0)
         scaled = getattr(scheduler, "scale_model_input", _unscaled)
         befores = [*scheduler.timesteps[1:], None]
@@ -229,8 +229,8 @@ class Network:
     """Our denoiser as the network that a scheduler calls.
 
     Attributes:
-        x0_hat: of the last call.
-        places: where it is evaluated in each call.
+        x0_hat: the x̂₀ of the last call.
+        places: where the denoiser is evaluated in each call.
     """
 
     def __init__(
@@ -242,7 +242,7 @@ class Network:
 
     @staticmethod
     def places_of(schedule: NoiseSchedule, scheduler: Any) -> list[Place]:
-        """Where the network is evaluated in each call."""
+        """Where the denoiser is evaluated in each call."""
         scales = _scales(scheduler)
         if not (isinstance(schedule, DDPMTable) and _indexed(scheduler)):
             return places(schedule, scales)
@@ -273,7 +273,7 @@ class Network:
 
 
 def _copied(scheduler: Any) -> Any:
-    """A scheduler that shares nothing that a run may change; tensors are copied at once."""
+    """A copy of a scheduler; it shares only its frozen config. Tensors are copied beforehand."""
     members = {id(one): one for one in vars(scheduler).values() if isinstance(one, Tensor)}
     memo = {key: one.clone() for key, one in members.items()}
     return copy.deepcopy(scheduler, memo | {id(scheduler.config): scheduler.config})  # frozen
@@ -295,7 +295,7 @@ def _kind(name: object) -> Any:
     """The class of a scheduler by its name."""
     import diffusers
 
-    # one of those that need a further package is a class that says so when it is used
+    # a scheduler that needs a missing package is a class that reports it when it is used
     names = [one for one in dir(diffusers) if one.endswith("Scheduler")]
     allowed = f"a scheduler of diffusers {diffusers.__version__}: {', '.join(names)}"
     require(name in names, "scheduler", name, allowed + similar(str(name), names))
@@ -325,7 +325,7 @@ def _read(place: str) -> dict[str, Any]:
     path = Path(place).expanduser()
     tried = [path, path / "scheduler_config.json", path / "scheduler" / "scheduler_config.json"]
     found = next((one for one in tried if one.is_file()), None)
-    allowed = "a scheduler_config.json that is there, or a folder with one"
+    allowed = "an existing scheduler_config.json, or a folder with one"
     if found is None:
         raise InvalidSetting("config", place, allowed)
     try:
@@ -337,7 +337,7 @@ def _read(place: str) -> dict[str, Any]:
 
 
 def _why_no_class(kind: Any) -> str | None:
-    """Why no denoiser can take the place of the network of a class's schedulers, or None."""
+    """Why a denoiser cannot replace the network for schedulers of this class, or None."""
     if not (callable(getattr(kind, "step", None)) and hasattr(kind, "set_timesteps")):
         return "it has no step() and set_timesteps(), as the documented loop needs"
     needed = [
@@ -358,7 +358,7 @@ def _why_no_class(kind: Any) -> str | None:
 
 
 def _why_not(scheduler: Any) -> str | None:
-    """Why no denoiser can take the place of a scheduler's network, in one line, or None."""
+    """Why a denoiser cannot replace the network of this scheduler, in one line, or None."""
     if str(scheduler.config.get("variance_type")).startswith("learned"):
         return "its network predicts a variance too"
     if _predicts(scheduler) is None:
@@ -371,7 +371,7 @@ def _why_not(scheduler: Any) -> str | None:
 
 
 def _predicts(scheduler: Any) -> str | None:
-    """What the network of a scheduler predicts; None if a denoiser cannot give it."""
+    """The quantity that the network of a scheduler predicts; None if a denoiser cannot give it."""
     names = {one.__name__ for one in type(scheduler).__mro__}
     if names & {*FLOW}:
         return "flow"
@@ -397,7 +397,7 @@ def _scales(scheduler: Any) -> list[tuple[float, float]]:
         table = scheduler.alphas_cumprod.double().cpu()
         low = times.floor().long().clamp(0, len(table) - 1)
         high = (low + 1).clamp(max=len(table) - 1)
-        # ᾱ itself at an index, which does not round
+        # at an index take ᾱ itself, without rounding
         share = times - low
         logs = (1 - table).div(table).log() / 2
         kappa = torch.where(share == 0, logs[low], logs[low].lerp(logs[high], share)).exp()
@@ -423,7 +423,7 @@ def _is_exploding(scheduler: Any) -> bool:
     if not hasattr(scheduler, "scale_model_input"):
         return False
     one = torch.ones(1)
-    # it may remember its first call
+    # on a copy, because the call may change its state
     scaled = copy.deepcopy(scheduler).scale_model_input(one, scheduler.timesteps[0])
     return not torch.equal(scaled, one)
 
@@ -445,11 +445,12 @@ def _last(scheduler: Any, exploding: bool) -> tuple[float, float]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Switch diffusers' warnings off: settings with important warnings are refused here."""
+    """Switch off the warnings of diffusers; settings with important warnings are refused here."""
     from diffusers.utils.logging import get_verbosity
 
-    get_verbosity()  # makes its handlers
-    # levels of loggers would empty the caches of all of them, which takes longer than some runs
+    get_verbosity()  # creates the handlers
+    # set levels of handlers: a change of a logger's level clears the caches of all loggers, which
+    # takes longer than some runs
     before = {one: one.level for one in getLogger("diffusers").handlers}
     for handler in before:
         handler.setLevel(ERROR)

@@ -1,4 +1,4 @@
-"""The adaptive Dormand–Prince 5(4) method on the probability-flow ODE, for each sample alone."""
+"""The adaptive Dormand–Prince 5(4) method on the probability-flow ODE, with steps per sample."""
 
 from __future__ import annotations
 
@@ -42,9 +42,10 @@ class DormandPrince(Sampler):
     samplers. The first attempt is the first interval. The time is that of the schedule.
 
     Evaluations are calls for the batch: 1 + 6·(attempts of the slowest sample, summed over the
-    levels), with rejected ones. `info` has the numbers `accepted` and `rejected` of each sample in
-    the step, shape (*batch,). More levels cost more evaluations. A sample becomes NaN if it does
-    not arrive at a level after `attempts` attempts, or if its step is too short to change the time.
+    levels), rejected attempts included. `info` has the counts `accepted` and `rejected` of each
+    sample in the step, shape (*batch,). More levels cost more evaluations. A sample becomes NaN if
+    it does not arrive at a level after `attempts` attempts, or if its step is too short to change
+    the time.
 
     Order 5; the error depends on the tolerance, not on the number of levels. Dormand and Prince, "A
     family of embedded Runge–Kutta formulae", Journal of Computational and Applied Mathematics 6(1),
@@ -55,7 +56,7 @@ class DormandPrince(Sampler):
     Args:
         rtol: tolerance relative to each coordinate.
         atol: absolute tolerance, in the units of the state.
-        attempts: the most steps of one sample between two levels, with rejected ones.
+        attempts: the largest number of steps, accepted or rejected, of a sample between two levels.
     """
 
     order: ClassVar[int] = 5
@@ -100,7 +101,7 @@ class DormandPrince(Sampler):
                     new, (new_slope, new_x0_hat), error = _attempt(model, x, t, h, slope)
                     scale = self.atol + self.rtol * torch.maximum(x.abs(), new.abs())
                     size = (error / scale).square().mean(-1, keepdim=True).sqrt().double()
-                    # if the error is NaN the step was far too long
+                    # a NaN means that the step was far too long
                     factor = (0.9 * size.pow(-0.2)).nan_to_num(0.2).clamp(0.2, 10.0)
                     kept = going & (size <= 1)
                     # a step that was cut at the level must not shorten the next one

@@ -21,8 +21,8 @@ from samplerbench.samplers.multistep import log_snr
 class DPMSolver1(Sampler):
     """x_s = (α_s/α_t)·x_t − σ_s·(e^h − 1)·ε̂,   h = λ_s − λ_t,   λ = ln(α/σ),   ε̂ = (x − α·x̂₀)/σ.
 
-    It is DDIM with η = 0 in another notation, which needs signal at t. Order 1; one evaluation per
-    step. Lu, Zhou, Bao, Chen, Li, Zhu, "DPM-Solver", NeurIPS 2022 (arXiv 2206.00927), Eq. 3.7.
+    This is DDIM with η = 0 in a notation that needs signal at t. Order 1; one evaluation per step.
+    Lu, Zhou, Bao, Chen, Li, Zhu, "DPM-Solver", NeurIPS 2022 (arXiv 2206.00927), Eq. 3.7.
     """
 
     order: ClassVar[int] = 1

@@ -31,8 +31,8 @@ class DPMSolverPP(Sampler):
     The order is 2, **also of 3M**, as published: Taylor's formula needs h²·x̂₀'' ≈ 2·D₂ in place of
     D₂, and the first step has an error of h². `AdamsBashforth` with three points is 3M with both
     corrected, and has order 3. One evaluation per step. Lu, Zhou, Bao, Chen, Li, Zhu,
-    "DPM-Solver++" (arXiv 2211.01095), Algorithm 2; 3M is in their code and in diffusers. These
-    codes take the last step with order 1 if there are few steps; here only the step to the data is.
+    "DPM-Solver++" (arXiv 2211.01095), Algorithm 2; 3M is in their code and in diffusers. With few
+    steps these codes lower the order of the last step to 1; here only the step to the data has it.
 
     Args:
         points: 2 or 3, the number of outputs x̂₀ in a step.

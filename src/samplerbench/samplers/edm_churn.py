@@ -27,12 +27,12 @@ class EDMChurn(Sampler):
     last step, also from κ̂, is x̂₀.
 
     Adding noise is exact in law, so for S = 1 the weak order is that of Heun's method, 2. For S ≠ 1
-    the law of the path is lost, for every number of steps: S > 1 compensates denoisers that remove
-    too much noise. On one Brownian path its strong order is 1 for N ≥ churn/(√2 − 1), below which
-    the minimum in γ applies, and ½ if churn_min or churn_max is inside the path, since the levels
-    at which noise is added depend on N. Two evaluations per step, one in the last. Karras et al.,
-    "Elucidating the design space of diffusion-based generative models", NeurIPS 2022 (arXiv
-    2206.00364), Alg. 2.
+    the law differs from that of the path for every number of steps; S > 1 compensates denoisers
+    that remove too much noise. On one Brownian path the strong order is 1 for N ≥ churn/(√2 − 1);
+    for smaller N γ is √2 − 1. It is ½ if churn_min or churn_max is inside the path, since the
+    levels at which noise is added then depend on N. Two evaluations per step, one in the last.
+    Karras et al., "Elucidating the design space of diffusion-based generative models", NeurIPS 2022
+    (arXiv 2206.00364), Alg. 2.
 
     Args:
         churn: S_churn; all N steps together multiply the noise by about e^churn.

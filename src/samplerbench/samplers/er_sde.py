@@ -29,19 +29,19 @@ SCALES: Mapping[str, Callable[[Tensor], Tensor]] = {
 class ERSDE(Sampler):
     """x̄_s = r·x̄_t + (1 − r)·x̂₀ + c₁·d + c₂·d' + √(κ_s² − r²κ_t²)·z,   r = φ(κ_s)/φ(κ_t).
 
-    x̄ = x/α, κ = σ/α, z ~ N(0, I). If φ(κ)/κ does not decrease, φ stands for a reverse SDE with the
-    marginals of the path, and the step is exact for a constant x̂₀. d and d' are the first and the
-    second derivative of x̂₀ in κ: divided differences of the last outputs, the second one doubled;
+    x̄ = x/α, κ = σ/α, z ~ N(0, I). If φ(κ)/κ does not decrease, φ defines a reverse SDE with the
+    marginals of the path, and the step is exact for a constant x̂₀. d and d' approximate the first
+    and second derivatives of x̂₀ in κ: divided differences of the last outputs, the second doubled;
 
         c₁ = κ_s − κ_t + φ(κ_s)·I₀,   c₂ = ½(κ_s − κ_t)² + φ(κ_s)·I₁,   I_k = ∫ (κ − κ_t)^k/φ(κ) dκ
 
     from κ_s to κ_t, by 24 Gauss–Legendre points. The first steps use the available outputs, and the
-    last step is x̂₀. A level without signal is left by a step of order 1 and is no node.
+    last step is x̂₀. The step from a level without signal has order 1, and the level is not a node.
 
     φ is `er`: κ·(e^{κ^.3} + 10), the paper's choice; `ode`: κ, a deterministic method, DDIM(0) for
     one point; `sde`: κ², the plain reverse SDE, DDIM(1) for one point. Weak order min(points, 2).
-    The third point lowers the error but not its order, because the first step has one point, and
-    with noise another error of h² stays. One evaluation per step. Cui, Zhang, Bao, Liao,
+    The third point lowers the error but does not raise the order, because the first step has one
+    point, and noise adds another error of h². One evaluation per step. Cui, Zhang, Bao, Liao,
     "Elucidating the solution space of extended reverse-time SDE for diffusion models", WACV 2025
     (arXiv 2309.06169), Algorithms 1 to 3.
 

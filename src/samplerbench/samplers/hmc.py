@@ -29,8 +29,8 @@ class HMC(Langevin):
     s = ∇ ln q at the level of a hold grid. q is the stationary law for every step size. In many
     dimensions the chain is most efficient at an acceptance of .651, with ε ∝ dim^{−1/4}. With L = 1
     it is MALA with h = ½ε². One step of the sampler is one trajectory: N steps take
-    2 + N·(L + 1) evaluations, L scores and a log-density each, and both for the start. `info` has
-    min(1, e^{H − H'}) of each sample as `acceptance`, shape (*batch,). Duane, Kennedy, Pendleton,
+    2 + N·(L + 1) evaluations: L scores and a log-density per step, and one of each for the start.
+    `info` has min(1, e^{H − H'}) as `acceptance`, shape (*batch,). Duane, Kennedy, Pendleton,
     Roweth, "Hybrid Monte Carlo", Physics Letters B 195(2), 1987; Neal, "MCMC using Hamiltonian
     dynamics", Handbook of Markov Chain Monte Carlo, 2011, Section 3; Beskos et
     al., "Optimal tuning of the hybrid Monte Carlo algorithm", Bernoulli 19(5A), 2013.
@@ -93,9 +93,9 @@ def trajectory(
         slope_at: the gradient of the log-density at states, same shape.
         x: states.
         v: velocities.
-        slope: at x.
-        size: ε; a tensor for sizes of their own.
-        count: of the steps.
+        slope: the gradient at x.
+        size: ε; a tensor gives different states different sizes.
+        count: the number of steps.
     """
     for _ in range(count):
         v = v + 0.5 * size * slope

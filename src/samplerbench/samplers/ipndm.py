@@ -60,7 +60,7 @@ class IPNDM(Sampler):
             past = [(x - now.alpha * x0_hat) / now.sigma, *past[: self.points - 1]]
             if to.sigma == 0:
                 x = x0_hat
-            elif len(past) == 1:  # this form allows α = 0 at the first level
+            elif len(past) == 1:  # this form also works for α = 0 at the first level
                 x = to.alpha * x0_hat + to.sigma * past[0]
             else:
                 eps = weighted(CLASSICAL[len(past) - 1], past)

@@ -6,13 +6,13 @@
 Our denoiser replaces `model`: x̂₀ at α = 1 and the σ of the call.
 
 Only `sampling.py` of the package is loaded. The package itself needs torchvision, CLIP, kornia and
-more; `sampling.py` uses only one function of three lines from the rest of it. Its SDE library is
-the default source of noise of some functions, which get ours, and its ODE library is for
-likelihoods. If these are not installed, empty modules replace them while the file is loaded.
+more; `sampling.py` uses only one function of three lines from the rest of it. It also imports an
+SDE library, the default source of noise of some functions, which we replace by ours, and an ODE
+library for likelihoods. If these are not installed, empty modules replace them during loading.
 
 A function runs from its first to its last step in one call. Its states come from its callback, and
 are kept until the run ends. Functions that choose their own steps between σ_max and σ_min
-(`sample_dpm_fast`, `sample_dpm_adaptive`) give their last state only.
+(`sample_dpm_fast`, `sample_dpm_adaptive`) give only their last state.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from samplerbench.samplers.peers import (
 KARRAS = "get_sigmas_karras"
 #: The range of σ in the configs of the package's own models.
 RANGE = {"sigma_min": 0.01, "sigma_max": 80.0}
-#: Arguments of a function and of a grid that the loop gives.
+#: Arguments of a function and of a grid that the loop sets.
 _OURS = (
     *("model", "x", "sigmas", "extra_args", "callback", "disable", "noise_sampler"),
     *("n", "sigma_min", "sigma_max", "device", "return_info"),
@@ -63,14 +63,15 @@ _OURS = (
 class KDiffusion(Peer):
     """A function of the installed k-diffusion, unchanged.
 
-    Its grids and its Heun: Karras et al. 2022 (arXiv 2206.00364), Eq. 5 and Algorithm 2.
+    The grids and Heun's method are those of Karras et al. 2022 (arXiv 2206.00364), Eq. 5 and
+    Algorithm 2.
 
     Args:
-        function: its name.
+        function: the name of the function.
         settings: keyword arguments that differ from its defaults, such as eta, s_churn or order.
         sigmas: the function that makes the grid; null is get_sigmas_karras.
-        sigmas_settings: its arguments that differ from the defaults; sigma_min and sigma_max, which
-            have no defaults there, are those of `RANGE`.
+        sigmas_settings: arguments of the grid that differ from the defaults; sigma_min and
+            sigma_max, which have no defaults in the package, are those of `RANGE` by default.
     """
 
     package: ClassVar[str] = "k-diffusion"
@@ -176,11 +177,11 @@ class Denoised:
     """Our denoiser as a model of k-diffusion: (x, σ of each row) ↦ x̂₀.
 
     Args:
-        model: ours.
-        sigmas: of the grid; others may come.
+        model: our denoiser.
+        sigmas: the σ of the grid; calls may also use other σ.
 
     Attributes:
-        x0_hat: of the last call.
+        x0_hat: the x̂₀ of the last call.
     """
 
     def __init__(self, model: Denoiser, sigmas: Sequence[float]) -> None:
@@ -199,8 +200,8 @@ class Denoised:
 class Path:
     """The noise between two σ: the increment of a Brownian motion in σ, divided by its deviation.
 
-    That is the law of the package's own `BrownianTreeNoiseSampler`, in which two calls of one step
-    overlap: [σ, σ'] and [σ, σ''].
+    This is the law of the package's own `BrownianTreeNoiseSampler`. Two calls in one step overlap:
+    [σ, σ'] and [σ, σ''].
     """
 
     def __init__(self, model: Denoised, draws: Drawing) -> None:

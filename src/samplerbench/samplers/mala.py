@@ -24,7 +24,7 @@ class MALA(Langevin):
 
         A = q(x')·N(x; x' + h·s(x'), 2h) / (q(x)·N(x'; x + h·s(x), 2h)),
 
-    s = ∇ log q at the level of a hold grid. Every sample is accepted or rejected on its own. The
+    s = ∇ log q at the level of a hold grid. Each sample is accepted or rejected independently. The
     proposal is a step of `ULA` with the same h, and the rejections remove the bias of ULA: q is the
     stationary law for every step size. If the step is too large, few proposals are accepted; in
     many dimensions the chain is most efficient at an acceptance of .574. `info` has the probability

@@ -8,7 +8,7 @@ With λ = ln(α/σ), from the level t to s and with h = λ_s − λ_t, the proba
 (Lu et al., "DPM-Solver++", arXiv 2211.01095, Proposition 4.1; "DPM-Solver", NeurIPS 2022, arXiv
 2206.00927, Proposition 3.1; Zhang and Chen, "Fast sampling of diffusion models with exponential
 integrator", ICLR 2023, arXiv 2204.13902). An Adams method replaces the output by a polynomial in
-some clock c, through k known outputs m_j at c_j:
+some clock c that goes through k known outputs m_j at c_j:
 
     ∫ m dμ  ≈  Σ_j w_j·m_j,   w_j = ∫ ℓ_j(c) dμ,   ℓ_j = Π_{i≠j} (c − c_i)/(c_j − c_i).
 
@@ -62,7 +62,7 @@ def adams_weights(
     """The w_j of every step, newest output first; 0 for a missing level.
 
     Args:
-        clock: c at the levels, shape (steps + 1,); a level with an infinite c is no node.
+        clock: c at the levels, shape (steps + 1,); a level with an infinite c is not a node.
         at: c at the points of the quadrature, shape (steps, points of the quadrature).
         measure: dμ at these points, same shape.
         total: ∫ dμ, shape (steps,): the sum of the weights.

@@ -1,7 +1,8 @@
 """Weighted particles: several states of each sample, the population of sequential Monte Carlo.
 
-Each sample has P particles of its own, which no other sample sees. So samples stay independent, a
-run of n samples is n independent populations, and each of them estimates the normalising constant.
+Each sample has P particles of its own, which other samples do not use. So samples are independent,
+a run of n samples is n independent populations, and each of them estimates the normalising
+constant.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ class Particles:
         return cls(states, zeros.log_softmax(0), zeros[0])
 
     def reweighted(self, log_ratios: Tensor) -> Particles:
-        """The weights times the exponentials of `log_ratios`, shape (P, *batch).
+        """Multiply the weights by the exponentials of `log_ratios`, shape (P, *batch).
 
-        Their mean is the factor of the estimate.
+        The estimate of the constant is multiplied by their weighted mean.
         """
         log_weights = self.log_weights + log_ratios
         log_mean = log_weights.logsumexp(0)
@@ -43,7 +44,7 @@ class Particles:
 
         Args:
             below: the bound.
-            uniform: a number of each sample, shape (*batch,).
+            uniform: a uniform number for each sample, shape (*batch,).
         """
         count = len(self.log_weights)
         weights = self.log_weights.exp()
@@ -58,17 +59,17 @@ class Particles:
         return replace(self, states=taken, log_weights=torch.where(poor, equal, self.log_weights))
 
     def drawn(self, uniform: Tensor) -> tuple[Tensor, ...]:
-        """The states of one particle of each sample, drawn by the weights.
+        """The states of one particle of each sample, drawn with the weights as probabilities.
 
         Args:
-            uniform: a number of each sample, shape (*batch,).
+            uniform: a uniform number for each sample, shape (*batch,).
         """
         ends = self.log_weights.exp().cumsum(0)
         place = (ends <= uniform * ends[-1]).sum(0).clamp(max=len(ends) - 1)
         return tuple(state.squeeze(0) for state in self.taken(place.unsqueeze(0)))
 
     def taken(self, places: Tensor) -> tuple[Tensor, ...]:
-        """The states of the particles at some places, shape (K, *batch)."""
+        """The states of the particles with the indices `places`, shape (K, *batch)."""
 
         def rows(state: Tensor) -> Tensor:
             index = places.reshape(*places.shape, *[1] * (state.ndim - places.ndim))

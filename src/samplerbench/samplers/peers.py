@@ -1,17 +1,17 @@
 """Samplers of other packages, run by their own code.
 
-A peer brings its grid, its last step and the precision of its coefficients. We give it three
+A peer uses its own grid, its own last step and its own precision of coefficients. We replace three
 things, so that the data, the model, the start and the metric are the same as for our samplers:
 
 - **the model.** At κ' = σ'/α' of its own path the denoiser is evaluated at the level of the job's
-  schedule with the same κ, at the state rescaled to it: x/α is the same on all paths. A κ' beyond
-  the end of the schedule is only possible for an exact denoiser, which gets the peer's own level.
-  x̂₀ gives the output that the code needs: ε̂ = (x − α·x̂₀)/σ, v = α·ε̂ − σ·x̂₀, or ε̂ − x̂₀. At
-  σ = 0 we set ε̂ = −σ·s(x) = 0.
+  schedule with the same κ, and the state is rescaled to it: x/α is the same on all paths. A κ'
+  beyond the end of the schedule is only possible for an exact denoiser, which is evaluated at the
+  peer's own level. The output that the code needs follows from x̂₀: ε̂ = (x − α·x̂₀)/σ,
+  v = α·ε̂ − σ·x̂₀, or ε̂ − x̂₀. At σ = 0 we set ε̂ = −σ·s(x) = 0.
 - **the noise.** Within a step `torch.randn` and `torch.randn_like` return our keyed numbers, so a
-  run depends on its key only, and neither reads nor changes the global generator. The two names
-  are replaced in the module `torch`; code that has imported them itself runs in a
-  `TorchFunctionMode`, which finds every call and is slower.
+  run depends on its key only, and neither reads nor changes the global generator. The two functions
+  are replaced in the module `torch`. Code that has imported these functions by name runs in a
+  `TorchFunctionMode` instead, which finds every call and is slower.
 - **the levels** of its states, `OwnLevels`, instead of those of the job's grid.
 
 A peer declares no order. `Peer.stochastic` and `evaluations` come from a run on a simple model.
@@ -46,10 +46,10 @@ from samplerbench.samplers.base import Sampler, final_state
 
 @dataclass(frozen=True, eq=False)
 class OwnLevels(Levels):
-    """The levels of a peer's states; if its code goes back to more noise, the level stays.
+    """The levels of a peer's states; where its code goes back to more noise, the level is kept.
 
     Args:
-        requested: the number of steps that its code gets; it may take more.
+        requested: the number of steps that its code is called with; it may take more.
     """
 
     requested: int
@@ -75,8 +75,8 @@ class Place:
     Args:
         alpha: signal scale of the peer's state.
         sigma: noise scale of the peer's state.
-        level: on the job's path, with the same σ/α.
-        scale: from the peer's state to the one at `level`.
+        level: the level of the job's path with the same σ/α.
+        scale: the factor from the peer's state to the state at `level`.
     """
 
     alpha: float
@@ -106,7 +106,7 @@ def places(schedule: NoiseSchedule, scales: Sequence[tuple[float, float]]) -> li
     t = torch.where(inside, t, (kappa > least).double())
     ours = torch.stack(schedule(t))
     own = torch.stack([alpha, sigma])
-    # if the paths differ by rounding only, use the peer's own numbers
+    # if the paths differ only by rounding, use the peer's own numbers
     same = ((ours - own).abs() <= 1e-12 * own.abs()).all(0) | ~inside
     ours = torch.where(same, own, ours)
     ratio = torch.where(same, 1.0, ours.norm(dim=0) / own.norm(dim=0))
@@ -118,15 +118,15 @@ def places(schedule: NoiseSchedule, scales: Sequence[tuple[float, float]]) -> li
 
 
 class Drawing:
-    """The draws of a run: the keyed numbers of each step in turn.
+    """The draws of a run: the keyed numbers of each step, one draw after the other.
 
     Args:
         noise: the source of the numbers.
-        matters: whether the result depends on them. k-diffusion also draws numbers that it does not
-            use; then torch's own generator, seeded here, is faster.
+        matters: whether the result depends on the numbers. k-diffusion also draws numbers that it
+            does not use; torch's own generator, seeded here, is faster for these.
 
     Attributes:
-        from_global: how many draws the code asked of torch's global generator.
+        from_global: the number of draws for which the code used torch's global generator.
     """
 
     def __init__(self, noise: Noise, matters: bool = True) -> None:
@@ -135,34 +135,34 @@ class Drawing:
         self.from_global = 0
 
     def at(self, step: int) -> Self:
-        """Before the first draw of a step."""
+        """Go to the state before the first draw of a step."""
         self.step, self.draw = step, 0
         return self
 
     def normal(self, like: Tensor) -> Tensor:
         """The next draw of the step."""
         if self.spare is not None:
-            made = torch.empty(like.shape, dtype=like.dtype)
-            return made.normal_(generator=self.spare).to(like.device)
+            numbers = torch.empty(like.shape, dtype=like.dtype)
+            return numbers.normal_(generator=self.spare).to(like.device)
         self.draw += 1
         return self.noise.normal(like, self.step, self.draw - 1)
 
     def randn(self, *shape: Any, **kwargs: Any) -> Tensor:
-        """In place of `torch.randn`; a generator is not read."""
+        """Replaces `torch.randn`; its argument `generator` is not used."""
         self.from_global += kwargs.get("generator") is None
         keep = {k: kwargs[k] for k in ("dtype", "device") if kwargs.get(k) is not None}
         return self.normal(torch.empty(*(shape or (kwargs["size"],)), **keep))
 
     def randn_like(self, *args: Any, **kwargs: Any) -> Tensor:
-        """In place of `torch.randn_like`."""
+        """Replaces `torch.randn_like`."""
         self.from_global += kwargs.get("generator") is None
         return self.normal(torch.empty_like(*args, **kwargs))
 
 
 class Everywhere(TorchFunctionMode):
-    """Within it `torch.randn` and `torch.randn_like` are those of `draws`, by whatever name.
+    """A context in which all calls of `torch.randn` and `torch.randn_like` go to `draws`.
 
-    It also slows each other function of torch down, by some microseconds.
+    This includes calls by other names. Every torch function gets slower, by some microseconds.
     """
 
     def __init__(self, draws: Drawing) -> None:
@@ -179,7 +179,7 @@ class Everywhere(TorchFunctionMode):
 
 
 _RANDN, _RANDN_LIKE = torch.randn, torch.randn_like
-#: The draws of this thread's run, if it is within `by_name`.
+#: The draws of this thread's run, inside `by_name`.
 _HERE: ContextVar[Drawing | None] = ContextVar("draws", default=None)
 _RUNS, _CHANGING = [0], Lock()
 
@@ -196,9 +196,9 @@ def _randn_like(*args: Any, **kwargs: Any) -> Tensor:
 
 @contextmanager
 def by_name(draws: Drawing) -> Iterator[None]:
-    """Within it the names `torch.randn` and `torch.randn_like` are those of `draws`.
+    """A context in which the names `torch.randn` and `torch.randn_like` draw from `draws`.
 
-    In other threads they still draw from torch's generator.
+    Other threads still draw from torch's generator.
     """
 
     def count(change: int) -> None:
@@ -243,7 +243,7 @@ class Peer(Sampler):
         """The levels of its states for a number of steps.
 
         Raises:
-            InvalidSetting: the code refuses this number; the message is that of the code.
+            InvalidSetting: the code refuses this number; the message is the package's.
         """
 
     @property
@@ -260,7 +260,7 @@ class Peer(Sampler):
         """The version of the package.
 
         Raises:
-            InvalidSetting: it is not installed.
+            InvalidSetting: the package is not installed.
         """
         try:
             return version(cls.package)
@@ -269,7 +269,7 @@ class Peer(Sampler):
 
     @classmethod
     def if_installed(cls, *settings: Mapping[str, Any]) -> list[Self]:
-        """The members with the given settings; none without the package."""
+        """The members with the given settings; an empty list if the package is not installed."""
         return [cls(**one) for one in settings] if find_spec(cls.package.replace("-", "_")) else []
 
     def levels(self, grid: Grid, schedule: NoiseSchedule, steps: int) -> OwnLevels:
@@ -281,7 +281,7 @@ class Peer(Sampler):
         return super().why_incompatible(model, levels)
 
     def _why_not_on(self, levels: Levels) -> str | None:
-        return None  # they are its own
+        return None  # a peer runs on its own levels
 
     @property
     def ends_at_data(self) -> bool:
@@ -289,17 +289,17 @@ class Peer(Sampler):
 
     @cached_property
     def draws(self) -> bool:
-        """Whether its code draws any numbers, in a run on a toy."""
+        """Whether its code draws random numbers in a run on `Toy`."""
         return self._count(Everywhere) > 0
 
     @cached_property
     def _names(self) -> bool:
-        """Whether its code draws by the names `torch.randn` and `torch.randn_like` only."""
-        with torch.random.fork_rng([]):  # for other names
+        """Whether its code draws only by the names `torch.randn` and `torch.randn_like`."""
+        with torch.random.fork_rng([]):  # for draws by other names
             return self._count(by_name) == self._count(Everywhere)
 
     def _count(self, within: Callable[[Drawing], AbstractContextManager[Any]]) -> int:
-        """The draws in a run on a toy that a context finds."""
+        """The number of draws that a context finds in a run on `Toy`."""
         noise = _Counting()
         self._run_within(within, self._few, noise)
         return noise.count
@@ -307,17 +307,17 @@ class Peer(Sampler):
     def _run_within(
         self, within: Callable[[Drawing], AbstractContextManager[Any]], steps: int, noise: Noise
     ) -> None:
-        """A run on a toy in which every draw goes to the noise."""
+        """Run on `Toy`, with all draws from the noise."""
         self.__dict__.update(_within=within, stochastic=True)
         try:
             self._toy_run(steps, noise)
         finally:
             for name in ("_within", "stochastic"):
-                self.__dict__.pop(name, None)  # another thread may ask too
+                self.__dict__.pop(name, None)  # another thread may have removed it
 
     @cached_property
     def _few(self) -> int:
-        """A small number of steps with which its code runs on a toy."""
+        """A small number of steps with which its code runs on `Toy`."""
         errors: list[Exception] = []
         for steps in (6, 3, 2, 1, 20):
             try:
@@ -330,7 +330,7 @@ class Peer(Sampler):
 
     @cached_property
     def fewest_steps(self) -> int:
-        """The smallest number of steps with which its code runs on a toy: 4 for PNDM."""
+        """The smallest number of steps with which its code runs on `Toy`; 4 for PNDM."""
         for steps in range(1, 21):
             with suppress(Exception):  # it may raise anything
                 self._run_within(Everywhere, steps, KeyedNoise(("toy",)))
@@ -338,7 +338,7 @@ class Peer(Sampler):
         return 1
 
     def _require_a_run(self, field: str, given: object) -> None:
-        """Refuse settings with which its code runs at no number of steps, in its own words."""
+        """Refuse settings with which its code fails at every number of steps, with its message."""
         try:
             _ = self._few
         except Exception as error:
@@ -347,7 +347,7 @@ class Peer(Sampler):
 
     @cached_property
     def global_draws(self) -> bool:
-        """Whether its code draws from torch's global generator, in a run on a toy."""
+        """Whether its code draws from torch's global generator in a run on `Toy`."""
         found: list[Drawing] = []
 
         def within(draws: Drawing) -> AbstractContextManager[Any]:
@@ -358,26 +358,27 @@ class Peer(Sampler):
         return any(one.from_global for one in found)
 
     def drawing(self, draws: Drawing, sure: bool = True) -> AbstractContextManager[Any]:
-        """The context in which its code runs; without draws it needs none, and is faster.
+        """The context in which its code runs; code that does not draw needs none, and is faster.
 
         Args:
-            draws: of the run.
-            sure: whether the run on a toy tells; not with churn in a window of σ, for example.
+            draws: the draws of the run.
+            sure: whether code that does not draw on `Toy` never draws. This is false for churn in
+                a window of σ, for example.
         """
         within = self.__dict__.get("_within")
         if within is None:
             if sure and not self.draws:
                 return nullcontext()
-            # a count of 0 does not tell by which names it draws
+            # with a count of 0 we do not know by which names it draws
             within = by_name if self.draws and self._names else Everywhere
         return within(draws)
 
     @cached_property
     def stochastic(self) -> bool:
-        """Whether it draws noise that matters: two keys give two results."""
+        """Whether its result depends on the noise: two keys give two results."""
         if not self.draws:
             return False
-        self.__dict__["stochastic"] = True  # while that is found out
+        self.__dict__["stochastic"] = True  # during the runs that find it out
         try:
             one, two = (self._toy_run(self._few, KeyedNoise((key, "toy")))[0] for key in (0, 1))
         finally:
@@ -385,12 +386,12 @@ class Peer(Sampler):
         return not torch.equal(one, two)
 
     def evaluations(self, steps: int) -> int | None:
-        """The evaluations in a run on a simple model; None if its code fails with so few steps."""
+        """The evaluations in a run on `Toy`; None if its code fails with so few steps."""
         return _counted(self, steps)
 
     @torch.no_grad()
     def _toy_run(self, steps: int, noise: Noise) -> tuple[Tensor, int]:
-        """The result and the evaluations of a run on a simple model."""
+        """The result and the evaluations of a run on `Toy`."""
         model = Counted(Toy(EDM()))
         levels = self.own(EDM(), steps)
         x = torch.full((1, 2), levels.rows[0].sigma, dtype=torch.float64)
@@ -401,7 +402,7 @@ class Peer(Sampler):
 def _counted(peer: Peer, steps: int) -> int | None:
     try:
         return peer._toy_run(steps, KeyedNoise((0, "toy")))[1]
-    except Exception:  # its code may raise anything; a cell with these steps has the message
+    except Exception:  # its code may raise anything; a cell with these steps reports the message
         return None
 
 
@@ -441,7 +442,7 @@ def differing(
 
 @contextmanager
 def refused(field: str, value: object) -> Iterator[None]:
-    """Within it an error of a package's code is a refused setting, with the package's message."""
+    """A context that turns an error of a package's code into InvalidSetting, with its message."""
     try:
         yield
     except InvalidSetting:

@@ -44,11 +44,11 @@ class Picard(Sampler):
 
         x_j ← x_i + Σ_{l=i}^{j−1} (F_l(x_l) − x_l),   j = i + 1, …, i + W,
 
-    in which the W evaluations of a round do not need each other. x_i is the last state that is
-    known. After a round it moves to the first state that changed by more than `tolerance`·σ_j (root
-    mean square over the coordinates; at the data σ of the level before), and the window with it. At
+    in which the W evaluations of a round are independent. x_i is the last known state. After a
+    round, i moves to the first state that changed by more than `tolerance`·σ_j (root mean square
+    over the coordinates; at the data, σ of the level before), and the window moves with it. At
     least x_{i+1} is then known, so N steps take at most N rounds; at tolerance 0 the result is that
-    of the rule, up to rounding. New states of the window begin as copies of its last one.
+    of the rule, up to rounding. New states of the window begin as copies of its last state.
 
     With η > 0 (ParaDDPM) the noise ς_l·z_l of all steps is drawn before the first round and is a
     part of F_l. So F is a fixed map again, and the states are those of `DDIM` with the same η and
@@ -56,19 +56,19 @@ class Picard(Sampler):
 
     The gain is in time, not in work: fewer sequential rounds, each of W evaluations on parallel
     devices, and more evaluations in total. Both are counted. The window gets smaller at the end of
-    the run; a sample has its own place and does not depend on others, so the rounds are those of
-    the slowest sample of a block. The memory has 2(N + W) states of each sample, and N more if
-    there is noise.
+    the run. Each sample has its own window and does not depend on other samples, so the number of
+    rounds is that of the slowest sample of a block. The memory is 2(N + W) states per sample, and N
+    more with noise.
 
-    Order 1, that of its rules: `DDIM` and `Euler`. Shih, Belkhale, Ermon, Sadigh, Anari, "Parallel
-    sampling of diffusion models", NeurIPS 2023 (arXiv 2305.16317), Algorithm 1. There the changes
-    are compared with the deviations of DDPM's noise, and here with σ of the level.
+    Order 1, as its rules `DDIM` and `Euler`. Shih, Belkhale, Ermon, Sadigh, Anari, "Parallel
+    sampling of diffusion models", NeurIPS 2023 (arXiv 2305.16317), Algorithm 1, which compares the
+    changes with the deviations of DDPM's noise instead of σ of the level.
 
     Args:
         rule: ddim or euler.
-        window: W, the evaluations of a round.
-        tolerance: of a state, in units of its σ.
-        eta: that of DDIM; Euler's rule has no noise.
+        window: W, the number of evaluations in a round.
+        tolerance: the tolerance of a state, in units of its σ.
+        eta: η of DDIM; Euler's rule has no noise.
     """
 
     order: ClassVar[int] = 1
@@ -122,7 +122,7 @@ class Picard(Sampler):
         states = x.expand(steps + 1 + self.window, *x.shape).clone()
         outputs = torch.zeros_like(states)
         known = torch.zeros(x.shape[:-1], dtype=torch.long, device=x.device)
-        done = 0  # rounds: each sample knows at least that many states
+        done = 0  # rounds so far; at least so many states of each sample are known
         while (known < steps).any():
             place = _from(known, min(self.window, steps - done))
             t, alpha, sigma, k, p, allowed = table[:, place.clamp(max=steps - 1)].unsqueeze(-1)
@@ -160,5 +160,5 @@ def _from(known: Tensor, count: int) -> Tensor:
 
 
 def _rows(place: Tensor, x: Tensor) -> Tensor:
-    """Places, shape (W, *batch), as an index of all coordinates, shape (W, *batch, dim)."""
+    """Expand places, shape (W, *batch), to all coordinates, shape (W, *batch, dim)."""
     return place.unsqueeze(-1).expand(*place.shape, x.shape[-1])

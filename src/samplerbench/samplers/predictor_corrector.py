@@ -23,17 +23,17 @@ class PredictorCorrector(Sampler):
 
     With the score (α·x̂₀ − x)/σ² that is x + 2r²·(α·x̂₀ − x) + 2rσ·z: a share 2r² of the way to the
     mean, the same at every level. The paper has h = 2(r·‖z‖/‖s‖)² with norms averaged over the
-    batch, so that a sample depends on the others. Here the norms are replaced by their root mean
-    squares for pure noise, ‖z‖ = √d and ‖s‖ = √d/σ, which are the paper's in high dimensions. With
-    `own_norms` the norms are those of the sample. It is independent of the others too, but in few
-    dimensions the method is poor: steps are long where s is small, and noise ∝ ‖z‖·z has 1 + 2/d
-    times the variance that balances the drift. For data N(0, I) and 80 steps from σ = 10 to .02 the
-    variance of the samples is 4·10⁴, 12, 1.28 in 1, 2, 16 dimensions, and .94 by default.
+    batch, so that a sample depends on the other samples. Here the norms are replaced by their root
+    mean squares for pure noise, ‖z‖ = √d and ‖s‖ = √d/σ, which agree with the paper's in high
+    dimensions. With `own_norms` each sample uses its own norms. Samples are independent then too,
+    but in few dimensions the method is poor: steps are long where s is small, and noise ∝ ‖z‖·z has
+    1 + 2/d times the variance that balances the drift. For data N(0, I) and 80 steps from σ = 10 to
+    .02 the variance of the samples is 4·10⁴, 12, 1.28 in 1, 2, 16 dimensions, and .94 by default.
 
     With `probability_flow` the predictor is DDIM(0), the first-order step of the flow, and only the
     corrector draws noise. The paper's predictor (Appendix D.3) is x + ½(σ_t² − σ_s²)·s on VE paths,
-    another discretisation of the same flow. Both differ by O(h²). In a long step the paper's leaves
-    at least half of the noise for the corrector, and DDIM(0) the share σ_s/σ_t.
+    another discretisation of the same flow. They differ by O(h²). After a long step at least half
+    of the noise is left for the corrector in the paper's, and the share σ_s/σ_t with DDIM(0).
 
     There is no corrector at the data: the last step is x̂₀. N + inner·(N − 1) evaluations. With many
     steps the law at each level is that of ULA, with covariance S·(I − ½h·S⁻¹)⁻¹ in place of S on a
@@ -44,8 +44,8 @@ class PredictorCorrector(Sampler):
     Args:
         signal_to_noise: r; .16 in the paper for VE paths.
         inner: Langevin steps per level; 0 leaves only the predictor.
-        own_norms: whether the norms in h are those of the sample.
-        probability_flow: whether the predictor is DDIM(0) and not DDIM(1), ancestral sampling.
+        own_norms: whether the norms in h are those of each sample.
+        probability_flow: whether the predictor is DDIM(0) instead of DDIM(1), ancestral sampling.
     """
 
     order: ClassVar[int | None] = None

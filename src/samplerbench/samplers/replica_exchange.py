@@ -30,8 +30,8 @@ class ReplicaExchange(Langevin):
 
     The product of the laws is stationary, and the state of the chain is that of T_1, with law q.
     Hot replicas cross the barriers between modes, and swaps bring their states to the cold one. The
-    temperatures are a geometric sequence; with one replica it is `HMC`, with the same bits. The
-    replicas begin at the start of the chain.
+    temperatures are a geometric sequence; with one replica the method is `HMC`, with the same bits.
+    All replicas begin at the start of the chain.
 
     N steps take K·(2 + N·(L + 1)) evaluations in 2 + N·(L + 1) rounds, since the replicas are
     evaluated in parallel. `info` has `acceptance`, that of the cold replica's trajectory, and
@@ -111,7 +111,7 @@ class ReplicaExchange(Langevin):
                 log_q = log_q.gather(0, to)
                 to = to.unsqueeze(-1).expand_as(x)
                 x, score = x.gather(0, to), score.gather(0, to)
-            state = x[0].clone()  # alone, without the memory of the others
+            state = x[0].clone()  # a copy, so that the memory of the other replicas is freed
             yield Step(state, (state + level.sigma**2 * score[0]) / level.alpha, info)
 
 

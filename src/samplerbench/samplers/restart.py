@@ -1,4 +1,4 @@
-"""Restart: Heun's method that goes back to more noise several times, at one level."""
+"""Restart: Heun's method that returns from one level to more noise several times."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class Restart(Sampler):
     included. The noise has the exact variance, so the law at κ_u is nearer to that of the path than
     the law at κ_t was: noise contracts earlier errors. The short run adds its own error.
 
-    Levels at or above κ_u do not count; if the grid has no other, nothing is restarted. With a
-    restart N steps take 2N − 1 + 2K·(restart_steps − 1) evaluations. No order in N is declared,
-    because the error of the restarts falls with restart_steps, by order 2. Xu, Deng, Cheng, Tian,
-    Liu, Jaakkola, "Restart sampling for improving generative processes", NeurIPS 2023 (arXiv
-    2306.14878), Algorithm 1 with one interval.
+    Levels at or above κ_u are not considered; if the grid has only such levels, there is no
+    restart. With restarts N steps take 2N − 1 + 2K·(restart_steps − 1) evaluations. No order in N
+    is declared, because the error of the restarts falls with restart_steps, by order 2. Xu, Deng,
+    Cheng, Tian, Liu, Jaakkola, "Restart sampling for improving generative processes", NeurIPS 2023
+    (arXiv 2306.14878), Algorithm 1 with one interval.
 
     Args:
         repeats: K.
         restart_steps: N_R, the number of levels of a restart; at least 2.
         restart_min: t_min of the paper, a noise-to-signal ratio.
-        restart_max: t_max, above it.
+        restart_max: t_max, above restart_min.
     """
 
     order: ClassVar[int | None] = None
@@ -69,7 +69,7 @@ class Restart(Sampler):
         return 2 * steps - 1 if self.repeats == 0 else None
 
     def least_evaluations(self, steps: int, *, plain: bool = False) -> int:
-        """The number with a restart."""
+        """The number with restarts."""
         heun = 2 * steps if plain else 2 * steps - 1
         return heun + 2 * self.repeats * (self.restart_steps - 1)
 

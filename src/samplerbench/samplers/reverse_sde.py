@@ -21,7 +21,7 @@ class ReverseSDE(Sampler):
 
     f = α̇/α and g² = d(σ²)/dt − 2f·σ² at t, in the time of the schedule. They are infinite where
     α = 0, so the first level must have some signal. (DDIM with η = 1 solves the same SDE in another
-    variable and does not need it.) Weak order 1; one evaluation per step. Anderson, "Reverse-time
+    variable and needs no signal.) Weak order 1; one evaluation per step. Anderson, "Reverse-time
     diffusion equation models", Stochastic Processes and their Applications 12(3), 1982; Song et al.
     2021 (arXiv 2011.13456), Eq. 6; the notebook N2 on `GeometricVE`, where f = 0.
 

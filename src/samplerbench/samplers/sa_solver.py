@@ -23,16 +23,18 @@ class SASolver(Sampler):
     """x_s = (σ_s/σ_t)·e^{−τ²h}·x_t + Σ_j w_j·x̂₀^{(j)} + σ_s·√(1 − e^{−2τ²h})·z,   h = λ_s − λ_t;
     w_j = ∫ ℓ_j(λ) dμ,   dμ = σ_s·e^{−τ²(λ_s − λ)}·(1 + τ²)·e^λ dλ,   λ = ln(α/σ).
 
-    The reverse SDE whose noise has τ² times the variance of the plain one, exact if x̂₀ is the
-    polynomial with the Lagrange basis ℓ_j. The predictor's polynomial goes through the outputs at
-    this level and `predictor` − 1 earlier ones. Then the step is repeated, with the same z, through
-    the output at the predicted state too and `corrector` − 1 others from this level on; with
-    `corrector` = 0 it is not. The first steps use the available outputs. A step to σ > 0 at the end
-    is not corrected. A level without signal is no node. The last step is x̂₀.
+    This solves the reverse SDE whose noise has τ² times the variance of the plain one, exactly if
+    x̂₀ is the polynomial with the Lagrange basis ℓ_j. The predictor's polynomial goes through the
+    outputs at this level and at `predictor` − 1 earlier levels. The corrector repeats the step with
+    the same z; its polynomial goes through the output at the predicted state, and `corrector` − 1
+    outputs at this level and earlier ones. `corrector` = 0 switches it off. The first steps use the
+    available outputs. A last step to σ > 0 is not corrected. A level without signal is not a node.
+    The last step is x̂₀.
 
-    Outputs at predicted states are kept (PEC, N evaluations), or the model is evaluated again at
-    the corrected state (PECE, 2N − 1 evaluations). τ is `tau` in the steps that begin at a κ = σ/α
-    between `tau_min` and `tau_max`, and 0 in the others, which draw no noise.
+    The next step uses the output at the predicted state (PEC, N evaluations), or evaluates the
+    model again at the corrected state (PECE, 2N − 1 evaluations). τ is `tau` in the steps that
+    begin at a κ = σ/α between `tau_min` and `tau_max`, and 0 in the other steps, which draw no
+    noise.
 
     The order is that of the last polynomial, min(corrector, predictor + 1) or, without a corrector,
     min(predictor, 2), because the first step has one point. With noise the weak order is at most 2
@@ -43,7 +45,7 @@ class SASolver(Sampler):
 
     Args:
         predictor: the number of outputs in the predictor, 1 to 3.
-        corrector: that in the corrector, 0 to 3.
+        corrector: the number of outputs in the corrector, 0 to 3.
         tau: τ, the standard deviation of the noise relative to the plain reverse SDE's; 0 is
             deterministic.
         tau_min: the smallest κ with noise.
@@ -123,7 +125,7 @@ class SASolver(Sampler):
     def _coefficients(
         self, levels: Levels
     ) -> tuple[list[float], list[float], list[list[float]], list[list[float]]]:
-        """Of every step: the factor of x, the noise's standard deviation, both sets of weights."""
+        """The factor of x, the noise's standard deviation and both sets of weights of each step."""
         kappa, lam = (levels.sigma / levels.alpha)[:-1], log_snr(levels)
         inside = (kappa >= self.tau_min) & (kappa <= self.tau_max)
         tau2 = self.tau**2 * inside.to(kappa)

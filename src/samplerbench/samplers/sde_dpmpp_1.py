@@ -22,10 +22,10 @@ class SDEDPMpp1(Sampler):
 
     The SDE has the marginals of the path, and its noise has w times the variance of the reverse
     SDE's. The step is exact if x̂₀ is constant; ρ = e^{−h} with h the step in λ = −ln κ. w = 0 is
-    DDIM(0), w = 1 is DDIM(1) (ancestral). For other w the family differs from DDIM(η): in small
-    steps w corresponds to η = √w, see `core.eta`. Weak order 1; one evaluation per step. Lu et al.,
-    "DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models", 2022 (arXiv
-    2211.01095), Eq. 18 (w = 1); w is the `eta` of k-diffusion's `sample_dpmpp_2m_sde`.
+    DDIM(0), and w = 1 is DDIM(1), ancestral sampling. For other w the family differs from DDIM(η):
+    for small steps w corresponds to η = √w, see `core.eta`. Weak order 1; one evaluation per step.
+    Lu et al., "DPM-Solver++: fast solver for guided sampling of diffusion probabilistic models",
+    2022 (arXiv 2211.01095), Eq. 18 (w = 1); w is the `eta` of k-diffusion's `sample_dpmpp_2m_sde`.
 
     Args:
         stochasticity: w; 0 is deterministic.

@@ -24,19 +24,20 @@ class SMC(Sampler):
         x̄_s = x̂₀ + (κ_s/κ_t)²·(x̄_t − x̂₀) + √(κ_t² − κ_s²)·z,
 
     and their weights are multiplied by q_s(x_s)·N(x_t | x_s)/(q_t(x_t)·M(x_s | x_t)), where M is
-    the law of this step, N(x_t | x_s) that of the noising, and q the exact density at a level. The
-    particles of a sample are resampled if their effective share is below `resample_below`. The
-    sample is one of its particles, drawn by the weights.
+    the law of this step, N(x_t | x_s) the law of the noising, and q the exact density at a level.
+    The particles of a sample are resampled if their effective share is below `resample_below`. The
+    sample is one of its particles, drawn with the weights as probabilities.
 
     The particles begin in N(0, σ²·I) at the first level, whatever the start of the job. Weights
-    correct the error of this start, of the steps, and of the denoiser; what is left is of order
-    1/P. With exact densities the mean of the weights estimates 1 without bias, for any number of
-    steps and particles: `info` has ln of it as `log_z`, shape (*batch,); see `metrics.log_z`.
+    correct the error of this start, of the steps, and of the denoiser; the remaining error is of
+    order 1/P. With exact densities the mean of the weights is an unbiased estimate of 1, for any
+    number of steps and particles: `info` has its ln as `log_z`, shape (*batch,); see
+    `metrics.log_z`.
 
-    N steps take P·(2N + 1) evaluations in 2N + 1 rounds, a denoiser and a log-density each. Doucet,
-    Grathwohl, Matthews, Strathmann, "Score-based diffusion meets annealed importance sampling",
-    NeurIPS 2022 (arXiv 2208.07698), for the weights; Del Moral, Doucet, Jasra, "Sequential Monte
-    Carlo samplers", JRSS B 68(3), 2006.
+    N steps take P·(2N + 1) evaluations in 2N + 1 rounds: a denoiser and a log-density per step.
+    Doucet, Grathwohl, Matthews, Strathmann, "Score-based diffusion meets annealed importance
+    sampling", NeurIPS 2022 (arXiv 2208.07698), for the weights; Del Moral, Doucet, Jasra,
+    "Sequential Monte Carlo samplers", JRSS B 68(3), 2006.
 
     Args:
         particles: P.

@@ -25,7 +25,7 @@ class ULA(Langevin):
 
     N steps are N evaluations. As N grows, the chain converges not to q but to a law whose distance
     to q is about proportional to h: for N(m, S) it is N(m, S·(I − ½h·S⁻¹)⁻¹). It diverges if h is
-    at least twice the smallest variance. It rarely moves between modes that are far apart. Roberts
+    at least twice the smallest variance. The chain rarely moves between distant modes. Roberts
     and Tweedie, "Exponential convergence of Langevin distributions and their discrete
     approximations", Bernoulli 2(4), 1996 (with h'); Durmus, Majewski, Miasojedow, "Analysis of
     Langevin Monte Carlo via convex optimization", JMLR 20(73), 2019 (arXiv 1802.09188; with h).

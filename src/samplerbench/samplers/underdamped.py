@@ -25,13 +25,13 @@ class Underdamped(Langevin):
     x ← x + ½h·v; v ← v + ½h·s(x). The velocities start as N(0, I) and are not part of the state.
 
     For N(m, S) and every stable step size, h < 2√λ with λ the smallest variance, the stationary law
-    of the states is exactly N(m, S); only the covariance of the velocities is biased, I − ¼h²·S⁻¹.
-    For other laws the bias is of order h². h is a time: with strong friction, h²/2 corresponds to
-    the h of `ULA` and `MALA`. N steps are N + 1 evaluations. Leimkuhler and Matthews, "Rational
-    construction of stochastic numerical methods for molecular sampling", Applied Mathematics
-    Research eXpress 2013(1) (arXiv 1203.5428), Section 2; the harmonic oscillator in "Robust and
-    efficient configurational molecular sampling via Langevin dynamics", Journal of Chemical Physics
-    138, 2013 (arXiv 1304.3269).
+    of the states is exactly N(m, S); only the covariance of the velocities is wrong: it is I −
+    ¼h²·S⁻¹. For other laws the bias is of order h². h is a time: with strong friction, h²/2
+    corresponds to h of `ULA` and `MALA`. N steps are N + 1 evaluations. Leimkuhler and Matthews,
+    "Rational construction of stochastic numerical methods for molecular sampling", Applied
+    Mathematics Research eXpress 2013(1) (arXiv 1203.5428), Section 2; the harmonic oscillator in
+    "Robust and efficient configurational molecular sampling via Langevin dynamics", Journal of
+    Chemical Physics 138, 2013 (arXiv 1304.3269).
 
     Args:
         step_size: h, in the units of the data (the mass is 1).

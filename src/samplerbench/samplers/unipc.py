@@ -24,17 +24,17 @@ from samplerbench.samplers.multistep import (
 
 @dataclass(frozen=True)
 class UniPC(Sampler):
-    """UniP:  x_s = (σ_s/σ_t)·x_t + Σ_j w_j·x̂₀^{(j)}   over this level and k − 1 before it;
+    """UniP:  x_s = (σ_s/σ_t)·x_t + Σ_j w_j·x̂₀^{(j)}   over this level and the k − 1 levels before;
     UniC:  x_s ← (σ_s/σ_t)·x_t + Σ_j v_j·x̂₀^{(j)}   over the next level too.
 
-    The corrector uses the evaluation at the predicted state. The next step uses the same one, not a
-    new one at the corrected state. The last state is not corrected. w and v are the exact weights
-    of the polynomial in λ = ln(α/σ) through the outputs, in which the paper's B(h) cancels; only
-    for k = 1 in UniC and k = 2 in UniP the paper has ½·B(h) in place of the exact weight. B is
-    B₂ = 1 − e^{−h} on x̂₀: then these two are the trapezoid and DPM-Solver++(2M). With `bh1` B is
-    B₁ = h, which gives the change of x̂₀ more weight in long steps; diffusers recommends it for
-    unconditional models below ten steps. The first steps use the available points. With B₁ the
-    first step is not corrected if α = 0, where h is infinite.
+    The corrector uses the evaluation at the predicted state. The next step uses this evaluation
+    again, without a new one at the corrected state. The last state is not corrected. w and v are
+    the exact weights of the polynomial in λ = ln(α/σ) through the outputs, in which the paper's
+    B(h) cancels. For k = 1 in UniC and k = 2 in UniP alone the paper has ½·B(h) in place of the
+    exact weight. By default B is B₂ = 1 − e^{−h}: then these two are the trapezoid and
+    DPM-Solver++(2M). With `bh1` B is B₁ = h, which gives the change of x̂₀ more weight in long
+    steps; diffusers recommends it for unconditional models below ten steps. The first steps use the
+    available points. With B₁ the first step is not corrected if α = 0, where h is infinite.
 
     UniPC-k, k = `points`. The order is min(k + 1, 3), since the first step is a trapezoid with a
     local error of h³. For k = 3 only this error prevents order 4, and on grids with short first
@@ -45,7 +45,7 @@ class UniPC(Sampler):
 
     Args:
         points: k, the order p of the paper.
-        bh1: whether B is B₁ and not B₂, the `solver_type` of diffusers.
+        bh1: whether B is B₁ instead of B₂; the `solver_type` of diffusers.
     """
 
     stochastic: ClassVar[bool] = False
