@@ -1,4 +1,4 @@
-"""Animals: the 10 000 grey images of 28 × 28 in the package animal-mnist, 9 716 of them different.
+"""Animals: the 10 000 grey images of 28 × 28 in the package animal-mnist, 9 716 of them distinct.
 
 The package requires tensorflow, which is not needed here. The pixels are one long string of bytes
 in a gzipped pickle; only that string is read, and nothing is unpickled. The package is under the
@@ -27,7 +27,7 @@ INSTALL = "pip install --no-deps animal-mnist==0.4"
 def animal_mnist(train: float = 0.5, validation: float = 0.1, evaluation: float = 0.2) -> Divided:
     """The animals between −1 and 1, event shape (1, 28, 28), without repetitions.
 
-    Shares of the images are those of `Divided`.
+    For the shares of the images see `Divided`.
     """
     spec = find_spec("animal_mnist")  # does not import it
     folders = [] if spec is None else list(spec.submodule_search_locations or ())
@@ -37,7 +37,7 @@ def animal_mnist(train: float = 0.5, validation: float = 0.1, evaluation: float 
 
 
 def pixels(path: Path) -> NDArray[np.uint8]:
-    """The images in a gzipped pickle of one array of bytes, shape `SHAPE`; others are refused."""
+    """The images in a gzipped pickle of one array of bytes with the shape `SHAPE`."""
     size = int(np.prod(SHAPE))
     try:
         with gzip.open(path) as stream:

@@ -20,14 +20,14 @@ from samplerbench.core.schedules import EDM, NoiseSchedule
 from samplerbench.core.starts import Moments
 from samplerbench.errors import InvalidSetting, require
 
-#: Coordinates of this size are refused, in data and in samples: their squares overflow in float32.
+#: Larger coordinates are refused, in data and in samples: squares could overflow in float32.
 LARGEST = 1e15
 #: The largest number of values in the draws from which moments are computed.
 MOST_NUMBERS = 10**7
 
 
 def all_usable(points: Tensor) -> bool:
-    """Whether all numbers are finite and below `LARGEST` in size; needs no memory."""
+    """Whether all numbers are finite and below `LARGEST` in size; without temporary arrays."""
     low, high = points.aminmax()
     return bool((low > -LARGEST) & (high < LARGEST))  # false for NaN
 
@@ -51,12 +51,12 @@ class Dataset(ABC):
 
     @property
     def can_be_drawn(self) -> bool:
-        """Whether there are data; a pretrained model may have none."""
+        """Whether data can be drawn; a pretrained model may come without data."""
         return True
 
     @property
     def known_law(self) -> bool:
-        """Whether the law is known. If only points are known, the oracle is that of the points."""
+        """Whether the law is known. If not, the oracle is that of known points."""
         return True
 
     @property
@@ -67,7 +67,7 @@ class Dataset(ABC):
     def from_uniforms(self, u: Tensor) -> Tensor:
         """Map uniform numbers u strictly inside (0, 1), shape (n, uniform_dim), to draws (n, dim).
 
-        Stratified u give stratified draws, see `starts.Sobol`.
+        Stratified u result in stratified draws, see `starts.Sobol`.
 
         Raises:
             ValueError: the law has no such map.
@@ -79,11 +79,11 @@ class Dataset(ABC):
         return None
 
     def exact_score(self, schedule: NoiseSchedule) -> Score | None:
-        """The exact score on a path: the oracle; for a log-density only at the data."""
+        """The exact score on a path: the oracle, or the score at the data if only ln p is known."""
         return self.oracle(schedule)
 
     def log_density(self, x: Tensor) -> Tensor:
-        """ln p(x) of the law, shape (n,), for points (n, dim); by default the oracle without noise.
+        """ln p(x) of the law, shape (n,), for points (n, dim); by default of the oracle at σ = 0.
 
         Raises:
             InvalidSetting: the density is not known, or the law has none.
@@ -101,7 +101,7 @@ class Dataset(ABC):
     def line_law(self) -> LineLaw | None:
         """The law of one-dimensional data, for distances to it, or None.
 
-        For a finite set of points: the law they were drawn from, not their empirical law.
+        For a finite set of points it is the law they were drawn from, not their empirical law.
         """
         return None
 
@@ -115,7 +115,7 @@ class Dataset(ABC):
 
     @property
     def deviation(self) -> float:
-        """sd of a coordinate, the square root of the mean variance; 1 if it is unknown."""
+        """The standard deviation of a coordinate, √(mean variance); 1 if it is unknown."""
         moments = self.moments()
         return 1.0 if moments is None else sqrt(float(moments.variance.mean()))
 
@@ -124,7 +124,7 @@ class Dataset(ABC):
         return None
 
     def known_points(self) -> Tensor:
-        """Points that represent the law, (n, dim), float64: draws, or all of a finite data set."""
+        """Points that represent the law, (n, dim), float64: draws, or a whole finite data set."""
         return self._some_draws()
 
     def _some_draws(self) -> Tensor:
@@ -132,7 +132,7 @@ class Dataset(ABC):
         return self.sample(count, generator("data", "moments"))
 
     def noised(self, noise: float) -> Dataset | None:
-        """The law of x₀ + noise·ε, or None if it is not a data set.
+        """The law of x₀ + noise·ε as a data set, or None if that is not available.
 
         It is the stationary law of Langevin samplers that stay at one noise level.
         """
@@ -158,7 +158,7 @@ def log_density_of(dataset: Dataset, x: Tensor) -> Tensor:
     """ln p(x) of the law of a data set, shape (n,), float64, for points (n, dim).
 
     Raises:
-        InvalidSetting: it is not known, or the data set's own method gives something else.
+        InvalidSetting: it is not known, or the method of the data set returns an invalid result.
     """
     values = dataset.log_density(x)
     return log_densities(values, x, "dataset", type(dataset).__name__).double()

@@ -10,8 +10,8 @@ s], so the noised law is a sum of products of one-dimensional integrals:
     L_i(y) = ∫_{a_i}^{a_i + s} N(y; α·u, σ²) du = 1/α·(Φ((y − α·a_i)/σ) − Φ((y − α·a_i − α·s)/σ)),
 
 and x̂₀ is the average of the means of truncated Gaussians, with these products as weights. The
-differences of Φ lose all digits if the noise is large against a square, and underflow far from the
-square; logarithms do not help. The integral has no such problem: its integrand is positive.
+differences of Φ lose all digits if the noise is much larger than a square, and underflow far from
+the square; logarithms do not help. The integral has no such problem: its integrand is positive.
 Between its mode in [a_i, a_i + s] and the point where it has fallen by e^{−45} it is the
 exponential of a quadratic polynomial, and `NODES` Gauss–Legendre nodes are exact to rounding. So x̂₀
 and log q_t have relative errors of about 1e-14 at every level, α = 0 included, and at every
@@ -46,8 +46,8 @@ class Checkerboard(Dataset):
     """The uniform law on the dark squares, centred at 0; std 2.31 per coordinate at the defaults.
 
     Args:
-        squares: n, along each side of the board.
-        side: s, of one square, in the units of the data.
+        squares: n, the number of squares along each side of the board.
+        side: s, the side of one square, in the units of the data.
     """
 
     squares: int = 4
@@ -69,7 +69,7 @@ class Checkerboard(Dataset):
         return (2,)
 
     def sample(self, count: int, generator: np.random.Generator) -> Tensor:
-        """A dark square, then a point in it, shape (count, 2), float64."""
+        """Draw dark squares, then points in them, shape (count, 2), float64."""
         index = np.arange(self.squares)
         dark = np.argwhere((index[:, None] + index) % 2 == 0)
         corner = dark[generator.integers(len(dark), size=count)] - self.squares / 2
@@ -82,11 +82,11 @@ class Checkerboard(Dataset):
 class CheckerboardOracle(Denoiser):
     """The exact denoiser of the checkerboard, in float64; the result has the state's dtype.
 
-    2·n·`NODES` exponentials per state.
+    It costs 2·n·`NODES` exponentials per state.
 
     Args:
-        squares: n, along each side of the board.
-        side: s, of one square.
+        squares: n, the number of squares along each side of the board.
+        side: s, the side of one square.
     """
 
     lower: Tensor
@@ -106,9 +106,9 @@ class CheckerboardOracle(Denoiser):
         self._log_area = math.log((squares**2 + 1) // 2) + 2 * math.log(side)
 
     def _intervals(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor, Tensor]:
-        """log L_i − e; E[u | i]; e, the exponent at the point of the board nearest to x.
+        """log L_i − e, E[u | i], and e, the exponent at the point of the board nearest to x.
 
-        Shapes (*batch, 2, n), (*batch, 2, n) and (*batch, 2), for each coordinate.
+        The shapes are (*batch, 2, n), (*batch, 2, n) and (*batch, 2): all are per coordinate.
         """
         alpha, sigma = (
             torch.as_tensor(scale, dtype=x.dtype, device=x.device).unsqueeze(-1)

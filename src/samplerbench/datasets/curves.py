@@ -1,7 +1,7 @@
 """Curves with Gaussian noise: x₀ = μ(u) + noise·z, u uniform on [0, P), z ~ N(0, I).
 
-P is the number of smooth pieces of the curve μ; each has one unit of u. The law is a mixture with
-one component for every point of the curve, and so is the noised law:
+P is the number of smooth pieces of the curve μ; each is one unit of u long. The law is a mixture
+with one component for every point of the curve, and so is the noised law:
 
     q(x) = 1/P·∫ N(x; α·μ(u), S·I) du,    S = α²·noise² + σ²,
 
@@ -11,11 +11,11 @@ The integrals are replaced by Gauss–Legendre sums. So the law becomes a mixtur
 and its denoiser an `IsotropicMixtureOracle`. The noise determines the number of nodes: along the
 curve the integrand is a bump of width √S/α ≥ noise, and n nodes on a length of L widths have an
 error of about e^{−8n²/L²}. There are `NODES` nodes on each panel of at most `PANEL` widths. For a
-state at distance d outside a bend of radius R the bump is narrower, by √(1 + d/R). x̂₀ (relative to
-the size of the data) and log q are exact to 1e-11 for states within ten √S/α of the curve, at every
-level.
+state at distance d outside a bend of radius R the bump is narrower by the factor √(1 + d/R). The
+errors of x̂₀ (relative to the size of the data) and of log q are at most 1e-11 for states within
+ten √S/α of the curve, at every level.
 Further out, where the density is below e^{−50}, the error at low noise grows slowly, at most to the
-distance between nodes. A large √S/α needs fewer nodes: there are sets of nodes for the widths
+distance between nodes. A larger √S/α needs fewer nodes: there are sets of nodes for the widths
 noise, 2·noise, 4·noise, …, and a level uses the coarsest set for a width of at most √S/(2α).
 
 Golub & Welsch, "Calculation of Gauss quadrature rules", Math. Comp. 23, 1969; Trefethen, "Is Gauss
@@ -78,7 +78,7 @@ class NoisyCurve(Dataset):
         return (2,)
 
     def sample(self, count: int, generator: np.random.Generator) -> Tensor:
-        """A uniform parameter, then noise, shape (count, 2), float64."""
+        """Draw uniform parameters, then add noise, shape (count, 2), float64."""
         u = torch.from_numpy(self.pieces * generator.random(count))
         return self.curve(u) + self.noise * torch.from_numpy(generator.standard_normal((count, 2)))
 
@@ -108,8 +108,8 @@ class CurveOracle(Denoiser):
     If every state has its own level, the lowest noise among them is used for all.
 
     Args:
-        mixtures: for bumps of width noise, 2·noise, 4·noise, ….
-        noise: of the curve, standard deviation per coordinate.
+        mixtures: the quadratures for bumps of width noise, 2·noise, 4·noise, ….
+        noise: the noise of the curve, standard deviation per coordinate.
     """
 
     def __init__(

@@ -27,11 +27,11 @@ from samplerbench.errors import InvalidSetting, kind_and_line, require
 
 
 class DensityScore(Score):
-    """The gradient of a log-density, and the log-density itself; both only at the data.
+    """The gradient of a log-density, and the log-density itself; both only without noise.
 
     Args:
         function: x, shape (*batch, dim), ↦ ln p, shape (*batch,), up to a constant.
-        constant: subtracted from it.
+        constant: subtracted from ln p.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], constant: float = 0.0) -> None:
@@ -42,7 +42,7 @@ class DensityScore(Score):
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            # rows are independent, so the gradient of the sum has the gradient of each row
+            # rows are independent, so the gradient of the sum contains the gradient of each row
             (gradient,) = torch.autograd.grad(self.log_density(x, level).sum(), x)
         return gradient.to(x.dtype)
 
@@ -60,12 +60,12 @@ class Density(Dataset):
     """A law given by its log-density.
 
     Args:
-        log_p: a differentiable function of PyTorch: x, shape (..., dimension), ↦ ln p(x),
+        log_p: a function that PyTorch can differentiate: x, shape (..., dimension), ↦ ln p(x),
             shape (...), up to a constant.
-        dimension: of x.
+        dimension: the dimension of x.
         exact_draws: (count, NumPy generator) ↦ independent draws, shape (count, dimension).
-        mean: of each coordinate.
-        variance: of each coordinate, positive.
+        mean: the mean of each coordinate.
+        variance: the variance of each coordinate, positive.
         mean_error: standard errors of `mean`; exact if left out.
         variance_error: standard errors of `variance`; exact if left out.
         log_z: ln Z, the logarithm of the integral of exp(log_p).

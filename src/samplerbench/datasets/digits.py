@@ -1,4 +1,4 @@
-"""Handwritten digits: the 1 797 different grey images of 8 × 8 in scikit-learn.
+"""Handwritten digits: the 1 797 distinct grey images of 8 × 8 in scikit-learn.
 
 They are the test set of E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI
 Machine Learning Repository 1998: a pixel is the number of black points in a block of 4 × 4 of a

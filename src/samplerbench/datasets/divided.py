@@ -13,11 +13,12 @@ points of another. The seed determines *which* rows of a part are drawn, if not 
 are drawn without replacement, because repeated rows would make a floor too low; too many draws are
 an error. Equal rows may end up in different parts: remove duplicates first.
 
-Two draws of n rows from a part of m rows share about n²/m of them. So the spread between the sets
-of a floor is too small by √(1 − n/m), and 0 for n = m: keep n_samples well below the floor's part.
+Two draws of n rows from a part of m rows share about n²/m rows. So the spread between the sets of a
+floor is too small by the factor √(1 − n/m), which is 0 for n = m: keep n_samples well below the
+size of the floor's part.
 
-`sample` and `oracle` use the empirical law of the training part (see `empirical`): the oracle is
-a perfectly trained network, which memorises. The other parts are draws of the unknown law, so
+`sample` and `oracle` use the empirical law of the training part (see `empirical`): the oracle acts
+like a perfectly trained network, which memorises. The other parts are draws of the unknown law, so
 distances to them contain the generalisation gap.
 """
 
@@ -51,11 +52,10 @@ KEYS = {
 class Divided(Dataset):
     """A finite data set in four parts that share no row.
 
-    Draws for other purposes, such as a start, are draws of the law: rows of the training part, with
-    replacement.
+    Draws for other purposes, such as a start, are rows of the training part, with replacement.
 
     Args:
-        rows: the points, shape (n, *event_shape), finite, at least 2; they are kept flattened.
+        rows: at least 2 finite points, shape (n, *event_shape); they are kept flattened.
         train: share of the rows.
         validation: share of the rows.
         evaluation: share of the rows; the floor's part is the rest.
@@ -104,7 +104,7 @@ class Divided(Dataset):
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        shape: tuple[int, ...] = self.__dict__["_event_shape"]  # the digest has it too
+        shape: tuple[int, ...] = self.__dict__["_event_shape"]  # the digest includes it
         return shape
 
     def sample(self, count: int, generator: np.random.Generator) -> Tensor:
@@ -130,11 +130,11 @@ class Divided(Dataset):
     def draws(self, count: int, purpose: str, *key: int) -> Tensor:
         """Rows of the purpose's part, without replacement, shape (count, dim), float64.
 
-        The floor's key is (seed, repetition), and the sets of different repetitions share no row:
-        overlapping sets would vary too little, by √(1 − count/m).
+        The floor's key is (seed, repetition). The sets of different repetitions share no row:
+        overlapping sets would vary too little, by the factor √(1 − count/m).
 
         Raises:
-            InvalidSetting: the part has fewer rows; the error has the key that sets their number.
+            InvalidSetting: the part has fewer rows; the error names the setting with their number.
         """
         if purpose not in PARTS:
             return super().draws(count, purpose, *key)

@@ -13,9 +13,10 @@ modes:
     torchcfm, `sample_8gaussians`               5    0.562   1         5      0.562    8.9
     ports of torchcfm that read `var=0.1`       5    0.316   1         5      0.316    15.8
 
-FFJORD and WGAN-GP divide by 1.414 and not by √2. torchcfm passes √var·I where a *covariance* is
-expected, so that its `var=0.1` is the variance √0.1 = 0.316; a port that multiplies normal numbers
-with √var has 0.1. Two figures called "8 gaussians" are comparable only if these numbers agree.
+FFJORD and WGAN-GP divide by 1.414 instead of √2. torchcfm passes √var·I where a *covariance* is
+expected, so that its `var=0.1` is the variance √0.1 = 0.316; in a port that multiplies normal
+numbers by √var the variance is 0.1. Two figures called "8 gaussians" are comparable only if these
+numbers agree.
 
 Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud, "FFJORD", ICLR 2019 (arXiv 1810.01367); Gulrajani
 et al., "Improved training of Wasserstein GANs", NeurIPS 2017 (arXiv 1704.00028); Tong et al.,
@@ -37,8 +38,8 @@ def eight_gaussians(
     """Eight equal Gaussians on a circle; the defaults are FFJORD's, with std 2.03 per coordinate.
 
     Args:
-        radius: of the circle, before scaling.
-        variance: of each component, per coordinate, before scaling.
+        radius: the radius of the circle, before scaling.
+        variance: the variance of each component, per coordinate, before scaling.
         scale: multiplies every draw.
     """
     require(0 < radius < math.inf, "radius", radius, "positive and finite")

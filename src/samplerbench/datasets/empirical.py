@@ -1,4 +1,4 @@
-"""The empirical law of a finite set of points: each of them with the same probability.
+"""The empirical law of a finite set of points: all points have the same probability.
 
     q = 1/K·Σ_k δ(x − x_k),        q_t = 1/K·Σ_k N(α·x_k, σ²·I),
 
@@ -31,11 +31,11 @@ from samplerbench.errors import require
 class Empirical(Dataset):
     """The uniform law on given points, in the units of the points.
 
-    Draws are independent, hence with replacement: draws for different purposes share points. The
-    parts of `divided.Divided` share none.
+    Draws are independent, hence with replacement, so draws for different purposes share points. The
+    parts of `divided.Divided` do not.
 
     Args:
-        rows: the points, shape (K, dim), finite; a copy is kept as float64.
+        rows: finite points, shape (K, dim); a copy is kept as float64.
         digest: represents the points in an identity; computed here.
     """
 

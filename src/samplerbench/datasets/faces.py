@@ -11,7 +11,7 @@ from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.images import divided_images
 from samplerbench.extras import missing
 
-FACES = 100  # the next hundred images of the file have no face
+FACES = 100  # the next hundred images of the file do not show faces
 
 
 def faces(train: float = 0.5, validation: float = 0.1, evaluation: float = 0.2) -> Divided:

@@ -2,8 +2,9 @@
 
 Arrays are `.npy`, `.npz` and torch's `.pt`; `array` chooses one of several in a file. Tables are
 `.csv` (commas), `.tsv` (tabs), `.txt` (spaces, tabs or commas) and `.parquet`. In a table of text,
-lines that begin with # are comments. Columns whose names end with __ are left out, as Stan writes
-them; `columns` chooses others: "x,y" are these two, and theta is also theta.1, theta.2, …
+lines that begin with # are comments. Columns whose names end with __, the sampler's columns in
+Stan, are left out. `columns` chooses columns instead: "x,y" are two columns, and "theta" includes
+theta.1, theta.2, …
 
 `.nc` is NetCDF as ArviZ writes it: Markov chains, all variables of the group "posterior". The
 columns are the entries of each variable, theta.0, theta.1, …, as ArviZ counts them.
@@ -42,19 +43,19 @@ def from_file(
     The numbers are not standardised here; a learned denoiser does that. An array has the shape
     (n, dim), integer or floating; only tensors are unpickled. A table of text is UTF-8. Its first
     line is a header if none of its entries is a number, or if it is 0, 1, 2, …, as pandas writes
-    columns without names. Errors are: equal rows only, numbers of 1e15 or more in size, and numbers
-    like 1_000, which only Python accepts.
+    columns without names. These are errors: only equal rows, numbers of 1e15 or more in size, and
+    numbers like 1_000, which only Python accepts.
 
     Args:
-        path: of the file, relative to the current directory; ~ is the home directory.
+        path: the path of the file, relative to the current directory; ~ is the home directory.
         train: share of the rows to train on.
         validation: share of the rows.
         evaluation: share of the rows; the floor's part is the rest.
-        array: of a `.npz` or `.pt` file: the name of one of its arrays.
-        columns: of a table: names with commas between them; see the module.
+        array: the name of an array, for a `.npz` or `.pt` file.
+        columns: names separated by commas, for a table; see the module.
 
     Raises:
-        InvalidSetting: with the path and the fault of the file.
+        InvalidSetting: the file is invalid; the message has the path and the fault.
     """
     points = read_points(path, array=array, columns=columns)
     require_upright(points, path)
@@ -64,7 +65,7 @@ def from_file(
 
 
 def require_upright(data: Tensor, path: str) -> None:
-    """Refuse data of a few points and many coordinates: they may be on their side."""
+    """Refuse data of a few points and many coordinates: they may be transposed."""
     rows, columns = data.shape
     allowed = f"an array with a point a row: it is {rows} × {columns}; save its transpose"
     require(rows >= min(10, columns), "path", path, allowed)
@@ -112,9 +113,9 @@ def as_chains(values: np.ndarray, layout: str, name: str) -> Tensor:
     """Markov chains, shape (draws, chains, dim), float64.
 
     Args:
-        layout: what its first axes are, one of `LAYOUTS`; the last axis is the coordinates, and is
-            left out of data in one dimension.
-        name: of the array, for messages.
+        layout: the meaning of the first axes, one of `LAYOUTS`. The last axis is the coordinates;
+            data in one dimension may lack it.
+        name: the name of the array, for messages.
     """
     require(layout in LAYOUTS, "layout", layout, f"one of {' or '.join(LAYOUTS)}")
     axes = layout.split(",")
@@ -136,7 +137,7 @@ def as_points(array: np.ndarray, name: str) -> Tensor:
     return torch.from_numpy(array.astype(np.float64))
 
 
-#: The suffixes of files of which `columns` chooses some.
+#: The suffixes of files for which `columns` can be given.
 TABLES = (".csv", ".tsv", ".txt", ".parquet", ".nc")
 
 
@@ -230,7 +231,7 @@ def _read_parquet(path: Path, columns: str | None) -> np.ndarray:
 def _read_netcdf(path: Path, columns: str | None) -> np.ndarray:
     allowed = "of another format, or pip install 'samplerbench[chains]'"
     require(find_spec("xarray") is not None, "path", path, allowed)
-    import xarray  # slow, and few need it
+    import xarray  # slow to import, and rarely needed
 
     names: list[str] = []
     values: list[np.ndarray] = []
@@ -276,7 +277,7 @@ def _read_text(
         if len(row) != len(rows[0]):
             raise ValueError(f"row {number} has {len(row)} entries, not {len(rows[0])}")
         for entry in row:
-            # Python reads 1_000 as a number, and no other program does
+            # only Python reads 1_000 as a number
             if not _is_number(entry) or "_" in entry:
                 hint = "; separate by commas" if ";" in entry else ""
                 raise ValueError(f"row {number} has the entry {entry!r}{hint}")

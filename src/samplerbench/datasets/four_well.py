@@ -5,8 +5,8 @@
 with the potential V of `four_well_boltzmann`. The data of the notebook "Train a score-based
 diffusion model to generate a 1d distribution". For small dt the trajectory approaches the law
 p(x) = exp(−β·V(x))/Z. It takes hundreds of steps to cross a bump, so the default 10 000 steps are
-few: the trajectory is at W₁ = .162 from p, 29 times as far as the same number of independent draws.
-It has .329, .336, .241, .094 of its states in the wells, where p has .232, .303, .267, .198.
+few: the distance of the trajectory from p is W₁ = .162, 29 times that of as many independent draws.
+The wells contain the shares .329, .336, .241, .094 of its states, but .232, .303, .267, .198 of p.
 
 Risken, "The Fokker–Planck equation", 2nd ed., Springer 1989, Chapter 5, for the law in the long
 run.
@@ -38,9 +38,9 @@ class FourWell(Dataset):
     """The states X_1, …, X_n of one trajectory, and their empirical law. X_0 = 0 is left out.
 
     As in the notebook, samples are compared with the trajectory itself. `draws` for training,
-    validation and evaluation are states without repetition, and all states in the order of time if
-    n of them are drawn. These draws share states. So the validation loss is not on unseen data, and
-    a distance to the evaluation points is a distance to training points: it says how well the model
+    validation and evaluation are states without repetition; if n are drawn, they are all states in
+    the order of time. These draws share states. So the validation loss is not on unseen data, and a
+    distance to the evaluation points is a distance to training points: it shows how well the model
     reproduces its data, not how well it generalises.
 
     Other draws, such as a start or the floor, are independent draws of the empirical law: states
@@ -52,7 +52,7 @@ class FourWell(Dataset):
         dt: step of time.
         beta: β, the inverse temperature, from 0.1 to 10.
         steps: n, the number of states.
-        seed: of NumPy's default generator, which draws the z; data_seed only chooses states.
+        seed: the seed for the z (NumPy's default generator); data_seed only chooses states.
     """
 
     dt: float = 0.005
@@ -70,7 +70,8 @@ class FourWell(Dataset):
     def trajectory(self) -> Tensor:
         """The states in the order of time, shape (steps,), float64; do not write to them.
 
-        An error, if dt is so large that the particle leaves the box.
+        Raises:
+            InvalidSetting: dt is so large that the particle leaves the box.
         """
         return _trajectory(self.dt, self.beta, self.steps, self.seed)
 
@@ -108,7 +109,7 @@ class FourWell(Dataset):
         """States for a purpose, shape (count, 1), float64; see the class.
 
         Raises:
-            InvalidSetting: there are fewer states; the error has the key that sets their number.
+            InvalidSetting: there are fewer states; the error names the setting with their number.
         """
         if purpose not in ("train", "validation", "evaluation"):
             return super().draws(count, purpose, *key)

@@ -128,7 +128,7 @@ class FourWellBoltzmann(Dataset):
 
 @lru_cache(maxsize=8)
 def _line(beta: float) -> DensityLine:
-    # where βV = 172; less than e^{−160} of the mass is beyond
+    # βV = 172 at ±reach; less than e^{−160} of the mass is beyond
     reach = (86 / beta) ** 0.125
     edges = torch.linspace(-reach, reach, PANELS + 1, dtype=torch.float64)
     return DensityLine(partial(_exponent, beta=beta), edges)
@@ -142,8 +142,8 @@ def require_temperature(beta: float) -> None:
 class FourWellOracle(Denoiser):
     """The exact denoiser of `FourWellBoltzmann`, in float64; the result has the state's dtype.
 
-    Four exponentials per state and node: `FEW` nodes if all states have less noise than `NARROW`,
-    else `MANY`. It works on a few states at a time, in bounded memory.
+    It costs four exponentials per state and node, with `FEW` nodes if all states have less noise
+    than `NARROW`, else `MANY`. It works on a few states at a time, in bounded memory.
 
     Args:
         beta: β.
@@ -209,7 +209,7 @@ class FourWellOracle(Denoiser):
     def _posterior(self, at: _Intervals) -> tuple[Tensor, Tensor]:
         """u − s, and the nodes' log weights relative to exp(−h(s)) and the interval: (nodes, n).
 
-        Nodes are along the first axis: this broadcasts the values of a state fastest.
+        Nodes are along the first axis, where the values of a state broadcast fastest.
         """
         few = bool((at.sigma < NARROW * at.alpha).all())
         nodes, log_weights = (self.few, self.few_weights) if few else (self.many, self.many_weights)
@@ -229,7 +229,7 @@ class FourWellOracle(Denoiser):
         return torch.copysign(s, pull)
 
     def _end(self, side: float, mode: Tensor, precision: Tensor) -> Tensor:
-        """The d on one side where h is `FALL` above h(s), by Newton's method from outside."""
+        """The d on one side with h(s + d) − h(s) = `FALL`, by Newton's method from outside."""
         # the polynomial in s and d is at least 4·s⁶ and .029·d⁶
         curvature = 0.5 * precision + 8 * self.beta * mode**6
         farthest = (FALL / (0.058 * self.beta)) ** 0.125
@@ -257,7 +257,7 @@ class FourWellOracle(Denoiser):
             torch.as_tensor(scale, dtype=torch.float64, device=x.device).expand(x.shape).reshape(-1)
             for scale in (level.alpha, level.sigma)
         )
-        # treat σ = 0 as very little noise: nothing below divides by 0
+        # treat σ = 0 as very little noise, to avoid divisions by 0 below
         sigma = torch.maximum(sigma, 1e-90 * alpha)
         precision = (alpha / sigma).square()
         mode = self._mode(alpha * flat / sigma**2, precision)

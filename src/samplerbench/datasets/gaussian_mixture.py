@@ -30,9 +30,9 @@ class GaussianMixture(Dataset):
         weights: K positive numbers that add up to 1.
         means: K points.
         covariances: K matrices, symmetric and positive semi-definite.
-        exact_shares: whether the components have exact shares in training and validation data:
-            their weights, up to rounding to integers. Evaluation points and the sets of the floor
-            are always independent draws, since they represent the law.
+        exact_shares: whether the shares of the components in training and validation data are
+            exactly the weights, up to rounding to integers. Evaluation points and the sets of the
+            floor are always independent draws, since they represent the law.
     """
 
     weights: tuple[float, ...]
@@ -90,7 +90,7 @@ class GaussianMixture(Dataset):
         return (len(self.means[0]),)
 
     def sample(self, count: int, generator: np.random.Generator) -> Tensor:
-        """A component by its weight, then a normal draw, shape (count, dim), float64."""
+        """Draw components with their weights, then normal points, shape (count, dim), float64."""
         u = generator.random(count)
         return self._place(u, torch.from_numpy(generator.standard_normal((count, self.dim))))
 
@@ -112,7 +112,7 @@ class GaussianMixture(Dataset):
         return self.dim + (len(self.weights) > 1)
 
     def from_uniforms(self, u: Tensor) -> Tensor:
-        """The first column chooses the component; the others become normal numbers."""
+        """The first column chooses the component; the other columns become normal numbers."""
         u = u.double()
         return self._place(u[:, 0].cpu().numpy(), torch.special.ndtri(u[:, -self.dim :]))
 

@@ -139,19 +139,19 @@ def gaussian_spectrum(
 ) -> GaussianSpectrum:
     """A Gaussian from a file, or with a spectrum that falls like a power.
 
-    Without a file the eigenvalues are λ_k = c·k^−exponent, k = 1 … dim, with mean scale²; the mean
-    is 0. A `.npy` file has eigenvalues, shape (dim,), or a covariance, shape (dim, dim); a `.npz`
-    file has the statistics of an FID program, the arrays `mu` and `sigma`. An eigenvalue of a
-    covariance that may be 0 by the rounding of the file's dtype is 0.
+    Without a file the eigenvalues are λ_k = c·k^−exponent, k = 1 … dim, with the average scale²;
+    the mean is 0. A `.npy` file has eigenvalues, shape (dim,), or a covariance, shape (dim, dim); a
+    `.npz` file has the statistics of an FID program, the arrays `mu` and `sigma`. An eigenvalue of
+    a covariance is set to 0 if it is 0 up to the rounding of the file's dtype.
 
     Args:
-        path: of a file; then the other settings are not used.
-        dim: of the data.
+        path: the path of a file; if given, the other settings are not used.
+        dim: the dimension of the data.
         exponent: at least 0.
         scale: the root mean square of the coordinates' standard deviations.
 
     Raises:
-        InvalidSetting: with the setting, or the fault of the file.
+        InvalidSetting: a setting or the file is invalid; the message says how.
     """
     if path is not None:
         return _from_file(path)
@@ -202,7 +202,7 @@ def _from_moments(mean: Tensor, covariance: Tensor, rounding: float = 0.0) -> Ga
 
 
 def _spectrum(eigenvalues: Tensor, mean: Tensor, rounding: float = 0.0) -> GaussianSpectrum:
-    """The Gaussian; an eigenvalue that is 0 up to rounding is 0.
+    """The Gaussian; an eigenvalue that is 0 up to rounding is set to 0.
 
     Args:
         rounding: the error of an eigenvalue, if it is more than 1e-12 of the largest one.
@@ -212,14 +212,14 @@ def _spectrum(eigenvalues: Tensor, mean: Tensor, rounding: float = 0.0) -> Gauss
 
 
 def precision(array: NDArray[Any]) -> float:
-    """The relative distance of neighbouring numbers of an array's dtype; float64's for integers."""
+    """The machine epsilon of an array's dtype; float64's for integers."""
     return float(np.finfo(array.dtype if array.dtype.kind == "f" else np.float64).eps)
 
 
 def semidefinite(eigenvalues: Tensor, eps: float) -> bool:
     """Whether no eigenvalue of a matrix with this precision is negative beyond rounding.
 
-    The bound dim·eps of the largest eigenvalue is that of LAPACK for a rank.
+    The bound is dim·eps·(the largest eigenvalue), as for ranks in LAPACK.
     """
     allowed = max(1e-12, len(eigenvalues) * eps) * float(eigenvalues.abs().max())
     return float(eigenvalues.min()) >= -allowed
@@ -253,8 +253,8 @@ def _from_file(path: str) -> GaussianSpectrum:
     _require_spectrum(path, "a covariance with eigenvalues", eigenvalues, eps)
     centre = torch.zeros(len(values)).double() if mean is None else torch.from_numpy(mean)
     require(centre.shape == values.shape[:1], "path", path, f"{allowed} of one dimension")
-    # rounding moves an eigenvalue by its Frobenius norm at most (Weyl), and a negative one shows
-    # an error of its size
+    # rounding changes an eigenvalue by at most the Frobenius norm of the error (Weyl); a negative
+    # eigenvalue shows an error of its size
     rounding = max(eps * float(values.norm()), -float(eigenvalues.min()))
     return _from_moments(centre, values, rounding)
 

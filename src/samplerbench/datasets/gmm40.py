@@ -19,7 +19,7 @@ def gmm40(count: int = 40, width: float = 80.0, seed: int = 0) -> GaussianMixtur
 
     Args:
         count: number of components.
-        width: of the square, in the units of the data.
+        width: the width of the square, in the units of the data.
     """
     require(count >= 1, "count", count, "at least 1")
     require(0 < width < math.inf, "width", width, "positive and finite")

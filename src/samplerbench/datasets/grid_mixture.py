@@ -26,7 +26,7 @@ def grid_mixture(spacing: float = 10.0, variance: float = 0.1) -> GaussianMixtur
 
     Args:
         spacing: distance between neighbouring means, in the units of the data.
-        variance: of each component, per coordinate.
+        variance: the variance of each component, per coordinate.
     """
     axis = (-spacing, 0.0, spacing)
     means = tuple((x, y) for y in axis for x in axis)

@@ -1,8 +1,8 @@
 """A user's own images: all files in a folder and below it, grey or in colour, in one size.
 
 An image is rotated by its EXIF orientation, resized so that its shorter side has `size` pixels, and
-cropped to the square in its middle. Files that cannot be read are named in a warning and left out,
-and so are those whose names do not end like an image's.
+cropped to the square in its middle. Files that cannot be read, or whose names do not end like an
+image's, are left out; a warning names them.
 Of equal images the first one by name is kept. An animation is its first frame. Transparency is
 ignored: the stored colour counts.
 """
@@ -30,7 +30,7 @@ SUFFIXES = (
     *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm"),
     *(".tif", ".tiff", ".webp"),
 )
-NAMED = 5  # the most files that a warning names
+NAMED = 5  # the largest number of files that a warning names
 
 Colours = Literal["grey", "rgb"]
 _MODES = {"grey": "L", "rgb": "RGB"}
@@ -47,7 +47,7 @@ def image_folder(
     """The images of a folder between −1 and 1, event shape (1 or 3, size, size).
 
     Args:
-        path: of the folder, relative to the current directory; ~ is the home directory.
+        path: the path of the folder, relative to the current directory; ~ is the home directory.
         size: height and width, in pixels.
         colours: grey converts colours to grey; rgb gives grey images three equal channels.
         train: share of the images to train on.
@@ -55,7 +55,7 @@ def image_folder(
         evaluation: share of the images; the floor's part is the rest.
 
     Raises:
-        InvalidSetting: with the folder and its fault.
+        InvalidSetting: the folder is invalid; the message says how.
     """
     require(1 <= size <= 4096, "size", size, "between 1 and 4096 pixels")
     require(colours in _MODES, "colours", colours, "grey or rgb")
@@ -70,9 +70,9 @@ def read_samples(path: str, shape: tuple[int, ...] | None = None) -> NDArray[np.
     """All images of a folder without resizing, from −1 to 1, shape (n, channels, height, width).
 
     Args:
-        path: of the folder.
-        shape: of the images of the comparison, (channels, height, width); it determines the
-            colours. None for three channels.
+        path: the path of the folder.
+        shape: (channels, height, width) of the images to compare with; it determines the colours.
+            None for three channels.
     """
     allowed = "a data set of images, or files of numbers in place of folders"
     require(shape is None or len(shape) == 3, "dataset", f"points of shape {shape}", allowed)
@@ -98,7 +98,7 @@ def _read_all(path: str, read_one: Callable[[Path], NDArray[np.uint8]]) -> list[
             if file.suffix.lower() not in SUFFIXES:
                 raise ValueError("not the name of an image")
             images.append(read_one(file))
-        except Exception as error:  # whatever the file holds
+        except Exception as error:  # a broken file may raise anything
             left_out.append(f"{file.relative_to(folder)} ({first_line(error)})")
     named = "; ".join(left_out[:NAMED])
     if len(left_out) > NAMED:
@@ -112,10 +112,10 @@ def _read_all(path: str, read_one: Callable[[Path], NDArray[np.uint8]]) -> list[
 
 
 def read(file: Path, colours: Colours, size: int | None = None) -> NDArray[np.uint8]:
-    """An image, shape (1 or 3, size, size); of its own height and width without a size.
+    """An image, shape (1 or 3, size, size); with its own height and width if size is None.
 
     Raises:
-        Exception: of Pillow, for a broken file.
+        Exception: an error of Pillow, for a broken file.
         ValueError: the image has more than 8 bits per channel.
     """
     bomb = Image.DecompressionBombWarning  # a small file may contain more pixels than the memory

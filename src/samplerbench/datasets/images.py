@@ -1,4 +1,4 @@
-"""Image data sets: finite sets of pictures, as points between −1 and 1.
+"""Image data sets: finite sets of images, as points between −1 and 1.
 
 An image of integers v = 0, …, largest becomes x = 2·v/largest − 1, flattened from (channels,
 height, width). The set is divided into four parts that share no row, see `divided`. Of equal images
@@ -21,7 +21,7 @@ def divided_images(
     validation: float = 0.1,
     evaluation: float = 0.2,
 ) -> Divided:
-    """The data set of the different images among the given ones.
+    """The data set of the given images, without repetitions.
 
     Args:
         values: shape (n, channels, height, width), from 0 to largest.

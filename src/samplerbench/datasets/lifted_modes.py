@@ -22,10 +22,10 @@ def lifted_modes(
     2306.14878), Section 5.1; their A is not published.
 
     Args:
-        dim: of the data.
-        inner: of the subspace, at most dim.
+        dim: the dimension of the data.
+        inner: the dimension of the subspace of the data, at most dim.
         shift: each coordinate of a.
-        seed: of A.
+        seed: the seed of A.
     """
     require(1 <= inner <= dim <= 256, "inner", inner, f"between 1 and dim={dim}, dim at most 256")
     require(math.isfinite(shift), "shift", shift, "finite")

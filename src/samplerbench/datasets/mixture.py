@@ -30,12 +30,12 @@ def mixture(
         covariances: one variance v, for v·I in every component; or a list of K entries, each of
             them a variance, a list of dim variances, or a dim × dim matrix.
         weights: K positive numbers; they are divided by their sum. None: equal weights.
-        path: of an `.npz` file with the array `means`, shape (K, dim), and if given `covariances`,
-            shape (), (K,), (K, dim) or (K, dim, dim), and `weights`, shape (K,), which replace the
-            other settings.
+        path: an `.npz` file, which replaces the other settings, with the array `means`, shape
+            (K, dim), and optionally `covariances`, shape (), (K,), (K, dim) or (K, dim, dim), and
+            `weights`, shape (K,).
 
     Raises:
-        InvalidSetting: with the setting, or the fault of the file.
+        InvalidSetting: a setting or the file is invalid; the message says how.
     """
     if path is not None:
         require(means is None, "means", means, f"null with path={path}")
@@ -82,7 +82,7 @@ def _matrices(covariances: object, count: int, dim: int) -> Tensor:
 
 
 def _rounded(entry: object, matrix: Tensor) -> Tensor:
-    """The matrix; without negative eigenvalues if they are rounding of a coarse dtype."""
+    """The matrix; negative eigenvalues from the rounding of a coarse dtype are set to 0."""
     eps = precision(np.asarray(entry))
     if eps <= torch.finfo(torch.float64).eps or not bool(matrix.isfinite().all()):
         return matrix

@@ -1,10 +1,10 @@
-"""The pinwheel: Gaussian blobs stretched outwards; the outer parts are bent more.
+"""The pinwheel: arms of Gaussian points, bent more the further they are from the centre.
 
     (ρ, τ) ~ N((1, 0), diag(a², b²)),   k uniform on 0, …, K − 1,   φ = 2πk/K + rate·e^ρ,
 
     x₀ = s·(ρ·cos φ + τ·sin φ, τ·cos φ − ρ·sin φ):
 
-the point (ρ, τ) turned clockwise by φ, then scaled. E[x₀] = 0, and the covariance is
+the point (ρ, τ) is rotated clockwise by φ, then scaled. E[x₀] = 0, and the covariance is
 s²/2·(1 + a² + b²)·I for K ≥ 3. Given ρ and k the law is a Gaussian on a line. The integral over ρ
 has no closed form, and at low noise no fixed quadrature is accurate, since the law has no width
 across those lines. So there is no oracle; `empirical` has the ideal denoiser of a finite set of
@@ -36,7 +36,7 @@ class Pinwheel(Dataset):
         arms: K.
         radial_std: a, along an arm, before scaling.
         tangential_std: b, across an arm, before scaling.
-        rate: of the bending of an arm, in radians.
+        rate: the rate of the bending of an arm, in radians.
         scale: s, multiplies every draw.
     """
 
@@ -59,7 +59,7 @@ class Pinwheel(Dataset):
         return (2,)
 
     def sample(self, count: int, generator: np.random.Generator) -> Tensor:
-        """An arm, a point in it, then the turn, shape (count, 2), float64."""
+        """Draw arms and points in them, then rotate the points, shape (count, 2), float64."""
         arm = generator.integers(self.arms, size=count)
         z = generator.standard_normal((count, 2))
         rho, tau = 1 + self.radial_std * z[:, 0], self.tangential_std * z[:, 1]

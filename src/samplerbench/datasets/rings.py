@@ -60,7 +60,7 @@ class Rings(Dataset):
         return (2,)
 
     def sample(self, count: int, generator: np.random.Generator) -> Tensor:
-        """A ring, an angle, then noise, shape (count, 2), float64."""
+        """Draw rings and angles, then add noise, shape (count, 2), float64."""
         radius = np.array(self.radii)[generator.integers(len(self.radii), size=count)]
         angle = 2 * np.pi * generator.random(count)
         circle = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], -1)
@@ -104,7 +104,7 @@ class RingsOracle(Denoiser):
         log_joint, kappa, rho, spread = self._log_joint(state, level)
         shrink = torch.special.i1e(kappa) / torch.special.i0e(kappa)
         radius = (responsibilities(log_joint, -1) * self.radii * shrink).sum(-1, keepdim=True)
-        # at ρ = 0 every ring pulls equally in all directions, and shrink is 0
+        # at ρ = 0 the pulls of every ring in all directions cancel, and shrink is 0
         centre = radius * state / rho.clamp_min(torch.finfo(torch.float64).tiny)
         gain = level.alpha * self.noise**2 / spread
         x0_hat: Tensor = centre + gain * (state - level.alpha * centre)

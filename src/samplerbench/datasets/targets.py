@@ -1,6 +1,7 @@
 """Densities that MCMC samplers are tested on: the funnel, the banana, many double wells.
 
-They are known without noise, so chains run on them; exact draws and moments are known too.
+Only the densities without noise are known, so only chains run on them; exact draws and moments are
+known too.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def _banana_draws(
 def many_well(dim: int = 32) -> Density:
     """ln p = Σ (−x⁴ + 6x² + ½x − ½y²) over dim/2 pairs (x, y), up to a constant: 2^{dim/2} modes.
 
-    In each x a share of .844 of the mass is in the right well. Midgley, Stimper, Simm,
+    For each x the share .844 of the mass is in the right well. Midgley, Stimper, Simm,
     Schölkopf, Hernández-Lobato, "Flow annealed importance sampling bootstrap", ICLR 2023 (arXiv
     2208.01893), Section 4.2; Noé, Olsson, Köhler, Wu, "Boltzmann
     generators: sampling equilibrium states of many-body systems with deep learning", Science 365,

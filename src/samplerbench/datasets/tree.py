@@ -32,7 +32,7 @@ class _Branch:
     depth: int
 
     def weight(self) -> float:
-        """Of each of its Gaussians, before normalisation."""
+        """The weight of each of its Gaussians, before normalisation."""
         return self.length * 0.5**self.depth
 
     def means(self) -> Array:
@@ -53,12 +53,12 @@ class _Branch:
 def _branches(
     random: np.random.RandomState, start: Array, angle: float, depth: int = 0
 ) -> Iterator[_Branch]:
-    """A branch and all that grow from its end, depth first; this is the order of the draws."""
+    """A branch and all branches that grow from it, depth first, in the order of the draws."""
     length = 0.292 * 0.8**depth * (1 + 0.2 * random.randn())
     direction = np.array([math.cos(angle), math.sin(angle)])
     yield _Branch(start, direction, length, depth)
     for side in (1, -1):
-        # also at the ends, whose turns are not used, so that the next numbers are the paper's
+        # also draw at the ends, whose turns are not used: later draws then agree with the paper's
         turn = side * 0.7**depth * (1 + 0.2 * random.randn())
         if depth + 1 < DEPTH:
             yield from _branches(random, start + length * direction, angle + turn, depth + 1)
@@ -73,7 +73,7 @@ def tree(label: str = "a", seed: int = 2) -> GaussianMixture:
 
     Args:
         label: a or b for one class (a in the paper's figures), or both.
-        seed: of the lengths and angles; 2 in the paper.
+        seed: the seed of the lengths and angles; 2 in the paper.
     """
     require(label in (*CLASSES, "both"), "label", label, "a, b or both")
     require(0 <= seed < 2**32, "seed", seed, "between 0 and 2³² − 1")

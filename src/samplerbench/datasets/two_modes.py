@@ -2,8 +2,8 @@
 
     q = w·N(a·1, v·I) + (1 − w)·N(−a·1, v·I),    1 = (1, …, 1) .
 
-The distance of the means, 2a·√d, grows with the dimension d. With a = v = 1 on a path with
-α² + σ² = 1 the two noised modes are one standard deviation from their middle at α = 1/√d. Biroli,
+The distance of the means, 2a·√d, grows with the dimension d. With a = v = 1, on a path with
+α² + σ² = 1, the two noised modes are one standard deviation from the origin at α = 1/√d. Biroli,
 Bonnaire, de Bortoli, Mézard, "Dynamical regimes of diffusion models", Nature Communications 2024
 (arXiv 2402.18491), call −ln α = ½·ln d the time of speciation. Grenioux et al., "Stochastic
 localization via iterative posterior sampling", ICML 2024 (arXiv 2402.10758), use weights of 2:1,

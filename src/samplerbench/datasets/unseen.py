@@ -16,10 +16,10 @@ from samplerbench.errors import InvalidSetting
 class Unseen(Dataset):
     """A law without draws, for jobs that only show a model's samples.
 
-    Draws that are not used, such as x₀ of a start from the prior, are NaN.
+    Draws are NaN. They are never used: a start from the prior, for example, ignores x₀.
 
     Args:
-        shape: of an image: (channels, height, width).
+        shape: the shape of an image: (channels, height, width).
     """
 
     shape: tuple[int, ...]
@@ -44,7 +44,7 @@ class Unseen(Dataset):
         return 0
 
     def draws(self, count: int, purpose: str, *key: int) -> Tensor:
-        """NaN for a picture, which then shows no data."""
+        """NaN for a picture, which then shows no data; an error for other purposes."""
         if purpose == "picture":
             return super().draws(count, purpose, *key)
         only = "without data there are pictures only, metric=[] picture=image_panel start=prior"
