@@ -33,7 +33,7 @@ class Network(nn.Module, ABC):
     Attributes:
         needs_level: whether the output depends on the level.
         broadcasts: whether states can share a level: for u of shape (groups, n, dim) the level may
-            have the shape (groups, 1, 1). Such a network computes its features of a level once for
+            have the shape (groups, 1, 1). Such a network computes the features of a level once for
             each group.
         packages: other packages whose versions change the output.
     """
@@ -48,7 +48,7 @@ class Network(nn.Module, ABC):
 
         Args:
             u: the state, float32, shape (*batch, dim).
-            level: of Python floats, or of tensors of shape (*batch, 1).
+            level: the level, with Python floats or tensors of shape (*batch, 1).
         """
 
 
@@ -57,8 +57,8 @@ def scale_and_log_ratio(level: AnyLevel) -> tuple[float | Tensor, float | Tensor
 
         c_in = 1/√(α² + σ²),    κ² = (σ² + δ²·α²)/(α² + δ²·σ²),   δ = 1e-4 .
 
-    c_in·u has unit variance for standardised data. κ is σ/α between δ and 1/δ, and finite also
-    without signal or without noise.
+    c_in·u has unit variance for standardised data. κ is σ/α between δ and 1/δ; it and ln κ stay
+    finite without signal and without noise.
     """
     alpha, sigma = level.alpha, level.sigma
     square = alpha**2 + sigma**2
@@ -68,7 +68,7 @@ def scale_and_log_ratio(level: AnyLevel) -> tuple[float | Tensor, float | Tensor
 
 
 def as_input(value: float | Tensor, u: Tensor) -> Tensor:
-    """A number as a tensor of shape (1,), or one per state, in the precision of u."""
+    """A number, or one number per state, as a tensor in the precision of u."""
     return value.to(u) if isinstance(value, Tensor) else u.new_full((1,), value)
 
 
@@ -79,7 +79,7 @@ def random_waves(
 
     Args:
         features: number of features.
-        dim: of u.
+        dim: the dimension of u.
         frequency: standard deviation of Ω/2π, in cycles per unit of u.
         generator: source of the random numbers.
 

@@ -4,12 +4,13 @@
     h ← h + silu(W_k·h),   k = 1, …, blocks
     y = V·h
 
-F and φ are random and fixed. This is M5 without the level, for losses without a level. It is
-smooth, as losses with a divergence require. On nine narrow modes, implicit score matching with
-1 200 steps of Adam, one seed each, leaves 72 to 79 % of E‖∇ log q‖² with the smooth M2 (128 data
-per step, three settings), 19 to 25 % with a plain SiLU perceptron (256 data, two settings), and 1 %
-with this network (256 data, one setting). A possible cause, not tested: M2 normalises its first
-layer, and as long as the biases are zero its output depends only on the direction of a state.
+F and φ are random and fixed. This is M5 (`residual_mlp`) without the level, for losses without a
+level. It is smooth, as losses with a divergence require. On nine narrow modes, implicit score
+matching with 1 200 steps of Adam, one seed each, leaves 72 to 79 % of E‖∇ log q‖² with the smooth
+M2 (128 data per step, three settings), 19 to 25 % with a plain SiLU perceptron (256 data, two
+settings), and 1 % with this network (256 data, one setting). A possible cause, not tested: M2
+normalises its first layer, and as long as the biases are zero its output depends only on the
+direction of a state.
 
 Tancik et al., "Fourier features let networks learn high frequency functions in low dimensional
 domains", NeurIPS 2020.
@@ -33,9 +34,9 @@ class FourierMLP(Network):
     """A residual perceptron on sines of the state, without a level.
 
     Args:
-        dim: of the state.
-        seed: of the initial weights and of the frequencies.
-        width: of the hidden layers.
+        dim: the dimension of the state.
+        seed: the seed of the initial weights and of the frequencies.
+        width: the width of the hidden layers.
         blocks: number of residual layers.
         features: number of sines of the state.
         frequency: standard deviation of the frequencies F, in cycles per unit of u; for

@@ -5,8 +5,8 @@
 with LayerNorm and LeakyReLU of slope .01 after each hidden layer, and LeakyReLU on the output too,
 as in the notebook. It learns the score of one law.
 
-Its Jacobian jumps where the argument of a LeakyReLU changes sign; on the output that is where the
-score changes sign. This makes it unfit for implicit score matching: autograd's gradient of ∇·s
+Its Jacobian jumps where the argument of a LeakyReLU changes sign; for the output this happens where
+the score changes sign. So it is unfit for implicit score matching: autograd's gradient of ∇·s
 misses the jumps (see `objectives.derivatives`).
 
 The smooth form has SiLU instead of LeakyReLU, and a linear output. At the initial weights, on
@@ -34,9 +34,9 @@ class LayerNormMLP(Network):
     """A multilayer perceptron of the state, without a level, with normalised hidden layers.
 
     Args:
-        dim: of the state.
-        seed: of the initial weights.
-        smooth: SiLU and a linear output; losses with a divergence need this.
+        dim: the dimension of the state.
+        seed: the seed of the initial weights.
+        smooth: whether to use SiLU and a linear output, which losses with a divergence need.
     """
 
     needs_level: ClassVar[bool] = False

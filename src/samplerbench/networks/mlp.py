@@ -24,8 +24,8 @@ class MLP(Network):
     denoising, not for implicit score matching (see `objectives.derivatives`).
 
     Args:
-        dim: of the state.
-        seed: of the initial weights.
+        dim: the dimension of the state.
+        seed: the seed of the initial weights.
     """
 
     needs_level: ClassVar[bool] = False

@@ -2,8 +2,9 @@
 
     (u, ¼·ln σ) → 256 (LayerNorm) → 512 → 256 (LayerNorm) → dim,
 
-with LeakyReLU of slope .01 after every layer, also the last one, as in the notebook. So a negative
-output needs a pre-activation a hundred times as large as a positive one; the network learns that.
+with LeakyReLU of slope .01 after every layer, including the last one, as in the notebook. So a
+negative output needs a pre-activation a hundred times as large as a positive output; the network
+learns this.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ class NCSNMLP(Network):
 
     After Song and Ermon, "Generative modeling by estimating gradients of the data distribution",
     NeurIPS 2019; the input ¼·ln σ is that of Karras et al. 2022 (arXiv 2206.00364), Table 1. σ must
-    be positive. If the data are not standardised, it is in their units.
+    be positive. If the data are not standardised, σ is in their units.
 
     Args:
-        dim: of the state.
-        seed: of the initial weights.
+        dim: the dimension of the state.
+        seed: the seed of the initial weights.
     """
 
     needs_level: ClassVar[bool] = True

@@ -40,13 +40,13 @@ LEVEL_WIDTH = 32
 class ResidualMLP(Network):
     """A residual perceptron with one matrix per block, so that sampling is cheap.
 
-    A level of floats needs one small embedding per call, for any batch; it is added to the biases
-    of the blocks.
+    If the level consists of floats, there is one small embedding per call for the whole batch; it
+    is added to the biases of the blocks.
 
     Args:
-        dim: of the state.
-        seed: of the initial weights and of the frequencies.
-        width: of the hidden layers.
+        dim: the dimension of the state.
+        seed: the seed of the initial weights and of the frequencies.
+        width: the width of the hidden layers.
         blocks: number of residual layers.
         features: number of sines of the state.
         frequency: standard deviation of the frequencies F, in cycles per standard deviation of v.
@@ -106,8 +106,8 @@ class ResidualMLP(Network):
     def derivative(self, u: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
         """y and ∂y/∂u_i of states (n, dim), shapes (n, dim) and (dim, n, dim).
 
-        The tangents of all i go forward with the state, dim rows for each, through the same
-        matrices. Activations and their derivatives are computed once.
+        The tangents of all i go through the same matrices as the states, dim rows per state.
+        Activations and their derivatives are computed once.
         """
         (count, dim), sines = u.shape, self.features
         scale, (shift, *rest) = self._embed(level, u)
@@ -115,7 +115,7 @@ class ResidualMLP(Network):
         slopes = waves[:, :sines].cos()
         waves[:, :sines].sin_()
         h = _affine(self.first, waves, shift)
-        # cos(F·v)·F is multiplied by W; F and W have one product for all states
+        # W·diag(cos(F·v))·F; the products of entries of W and F are the same for all states
         weight = self.first.weight
         chained = self.frequencies[:sines].T[:, None] * weight[:, :sines]
         own = weight[:, sines:].T.reshape(-1)

@@ -23,8 +23,8 @@ class TimeMLP(Network):
     """A small multilayer perceptron of the state and the time.
 
     Args:
-        dim: of the state.
-        seed: of the initial weights.
+        dim: the dimension of the state.
+        seed: the seed of the initial weights.
     """
 
     needs_level: ClassVar[bool] = True
@@ -45,7 +45,7 @@ class TimeMLP(Network):
             h = functional.linear(u, weight[:, :-1], self.first.bias + t * weight[:, -1])
         else:
             h = self.first(torch.cat([u, t.to(u)], -1))
-        # in place: the outputs of the linear layers are not needed again, also not for gradients
+        # in place: the outputs of the linear layers are not needed again, not even for gradients
         h = self.second(h.tanh_()).tanh_()
         y: Tensor = self.last(self.third(h).tanh_())
         return y

@@ -40,12 +40,12 @@ class UNet(Network):
     """diffusers' U-Net, with weights from its own generator.
 
     Args:
-        event_shape: of an image: (channels, height, width).
-        seed: of the initial weights.
-        channels: of each level, from the image's own size down; each level halves the size.
-        layers: residual blocks of each level.
+        event_shape: the shape of an image: (channels, height, width).
+        seed: the seed of the initial weights.
+        channels: the channels of each level, from the full image down; each level halves the size.
+        layers: number of residual blocks of each level.
         attention: number of levels with attention, counted from the lowest.
-        groups: of the group normalisation; divides every entry of `channels`.
+        groups: number of groups of the group normalisation; divides every entry of `channels`.
         level: the definition of i, "noise" or "time".
     """
 
@@ -118,14 +118,14 @@ class UNet(Network):
 
 
 def _unet(generator: torch.Generator, **settings: Any) -> Any:
-    """diffusers' model. It draws weights from the global generator, whose state is restored."""
+    """diffusers' model. It draws weights from the global generator; its state is restored here."""
     try:
         from diffusers import UNet2DModel  # slow to import
     except ImportError as error:
         raise missing("diffusers", "images") from error
     state = torch.get_rng_state()
     try:
-        torch.default_generator.manual_seed(generator.initial_seed())  # only that of the CPU
+        torch.default_generator.manual_seed(generator.initial_seed())  # only the CPU's generator
         return UNet2DModel(**settings)
     finally:
         torch.set_rng_state(state)
