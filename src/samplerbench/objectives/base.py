@@ -1,4 +1,4 @@
-"""The contract of objectives: a loss, the model that it trains, and the recipe of the training.
+"""The contract of objectives: a loss, the model that it trains, and the training's recipe.
 
 An objective computes its loss on a batch of clean data. A recipe holds the optimiser (Adam or plain
 gradient descent) and its learning rate
@@ -38,26 +38,27 @@ class Recipe:
             is used once per pass.
         data_per_level: number of data of a batch that share a noise level, for objectives with
             levels. The expected loss does not depend on it. A network that `broadcasts` computes
-            fewer features of levels. A batch that cannot be divided has a level for each datum.
-        keep_last: whether, without replacement, the last data of a pass make a smaller batch;
+            fewer features of levels. If the number does not divide a batch, each datum has its own
+            level.
+        keep_last: whether, without replacement, the last data of a pass form a smaller batch;
             otherwise they are left out.
         lr: the largest learning rate.
         lr_final: f, the last learning rate as a share of `lr`.
         warmup: number of steps in which the rate rises.
         momentum: null: AdamW; a number: stochastic gradient descent (SGD) with that momentum, 0 for
             plain SGD.
-        weight_decay: of AdamW (with 0 it is Adam), or λ in ½λ‖θ‖² for SGD.
-        ema_decay: per step, of the average of the weights; training returns this average. null:
-            training returns the last weights.
+        weight_decay: the weight decay of AdamW (with 0 it is Adam), or λ in ½λ‖θ‖² for SGD.
+        ema_decay: the decay per step of the average of the weights; training returns this average.
+            null: training returns the last weights.
         ema_every: steps between two entries of the average, each with weight 1 − decay^every. A few
             entries per horizon 1/(1 − decay) average as well as all, and cost less.
-        precision: of the arithmetic, in Lightning's words: "32-true", "bf16-mixed", …; or "auto",
-            see `Objective.precision`.
+        precision: the precision of the arithmetic, by Lightning's names: "32-true", "bf16-mixed",
+            …; or "auto", see `Objective.precision`.
         log_every: steps between two entries of the training loss; an entry is the mean since the
             last one.
         validate_every: steps between two validations; null for no validation.
         devices: number of devices, with one process each. Each gets its share of every batch, and
-            gradients are averaged. The bits differ from those of one device.
+            gradients are averaged. The last bits differ from those on one device.
     """
 
     steps: int
@@ -130,7 +131,7 @@ class Objective(nn.Module, ABC, Generic[Model]):
     Args:
         model: the model to train.
         recipe: the optimiser's settings.
-        train_seed: of the random numbers in the loss.
+        train_seed: the seed of the random numbers in the loss.
 
     Attributes:
         conditional: whether the network has a noise level as input.
@@ -152,13 +153,13 @@ class Objective(nn.Module, ABC, Generic[Model]):
         require(fits, "network", type(network).__name__, f"one {with_or_without} a noise level")
 
     def precision(self, device: str) -> str:
-        """The arithmetic of the training on a kind of device, in Lightning's words.
+        """The precision of the training on a kind of device, by Lightning's name.
 
         "auto" is "bf16-mixed" on processors that multiply bfloat16 numbers, where a training step
-        takes about two thirds of its time, and "32-true" on all others. It depends on the processor
-        and not on a measurement, so the same machine always gives the same bits. Objectives without
-        a noise level have "32-true": most of them differentiate their network, and a derivative
-        loses more digits.
+        takes about two thirds of its time, and "32-true" elsewhere. The choice depends on the
+        processor, not on a measurement, so the same machine always gives the same bits. Objectives
+        without a noise level use "32-true": most of them differentiate their network, and a
+        derivative loses more digits.
 
         Args:
             device: cpu or cuda.

@@ -1,4 +1,4 @@
-"""Denoising score matching in all its parametrisations.
+"""Denoising score matching in all parametrisations.
 
     L = E w(level)·‖y(x₀, ε, level) − network(u, level)‖²,   u = α·x₀ + σ·ε,   ε ~ N(0, I),
 
@@ -45,7 +45,7 @@ def denoising_loss(
         weighting: w.
         u0: clean, standardised data, shape (*batch, dim).
         eps: standard normal numbers, same shape.
-        level: the network's, of tensors of shape (*batch, 1).
+        level: the level of the network's input, with tensors of shape (*batch, 1).
     """
     u = level.alpha * u0 + level.sigma * eps
     error = target.regress(u0, eps, level) - network(u, level)

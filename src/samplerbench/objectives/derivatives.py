@@ -10,7 +10,7 @@ pass.
 
 The mean of the k estimates v_jᵀ·J·v_j is tr(J·M), M = (1/k)·Σ v_j·v_jᵀ. So for k ≥ dim the rows
 e_jᵀ·J give the same number with dim products instead of k. Probes have covariance I, not unit norm:
-the loss scales with the square of their norm, and the divergence would be dim times too small.
+with unit norm the estimate of the divergence would be dim times too small.
 
 The pathwise gradient of E[tr J] is correct only if J is continuous in x. With ReLU and LeakyReLU J
 jumps: its derivative has a Dirac mass that samples never hit, and the gradient is biased.
@@ -67,7 +67,7 @@ def coordinates(x: Tensor) -> Tensor:
 
 
 def probe_pairs(probes: Tensor) -> tuple[Tensor, Tensor]:
-    """a and b with Σ_j a_j·b_jᵀ = (1/k)·Σ v_j·v_jᵀ: as many as there are probes, at most dim.
+    """a and b with Σ_j a_j·b_jᵀ = (1/k)·Σ v_j·v_jᵀ: one pair per probe, but at most dim pairs.
 
     Args:
         probes: v, shape (k, n, dim).
@@ -86,8 +86,8 @@ def draw_probes(x: Tensor, count: int, gaussian: bool, generator: torch.Generato
     Args:
         x: shape (n, dim).
         count: k.
-        gaussian: standard normal probes; otherwise Rademacher, independent signs, which give the
-            smaller variance: the estimate is exact for a diagonal J.
+        gaussian: whether probes are standard normal; otherwise Rademacher, independent signs, which
+            give a smaller variance: the estimate is exact for a diagonal J.
         generator: source of the random numbers; on the CPU.
     """
     shape = (count, *x.shape)

@@ -5,7 +5,7 @@
 the mean over k probes v for each datum. Its expectation is the loss of `implicit`, since
 E[vᵀ·J·v] = tr J. It is also the variance-reduced form of sliced score matching, which takes the
 mean of ½(vᵀ·s)² over v in closed form (Song, Garg, Shi, Ermon, "Sliced score matching", UAI 2019,
-arXiv 1905.07088, Section 3). conf/objective has a name for each.
+arXiv 1905.07088, Section 3). conf/objective has both names.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
 By integration by parts, Fisher's divergence is ½·E‖s − ∇ log q‖² = L + ½·E‖∇ log q‖². So L needs no
 score of the data, and its least value is −½·E‖∇ log q‖² (Hyvärinen, "Estimation of non-normalized
 statistical models by score matching", JMLR 2005, Eq. 4). This holds if q vanishes at infinity and s
-has a continuous Jacobian. The network of the notebook N1 (M2, with LeakyReLU) has none, its
-gradient is biased, and it hardly learns: on a Gaussian, 300 steps of Adam at 1e-3 leave 95 % of
-E‖∇ log q‖², and 2 % with the smooth form of the network (`networks.layer_norm_mlp`).
+has a continuous Jacobian. The network of the notebook N1 (M2, with LeakyReLU) does not: its
+gradient is biased, and it hardly learns. On a Gaussian, 300 steps of Adam at 1e-3 leave 95 % of
+E‖∇ log q‖², but only 2 % with the smooth form of the network (`networks.layer_norm_mlp`).
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Implicit(LevelFreeObjective):
     """Trains the score of the data's own law, without noise.
 
     Args:
-        network: one without a noise level.
+        network: a network without a noise level.
         recipe: the optimiser's settings.
-        mean: of the data, shape (dim,).
-        std: of the data, a positive number.
+        mean: the mean of the data, shape (dim,).
+        std: the standard deviation of the data, a positive number.
         train_seed: not used; the loss has no random numbers.
         standardise: whether the network gets (x − mean)/std, or x itself.
         chunk: number of coordinates at a time; 1 is the fastest on a CPU.

@@ -2,15 +2,16 @@
 
     L = E w(level)·(½‖ŷ‖² − ŷ·y),   ŷ = network(u, level),   u = α·x₀ + σ·ε,
 
-which for the score, y = −ε/σ, is N2's E w·(½‖ŷ‖² + ŷ·ε/σ) with the weight w = σ². It equals two
-known losses:
+which for the score, y = −ε/σ, is N2's E w·(½‖ŷ‖² + ŷ·ε/σ) with the weight w = σ². It is related to
+two known losses:
 
 - ½·w·‖ŷ − y‖² = w·(½‖ŷ‖² − ŷ·y) + ½·w·‖y‖², and the last term has no parameters. So the gradient
   is half that of `denoising`, draw by draw, for any target;
 - for the score, E[ŷ·ε/σ] = E[∇·ŷ(u)] by integration by parts in ε (Stein's lemma). So it is
   Hyvärinen's loss E w·(½‖ŷ‖² + ∇·ŷ) on the noised law (see `implicit`), without a divergence.
 
-Its least value is −½·E w·‖E[y | u]‖²; it is 0 for ŷ = 0, so a trained network's loss is negative.
+Its least value is −½·E w·‖E[y | u]‖². It is 0 for ŷ = 0, so the loss of a trained network is
+negative.
 Vincent, "A connection between score matching and denoising autoencoders", Neural Computation 2011,
 Appendix; Song et al. 2021 (arXiv 2011.13456), Eq. 7, for the levels.
 """
@@ -43,7 +44,7 @@ def implicit_denoising_loss(
         weighting: w.
         u0: clean, standardised data, shape (*batch, dim).
         eps: standard normal numbers, same shape.
-        level: the network's, of tensors of shape (*batch, 1).
+        level: the level of the network's input, with tensors of shape (*batch, 1).
     """
     y_hat = network(level.alpha * u0 + level.sigma * eps, level)
     terms = y_hat * (0.5 * y_hat - target.regress(u0, eps, level))

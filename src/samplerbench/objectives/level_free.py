@@ -1,7 +1,7 @@
 """Base of the losses without a noise level: they train a network of the state alone.
 
 The network gets u = (x − mean)/std, and its output is the score of the law of u, std·∇ log q(x).
-The losses are in the units of u; in the units of the data they would be smaller by std². By
+The losses are in the units of u; in the units of the data they would be std² times smaller. By
 default the data are not standardised, as in the notebooks.
 """
 
@@ -21,11 +21,11 @@ class LevelFreeObjective(Objective[LevelFree]):
     """Trains the score of one law.
 
     Args:
-        network: one without a noise level.
+        network: a network without a noise level.
         recipe: the optimiser's settings.
-        mean: of the data, shape (dim,).
-        std: of the data, a positive number.
-        train_seed: of the random numbers in the loss.
+        mean: the mean of the data, shape (dim,).
+        std: the standard deviation of the data, a positive number.
+        train_seed: the seed of the random numbers in the loss.
         noise: υ, the noise of the law to learn, in the units of the data; 0: the law of the data.
         standardise: whether the network gets (x − mean)/std, or x itself.
     """

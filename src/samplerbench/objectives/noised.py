@@ -1,8 +1,8 @@
 """Base of the losses at many noise levels: they draw levels and noise, and train a denoiser.
 
 A batch of standardised data u₀ is copied `levels_per_datum` times. Each copy gets its own noise ε
-and a level from the level law: its own, or one for `data_per_level` of them, see `base.Recipe`. The
-loss is a function of (u₀, ε, level).
+and a level from the level law, which `data_per_level` copies share (see `base.Recipe`). The loss is
+a function of (u₀, ε, level).
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class NoisedObjective(Objective[Learned]):
     """Trains a `Learned` denoiser on x_t = α·x₀ + σ·ε.
 
     Args:
-        network: one with a noise level.
-        target: of the network's output.
+        network: a network with a noise level.
+        target: the meaning of the network's output.
         schedule: the path, in the units of the data.
         level_law: the law of the levels in training.
-        weighting: of the levels in the loss.
+        weighting: the weighting of the levels in the loss.
         recipe: the optimiser's settings.
-        mean: of the data, shape (dim,).
-        std: of the data, a positive number.
-        train_seed: of noise and levels.
+        mean: the mean of the data, shape (dim,).
+        std: the standard deviation of the data, a positive number.
+        train_seed: the seed of noise and levels.
         standardise: whether the network gets (x − mean)/std, or x itself.
         levels_per_datum: number of noised copies of each datum in a batch.
     """
@@ -73,13 +73,13 @@ class NoisedObjective(Objective[Learned]):
         Args:
             u0: clean, standardised data, shape (*batch, dim).
             eps: standard normal numbers, same shape.
-            level: the network's, of tensors of shape (*batch, 1), or of fewer rows for a network
-                that `broadcasts`.
+            level: the level of the network's input, with tensors of shape (*batch, 1), or with
+                fewer rows for a network that `broadcasts`.
         """
 
     def loss(self, x0: Tensor, generator: torch.Generator) -> Tensor:
         u0 = self.model.standardise(x0)
-        if self.levels_per_datum > 1:  # `tile` copies even once
+        if self.levels_per_datum > 1:  # `tile` by 1 would copy
             u0 = u0.tile(self.levels_per_datum, 1)
         shared = self.recipe.data_per_level
         if len(u0) % shared > 0:

@@ -2,10 +2,10 @@
 
     L = E‖s(x₀ + υ·ε) + ε/υ‖²,   ε ~ N(0, I),
 
-whose minimum is the score of the data with noise υ. Langevin samplers then sample from that noised
-law, with covariance C + υ²·I, not C (Vincent, "A connection between score matching and denoising
-autoencoders", Neural Computation 2011, Eqs. 9 to 11). ε has one independent number for each
-coordinate of each datum. The squared error is summed over the coordinates.
+whose minimum is the score of the data with noise υ. Langevin samplers then sample from this noised
+law, with covariance C + υ²·I instead of C (Vincent, "A connection between score matching and
+denoising autoencoders", Neural Computation 2011, Eqs. 9 to 11). ε has one independent number for
+each coordinate of each datum. The squared error is summed over the coordinates.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class SingleLevel(LevelFreeObjective):
     """Trains the score of the data with one level of noise.
 
     Args:
-        network: one without a noise level.
+        network: a network without a noise level.
         recipe: the optimiser's settings.
-        mean: of the data, shape (dim,).
-        std: of the data, a positive number.
-        train_seed: of the noise.
+        mean: the mean of the data, shape (dim,).
+        std: the standard deviation of the data, a positive number.
+        train_seed: the seed of the noise.
         standardise: whether the network gets (x − mean)/std, or x itself.
         noise: υ > 0, in the units of the data.
         sum_over_batch: whether the loss is the sum over the batch, as in the notebook N0, so that a

@@ -2,11 +2,11 @@
 
     L = E[vᵀ·∇s(x)·v + ½(vᵀ·s(x))²],   E[v·vᵀ] = I,
 
-Hyvärinen's loss for the projections of the score on k random directions v per datum (Song, Garg,
-Shi, Ermon, "Sliced score matching: a scalable approach to density and score estimation", UAI 2019,
-arXiv 1905.07088, Section 3). Both terms are quadratic in v, so any probes with covariance I give
-the expectation of `implicit`. The mean of the second term is ½‖s‖². `hutchinson` has this mean
-instead of the term, and its gradient has a smaller variance.
+This is Hyvärinen's loss for the projections of the score on k random directions v per datum (Song,
+Garg, Shi, Ermon, "Sliced score matching: a scalable approach to density and score estimation", UAI
+2019, arXiv 1905.07088, Section 3). Both terms are quadratic in v, so probes with covariance I give
+the expectation of `implicit`. The mean of the second term over v is ½‖s‖². `hutchinson` uses this
+mean instead, so its gradient has a smaller variance.
 """
 
 from __future__ import annotations
