@@ -4,9 +4,9 @@
 
 The data of the notebook "Talk 8: score-based diffusion models": exactly 100 and 200 points. With
 300 points exact shares matter: for five seeds, 93 to 113 of 300 independent draws are on the left,
-and a score learned from them puts the same share of samples there. The notebook adds noise of deviation
-3. Then a cluster has the variance v + 9 = 10, and the clusters are 20 apart: more than six standard
-deviations, too far for Langevin dynamics in the notebook's number of steps.
+and a score learned from them puts the same share of samples there. The notebook adds noise of
+deviation 3. Then a cluster has the variance v + 9 = 10, and the clusters are 20 apart: more than
+six standard deviations, too far for Langevin dynamics in the notebook's number of steps.
 """
 
 from __future__ import annotations

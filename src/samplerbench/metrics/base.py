@@ -10,11 +10,11 @@ A law metric compares a cloud with the law of a data set itself, without the noi
 
     distance = metric.against_law(dataset, seed=metric_seed)
 
-A measurement has bounds on the metric, lower ≤ D(samples, reference) ≤ upper, nan if a method has
-none. For example, a maximum over finitely many directions bounds the maximum over the sphere only
-from below. Values are in the units of the data, unless the docstring of a metric says otherwise.
-The choice of the unit must not matter. So no metric has a tolerance in data units, and none squares
-float32 numbers without scaling them first.
+A measurement has bounds on the metric, lower ≤ D(samples, reference) ≤ upper; a bound is nan if the
+method has none. For example, a maximum over finitely many directions bounds the maximum over the
+sphere only from below. Values are in the units of the data, unless the docstring of a metric says
+otherwise. The choice of the unit must not matter. So no metric has a tolerance in data units, and
+no metric squares float32 numbers without scaling them first.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ class Metric(ABC):
     """A metric and its settings. Members are frozen dataclasses: their fields identify a value.
 
     Attributes:
-        is_wasserstein: whether a value is a Wasserstein distance: in the units of the data, so that
-            value(s·x, s·y) = s·value(x, y); never negative; and such that the squares of the floor
-            and of a distance between laws add.
-        allows_coupled: whether the clouds may depend on each other, such as those of two samplers
-            with the same starts. Unbiased estimates need independent clouds.
+        is_wasserstein: whether a value is a Wasserstein distance. Such a value is in the units of
+            the data, value(s·x, s·y) = s·value(x, y), and never negative, and the squares of the
+            floor and of a distance between laws add up.
+        allows_coupled: whether the clouds may depend on each other, as for two samplers with the
+            same starts. Unbiased estimates need independent clouds.
         smaller_is_better: whether a smaller value is always better. If not, samplers are not ranked
             by this metric, and its error budget has no advice.
     """
@@ -92,11 +92,11 @@ class Metric(ABC):
         return worst_exponent(self)
 
     def why_incompatible(self, dim: int) -> str | None:
-        """The reason in one line why the metric cannot have that dimension; None if it can."""
+        """The reason in one line why the metric cannot be used in that dimension, or None."""
         return None
 
     def why_too_large(self, n: int, m: int) -> str | None:
-        """The reason in one line why n samples and m points are too many; None if they are not."""
+        """The reason in one line why n samples and m points are too many, or None."""
         return None
 
     @final
@@ -104,8 +104,8 @@ class Metric(ABC):
         """Prepare the reference `(m, dim)`; `seed` determines all random numbers of the metric.
 
         Raises:
-            ValueError: the reference is empty, not finite or of a dimension the metric cannot
-                handle; the seed is negative.
+            ValueError: the reference is empty, is not finite, or has a dimension that the metric
+                cannot handle; or the seed is negative.
         """
         points = finite_points(reference, "reference")
         require(seed >= 0, "seed", seed, "at least 0")
@@ -120,7 +120,7 @@ class Metric(ABC):
 
 
 class LawMetric(ABC):
-    """A metric against a law and its settings: a frozen dataclass, with attributes of `Metric`."""
+    """A metric against a law, with its settings: a frozen dataclass like `Metric`."""
 
     is_wasserstein: ClassVar[bool] = True
     smaller_is_better: ClassVar[bool] = True
@@ -153,10 +153,10 @@ class LawMetric(ABC):
 
 
 class OutputLawMetric(LawMetric):
-    """A metric of the law of a sampler's output, not of its samples: it has no floor.
+    """A metric of the law of a sampler's output instead of samples. It has no floor.
 
     Attributes:
-        needs: the kind of output law that it uses, a key of `bench.sweep.OUTPUT_LAWS`.
+        needs: the kind of output law that it needs, a key of `bench.sweep.OUTPUT_LAWS`.
     """
 
     needs: ClassVar[str]
@@ -184,7 +184,7 @@ def exact_names(metrics: Mapping[str, Metric | LawMetric], dataset: Dataset) -> 
 
 
 class SpectrumDistance(OutputLawMetric):
-    """A distance of a sampler's output from a Gaussian, exact: one repetition is enough.
+    """An exact distance of a sampler's output from a Gaussian: one repetition is enough.
 
     `bench.spectra` computes means and variances of the output's coordinates, for samplers with
     fixed steps and the exact denoiser.
@@ -211,22 +211,22 @@ class SpectrumDistance(OutputLawMetric):
         """The distance from N(mean, diag(variances)) to the law."""
 
 
-#: A density needs dim derivatives of each state, and dim² numbers.
+#: The largest dimension: a density needs dim derivatives of each state, and dim² numbers.
 MOST_DIM = 128
-#: E_q[r] is at most 1; a quadrature may be above it by its error.
+#: E_q[r] is at most 1; the result of a quadrature may be larger by its error.
 MOST_RATIO = 1.001
-#: Draws for the share of the data between the ends of a law on a line, and a difference from it
-#: that is more than three standard errors.
+#: The number of draws that estimate the share of the data between the ends of a law on a line, and
+#: a significant difference from this share, more than three standard errors.
 _DRAWN, _APART = 1000, 0.05
-#: Points at a time, so that an estimate from many needs no further array of their number.
+#: The number of points at a time: no temporary array has the size of all points.
 PIECE = 2**16
 
 
 class Divergence(OutputLawMetric):
     """A divergence of the samples' law q from the data's law p, from ln r = ln p − ln q.
 
-    It needs the density of q, which `bench.densities` computes: for samplers that draw no noise at
-    points that are drawn from q; in one dimension, for all samplers, at the nodes of a quadrature.
+    It needs the density of q, which `bench.densities` computes at draws of q, for samplers that
+    draw no noise. In one dimension it is known at the nodes of a quadrature, for all samplers.
     """
 
     is_wasserstein: ClassVar[bool] = False
@@ -243,7 +243,7 @@ class Divergence(OutputLawMetric):
             return self.integrate(law.masses, self._log_ratios(law, dataset))
 
         ratio = float(values.mean(self._log_ratios(values, dataset).exp()))
-        if not ratio <= MOST_RATIO:  # the mass of p where q has its own
+        if not ratio <= MOST_RATIO:  # the mass of p where q has mass
             raise ValueError(
                 f"the mean of p/q is {ratio:.6g}, and at most 1 is possible: the log_density of "
                 "the data is not normalised, or not a number somewhere"
@@ -285,7 +285,7 @@ class Divergence(OutputLawMetric):
 
 
 def total(values: Tensor, of: Callable[[Tensor], Tensor]) -> float:
-    """The sum of a function of each value, from some values at a time."""
+    """The sum of a function over the values, computed for some values at a time."""
     return math.fsum(float(of(piece).sum()) for piece in torch.split(values, PIECE))
 
 
@@ -306,7 +306,7 @@ def mean_ratio(log_ratios: Tensor) -> dict[str, float]:
 def by_quadrature(
     law: LineNodes, distance: Callable[[LineNodes], float], **info: float
 ) -> Measurement:
-    """The distance of a law on a line; its bounds are ± the difference from the coarser nodes."""
+    """The distance of a law on a line; the bounds are ± the difference from the coarser nodes."""
     value = distance(law)
     error = math.nan if law.coarse is None else abs(value - distance(law.coarse))
     info = {"quadrature_error": error, **info}
@@ -323,10 +323,10 @@ def worst_exponent(metric: Metric | LawMetric) -> float:
 
 
 def finite_points(points: Tensor, name: str, dim: int | None = None) -> Tensor:
-    """Return the cloud `(n, dim)` without its graph; float32 stays, other types become float64.
+    """Return the cloud `(n, dim)`, detached; float32 stays, other types become float64.
 
     Raises:
-        ValueError: it is empty, has another shape, or has a value that is not finite or too large
+        ValueError: the cloud is empty or has another shape, or a value is not finite, or too large
             to be squared.
     """
     allowed = f"(n, {'dim' if dim is None else dim}) with n ≥ 1"

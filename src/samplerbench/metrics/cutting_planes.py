@@ -1,7 +1,7 @@
 """The maximum of W₂² over the directions in the plane, with bounds, by cutting planes.
 
 For a coupling π of two laws and a direction θ let M_π = ∫ (x − y)(x − y)ᵀ dπ(x, y). The cost of the
-best coupling along θ, W₂²(θ), is at most that of any other:
+best coupling along θ, W₂²(θ), is at most the cost of any other coupling:
 
     W₂²(θ) ≤ θᵀ M_π θ   for every θ,   with equality where π is the monotone coupling along θ.
 
@@ -72,7 +72,7 @@ def _arc(start: float, end: float, bound: Bound) -> _Arc:
 
 
 def _cut(arc: _Arc, bound: Bound) -> Iterator[_Arc]:
-    """Lower an arc of the envelope to a new bound where that is lower; yields 1 to 3 arcs."""
+    """Lower an arc of the envelope to a new bound where the bound is lower; yield 1 to 3 arcs."""
     excess = Bound(bound.mean - arc.bound.mean, bound.wave - arc.bound.wave, 0.0)
     borders = [arc.start, arc.end]
     if abs(excess.wave) > abs(excess.mean):

@@ -3,9 +3,9 @@
     D²(μ, ν) = 2 E‖X − Y‖ − E‖X − X′‖ − E‖Y − Y′‖,     X, X′ ~ μ,   Y, Y′ ~ ν   independent ,
 
 is ≥ 0, and 0 only for μ = ν. Each mean is over the pairs of *different* points (a U-statistic), so
-for all n and m the expected value is D² of the laws: 0 for a perfect sampler. The value is the
-square, D², because its root has no unbiased estimate. It is in the units of the data (a mean
-distance) and may be negative. For two clouds that share points it is biased downwards.
+for all n and m the expected value is D² of the laws: 0 for a perfect sampler. The value is D², not
+D, which has no unbiased estimate. It is in the units of the data (a mean distance) and may be
+negative. For two clouds that share points it is biased downwards.
 
 Cost: n·m + n²/2 distances per call, and m²/2 once; bounded memory, see `pairs`.
 
@@ -36,7 +36,7 @@ class Energy(Metric):
     """The squared energy distance, unbiased: it may be negative. It has no settings."""
 
     is_wasserstein: ClassVar[bool] = False
-    allows_coupled: ClassVar[bool] = False  # clouds with the same starts would seem too near
+    allows_coupled: ClassVar[bool] = False  # clouds with the same starts would seem too close
 
     @property
     def floor_exponent(self) -> float:

@@ -2,8 +2,8 @@
 
     W₁ = min_π Σᵢⱼ πᵢⱼ ‖xᵢ − yⱼ‖,     π ≥ 0,   Σⱼ πᵢⱼ = 1/n,   Σᵢ πᵢⱼ = 1/m ,
 
-as in `exact_w2`, with its cost and its bounds. Papers on synthetic data often report W₁; its floor
-falls like n^(−1/dim) for dim ≥ 3, as that of W₂.
+computed as in `exact_w2`, at the same cost and with the same bounds. Papers on synthetic data often
+report W₁; its floor falls like n^(−1/dim) for dim ≥ 3, as for W₂.
 
 Reference: R. Flamary et al., POT: Python Optimal Transport, JMLR 22 (2021) 78.
 """
@@ -21,7 +21,7 @@ class ExactW1(ExactW2):
     """W₁ of the clouds, without projections.
 
     Args:
-        max_pairs: the largest n·m that is computed, at least 1; it takes 50 bytes a pair.
+        max_pairs: the largest n·m that is computed, at least 1; a pair takes 50 bytes.
     """
 
     p: ClassVar[int] = 1

@@ -13,11 +13,11 @@ The cost of any plan is an upper bound of W₂², and any potentials u, v give a
 reduced costs R = C − u − v ≥ 0.
 
 The simplex starts from potentials of (n + m)·(1 + largest cost), and treats costs below 1e-15 of
-them as rounding errors. So it gets the costs in a unit near the largest one. That is not enough if
-both clouds have points far away, because their costs are much larger than the others. Therefore,
-while the gap is more than `_GAP` of W₂², the problem is solved again with R instead of C: it has
-the same optimal plan. This plan moves no mass over a pair with Rᵢⱼ > gap·lcm(n, m), because its
-masses are multiples of 1/lcm(n, m). So larger entries of R are replaced by this value.
+these potentials as rounding errors. So it gets the costs in a unit near the largest cost. That is
+not enough if both clouds have points far away, whose costs are much larger than all other costs.
+Therefore, while the gap is more than `_GAP` of W₂², the problem is solved again with R instead of
+C, which has the same optimal plan. This plan moves no mass over a pair with Rᵢⱼ > gap·lcm(n, m),
+because its masses are multiples of 1/lcm(n, m). So larger entries of R are replaced by this value.
 
 Cost: about 50·n·m bytes, mostly POT's, and time that grows faster than n·m: 0.5 s at
 2 000 × 2 000, 3 s at 2 000 × 10 000. Larger problems than `max_pairs` are refused.
@@ -45,13 +45,14 @@ from samplerbench.metrics.base import Distance, Measurement, Metric
 Array = NDArray[np.float64]
 
 _GAP = 1e-9
-"""Relative to W₂²: a smaller gap counts as closed. Ordinary clouds have 1e-13 to 1e-10."""
+"""A gap below this share of W₂² counts as closed. Ordinary clouds have 1e-13 to 1e-10."""
 
 _ROUNDING = 1e-15
 """Relative to W₂² and the potentials: the rounding error of the lower bound."""
 
 _PIVOTS = 10**8
-"""Never reached in practice; POT's default ends the simplex too early at 2 000 × 2 000."""
+"""The largest number of pivots, never reached in practice. POT's default is too small at
+2 000 × 2 000."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,10 @@ class ExactW2(Metric):
     """W₂ of the clouds, without projections.
 
     Args:
-        max_pairs: the largest n·m that is computed, at least 1; it takes 50 bytes a pair.
+        max_pairs: the largest n·m that is computed, at least 1; a pair takes 50 bytes.
 
     Attributes:
-        p: of W_p; the costs are ‖xᵢ − yⱼ‖^p.
+        p: the order of W_p; the costs are ‖xᵢ − yⱼ‖^p.
     """
 
     p: ClassVar[int] = 2
@@ -106,7 +107,7 @@ def _transport(costs: Array) -> tuple[float, float]:
     plan, rows, square = _solve(costs)
     last = math.inf
     while True:
-        # for each side, the largest potentials that the other side allows
+        # the largest potentials of each side, given those of the other side
         columns = (costs - rows[:, None]).min(axis=0)
         rows = (costs - columns).min(axis=1)
         reduced = (costs - rows[:, None] - columns).clip(min=0)

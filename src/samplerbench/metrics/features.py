@@ -1,12 +1,12 @@
 """Features of images: the vectors that FID and KID compare instead of pixels.
 
 A network φ maps an image to d numbers. A cloud of flattened images x₁, …, x_n becomes the cloud
-φ(x₁), …, φ(x_n) in R^d. The network gets the images in their own shape and range, (n, channels,
-height, width), data between −1 and 1, in the precision of its weights. Its output for an image must
+φ(x₁), …, φ(x_n) in R^d. The network gets images of the shape (n, channels, height, width), with
+values between −1 and 1 in the data, in the precision of its weights. Its output for an image must
 not depend on other images. The features are compared in double precision.
 
-The shape of square images follows from the number of values: s² in grey, 3·s² in colour; these
-numbers are never equal.
+The shape of square images follows from the number of values: s² in grey, 3·s² in colour; a number
+cannot be of both forms.
 
 The standard network is Inception v3 in the conversion of torch-fidelity, which equals the original
 up to rounding. It takes bytes in three colours. So a grey image is repeated three times, and pixels
@@ -55,10 +55,10 @@ Summary = TypeVar("Summary")
 class Features:
     """The features of images by a network."""
 
-    # maps images (n, *shape) to (n, d); more axes are flattened. It is put into evaluation mode,
+    # maps images (n, *shape) to (n, d); further axes are flattened. It is set to evaluation mode,
     # and moved to the device of the points.
     network: InitVar[nn.Module]
-    # of an image; None for square ones, grey or in three colours
+    # the shape of an image; None for square images, grey or in three colours
     shape: tuple[int, ...] | None = None
     # identity of the network: its code, parts, attributes and weights; computed here
     digest: str = field(init=False)
@@ -135,7 +135,7 @@ class FeatureMetric(Metric):
 class FeatureDistance(Distance, Generic[Summary]):
     """A distance to the features of a reference, which are computed at the first measurement.
 
-    They may take minutes, and checks build distances that are never used.
+    Computing them may take minutes, and checks build distances that are never used.
     """
 
     def __init__(self, features: Features, reference: Tensor) -> None:
@@ -192,12 +192,12 @@ def inception(
     """The features of the standard network.
 
     Args:
-        weights: the file of its weights; None: in torch's folder of downloads.
+        weights: the file of its weights; None: the file in torch's folder of downloads.
         layer: one of `LAYERS`.
-        shape: of an image; None for square ones.
+        shape: the shape of an image; None for square images.
 
     Raises:
-        InvalidSetting: torch-fidelity or the file is missing; the message has the remedy.
+        InvalidSetting: torch-fidelity or the file is missing; the message says what to do.
     """
     require(layer in LAYERS, "layer", layer, f"one of {', '.join(map(str, LAYERS))}")
     extractor, address = _torch_fidelity()
@@ -208,7 +208,7 @@ def inception(
     require(path.is_file(), "weights", path, f"an existing file: {once}")
     with torch.random.fork_rng(devices=[]):  # a network draws weights before it loads them
         try:
-            # it unpickles its input, so it gets a file that contains only numbers
+            # torch-fidelity unpickles its input, so it gets a file that contains only numbers
             tensors = io.BytesIO()
             torch.save(torch.load(path, map_location="cpu", weights_only=True), tensors)
             tensors.seek(0)

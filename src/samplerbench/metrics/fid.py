@@ -7,11 +7,11 @@ With the means μ, ν and the covariances Σ, Γ (divided by n − 1) of the fea
 the squared W₂ between the Gaussians with these moments, in squared units of the features. It
 depends only on the first two moments. Let A, shape (n, d), be the centred features over √(n − 1):
 then Σ = AᵀA. With B the same for the reference, the last trace is the sum of the singular values of
-A Bᵀ. This is exact also for a Σ without full rank (fewer images than features), and takes no root
-of a rounding error. With more rows than d, A is replaced by its triangular factor.
+A Bᵀ. This is also exact for a Σ without full rank (fewer images than features), and no root of a
+rounding error is taken. If A has more than d rows, it is replaced by its triangular factor.
 
-FID of n and m images is too large by about c/n + c′/m, and c depends on the law. So values of
-different n cannot be compared, and differences between laws only at large n. Compare a value with
+FID of n and m images is too large by about c/n + c′/m, and c depends on the law. So values for
+different n cannot be compared, and values for different laws only at large n. Compare a value with
 its floor, which has the same n and m. Published values use 50 000 images.
 
 Cost per call: the features of n images, n·d·min(n, d), and the singular values of a matrix of

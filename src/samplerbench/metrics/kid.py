@@ -32,7 +32,7 @@ from samplerbench.metrics.pairs import PIECE, why_too_many
 class KID(FeatureMetric):
     """The squared MMD of features with a cubic kernel, unbiased: it may be negative."""
 
-    allows_coupled: ClassVar[bool] = False  # clouds with the same starts would seem too near
+    allows_coupled: ClassVar[bool] = False  # clouds with the same starts would seem too close
 
     def why_too_large(self, n: int, m: int) -> str | None:
         return why_too_many(n, m)
@@ -71,7 +71,7 @@ class _KernelDistance(FeatureDistance[_Cloud]):
 
 
 def kernel(products: Tensor) -> Tensor:
-    """k of ⟨x, y⟩/d."""
+    """The kernel k from the products ⟨x, y⟩/d."""
     return (products + 1) ** 3
 
 

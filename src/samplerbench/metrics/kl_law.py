@@ -4,15 +4,15 @@ With r = p/q at points of q, E_q[r] = 1, so for every c
 
     KL(q ‖ p) = E_q[−ln r] = E_q[−ln r + c·(r − 1)] .
 
-c is the regression coefficient with the smallest variance of the mean. For q close to p it is about
-1; then the terms r − 1 − ln r are never negative and of second order in r − 1. If r has rare large
-values, c is about 0. If the fitted estimate is negative, c = 1 is used.
+c is the regression coefficient that minimises the variance of the mean. For q close to p it is
+about 1; then the terms r − 1 − ln r are never negative and of second order in r − 1. If r has rare
+large values, c is about 0. If the fitted estimate is negative, c = 1 is used.
 
 `info` has `half_width`, half of the 95 % interval of this value for independent points (evenly
-drawn points vary less), `mean_ratio`, which estimates E_q[r], with `mean_ratio_half_width`, half of
-its own interval, and `coefficient`, which is c.
+drawn points vary less); `mean_ratio`, which estimates E_q[r], with `mean_ratio_half_width`, half of
+its own interval; and `coefficient`, which is c.
 
-In one dimension the first mean is an integral, also for samplers that draw noise, see
+In one dimension the first mean is computed by quadrature, also for samplers that draw noise, see
 `bench.line_densities`. Then `info` has `quadrature_error`, and `mean_ratio` is the mass of p where
 q has mass; it may be less than 1.
 """

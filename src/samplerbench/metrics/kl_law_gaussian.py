@@ -5,8 +5,8 @@ With variances λ' of the output and λ of the data in each coordinate, and mean
     KL = ½·Σ (λ'/λ − 1 − ln(λ'/λ) + (m' − m)²/λ) .
 
 `info` has `reverse`, the divergence of the data's law from the output's. Both are finite only if
-the two laws vary in the same directions. In the other directions they have the same constant value,
-if the last step is the step to x̂₀.
+the two laws vary in the same directions. In other directions both laws are the same constant, if
+the last step is the step to x̂₀.
 """
 
 from __future__ import annotations

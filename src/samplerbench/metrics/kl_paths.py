@@ -1,9 +1,9 @@
 """KL(paths of a sampler ‖ paths of the data), in nats: an upper bound for samplers with noise.
 
 It is at least the KL divergence of the law of the sampler's last state with noise from the law at
-that level, in any dimension. `bench.paths` says how it is computed and where it is far above. The
-estimate is that of `kl_law`, with r the ratio of the densities of a path. Where the mean of r is
-not near 1, no path had the rare large values of r that make it 1; then c = 0, the plain mean.
+that level, in any dimension. `bench.paths` explains how it is computed and where the bound is
+loose. The estimate is that of `kl_law`, with r the ratio of the densities of a path. If the mean of
+r is not near 1, the rare large values of r are missing; then c = 0, which gives the plain mean.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from samplerbench.datasets.base import Dataset
 from samplerbench.metrics.base import Measurement, mean_with_half
 from samplerbench.metrics.kl_law import KLLaw
 
-#: How far from 1 the mean of r may be for a coefficient other than 0.
+#: The largest difference of the mean of r from 1 for which the coefficient is not 0.
 NEAR = 0.1
 
 

@@ -1,14 +1,14 @@
 """The error of the estimated normalising constant, Δ ln Z, in nats.
 
-A sampler with weighted particles gives for each of n samples an independent estimate Ẑ_i of
-Z = ∫ of the density, with E[Ẑ_i] = Z. The density of the model is divided by the true Z, so
+A sampler with weighted particles gives an independent estimate Ẑ_i of Z = ∫ density for each of n
+samples, with E[Ẑ_i] = Z. The density of the model is divided by the true Z, so
 
     value = ln (1/n) Σ_i Ẑ_i  =  ln of the estimate − ln Z .
 
-It is 0 on average up to −var(Ẑ)/(2n·Z²); if the estimates vary much, their rare large values are
-missing and it is negative. `info` has `half_width`, half of its 95 % interval by the delta method,
-`mean_log`, the mean of ln Ẑ_i, negative on average (a lower bound of ln Z, as an ELBO), and
-`sd_log`, the standard deviation of ln Ẑ_i: the error of a single population.
+Its average is about −var(Ẑ)/(2n·Z²), near 0; if the estimates vary much, their rare large values
+are missing, and it is clearly negative. `info` has `half_width`, half of its 95 % interval by the
+delta method; `mean_log`, the mean of ln Ẑ_i, negative on average (a lower bound of ln Z, like an
+ELBO); and `sd_log`, the standard deviation of ln Ẑ_i: the error of a single population.
 """
 
 from __future__ import annotations

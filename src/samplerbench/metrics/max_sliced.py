@@ -14,8 +14,8 @@ may exceed 1 % of the distance, the clouds are measured again in float64. The un
 the power of two above the largest coordinate, because in float32 the squares of numbers below 1e-23
 are 0.
 
-Memory: directions, sorted reference and cell means are kept up to `KEPT_BYTES` each; the rest is
-computed again in every call. The work space is `WORK` numbers of each cloud, or one line of each.
+Memory: directions, sorted reference and cell means are kept, up to `KEPT_BYTES` each; the rest is
+computed again in every call. The work space is `WORK` numbers for each cloud, or one line of each.
 Everything stays on the device of the reference.
 
 Reference: I. Deshpande et al., Max-Sliced Wasserstein Distance and Its Use for GANs, CVPR 2019,
@@ -45,7 +45,8 @@ from samplerbench.metrics.projections import (
 )
 
 KEPT_BYTES = 2**27
-"""The most bytes kept for directions, sorted reference and cell means, each. It changes no bit."""
+"""The largest number of bytes kept for each of directions, sorted reference and cell means; it does
+not affect the values."""
 
 WORK = 2**22
 """The number of projections of each cloud at a time; a single line may have more."""
@@ -89,7 +90,7 @@ class SlicedReference:
     """A reference `(m, dim)`, projected on random directions and sorted, block by block.
 
     Attributes:
-        reference: the reference, moved to its mean and cast to the metric's precision.
+        reference: the reference minus its mean, in the metric's precision.
         size: its largest coordinate.
     """
 
@@ -97,7 +98,7 @@ class SlicedReference:
         self.metric = metric
         self._seed = seed
         self._given = reference
-        # rounded to float32, so that clouds of both precisions are moved by the same vector
+        # rounded to float32, so that clouds of both precisions are shifted by the same vector
         self._centre = reference.mean(dim=0).float()
         self.reference = self.centred(reference)
         self.size = float(self.reference.abs().max())
@@ -108,7 +109,7 @@ class SlicedReference:
         self._averages, self._averaging = lru_cache(maxsize=2)(self._average), Lock()
 
     def centred(self, points: Tensor) -> Tensor:
-        """Move a cloud to the reference's device, precision and mean."""
+        """Subtract the reference's mean from a cloud, on the reference's device and precision."""
         points = points.to(self._centre.device)
         return (points - self._centre.to(points.dtype)).to(DTYPES[self.metric.precision])
 
@@ -188,9 +189,9 @@ class SlicedReference:
         rows = direction_block(dim, self.metric.directions, self._seed, block)
         return rows.to(self.reference)
 
-    def _kept(self, numbers: int) -> int:
-        """The number of blocks that are kept, for the given count of numbers per direction."""
-        return min(self._blocks, KEPT_BYTES // (BLOCK * numbers * self.reference.itemsize))
+    def _kept(self, size: int) -> int:
+        """The number of blocks that are kept, if a direction has `size` numbers."""
+        return min(self._blocks, KEPT_BYTES // (BLOCK * size * self.reference.itemsize))
 
 
 class _MaxSlicedDistance(Distance):

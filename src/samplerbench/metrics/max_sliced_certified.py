@@ -1,6 +1,7 @@
 """The max-sliced W₂ of two clouds in the plane, certified: with a lower and an upper bound.
 
-`cutting_planes` finds it. The bound of a coupling π, a matrix of weights over pairs of points, is
+It is found by `cutting_planes`. A coupling π, a matrix of weights over pairs of points, has the
+bound
 
     θᵀ M_π θ,     M_π = Σ π(x, y) (x − y)(x − y)ᵀ .
 
@@ -36,7 +37,7 @@ _PIECE = 2**16
 """The number of entries of the quantile grid at a time: half a MB."""
 
 _ROUNDING = 1e-14
-"""Relative rounding of a bound: pairwise sums of products of float64."""
+"""The relative rounding error of a bound, a pairwise sum of products in float64."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class _CertifiedDistance(Distance):
         self._starts = {phi: self._sorted(phi) for phi in START_ANGLES}
 
     def _sorted(self, phi: float) -> tuple[Array, Array] | NDArray[np.int32]:
-        """Return the reference ordered along a direction; of many points only their order."""
+        """Return the reference ordered along a direction; for many points only the order."""
         order = self._reference.order(phi)
         return self._reference.at(order) if self._size <= _PIECE else order.astype(np.int32)
 

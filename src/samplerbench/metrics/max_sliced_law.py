@@ -1,7 +1,7 @@
 """The max-sliced W₂ between samples and a Gaussian mixture in the plane, certified, without noise.
 
-A reference of m points has an error: its distance to the law, which for a mixture only falls like
-m^(−1/4). Here the law itself replaces the reference. Along θ it is the mixture
+A reference of m points has an error, its distance to the law, which falls only like m^(−1/4) for a
+mixture. Here the law itself replaces the reference. Along θ it is the mixture
 
     θ_# law = Σ w_k·N(⟨θ, μ_k⟩, s_k²),     s_k² = θᵀ C_k θ ,
 
@@ -43,7 +43,8 @@ from samplerbench.metrics.cutting_planes import START_ANGLES, Bound, check_stop,
 from samplerbench.metrics.modes import Modes, modes_of
 
 _ROUNDING = 1e-13
-"""Relative to the second moments of samples and law; ten times the measured rounding error."""
+"""The rounding error, relative to the second moments of samples and law: ten times the measured
+one."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class _LawDistance(Distance):
         self._centre = modes.weights @ modes.means
         self._modes = Modes(modes.weights, modes.means - self._centre, modes.covariances)
         self._covariance = modes.covariance()
-        # every search starts with the same directions, so their cells are kept, for one n
+        # every search starts with the same directions, so their cells are kept, for the last n
         self._starts = lru_cache(maxsize=1)(self._start_means)
 
     def measure(self, samples: Tensor) -> Measurement:

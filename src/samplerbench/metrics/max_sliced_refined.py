@@ -18,8 +18,8 @@ is undone and h is divided by four; a step that raises W₂ doubles h. The start
 of the means and the best of many random directions; all of them are refined together.
 
 The value is W₂ along a direction: a lower bound of the maximum. There is no upper bound (the bound
-θᵀ M_π θ of the certified search is loose in many dimensions). A pure mean shift c is found in one
-step from any start, since M_θ = ccᵀ for every θ.
+θᵀ M_π θ of the certified search is loose in many dimensions). The direction of a pure mean shift c
+is found in one step from any start, since M_θ = ccᵀ for every θ.
 
 Cost: the random directions, as in `max_sliced`, and starts·(n + m)·(dim + log) per step.
 Memory: the clouds in float64, and starts × dim numbers.
@@ -50,7 +50,7 @@ class MaxSlicedRefined(Metric):
 
     Args:
         directions: the number of random directions to try first, ≥ 1.
-        starts: the number of them to refine, ≥ 1, besides the difference of the means.
+        starts: the number of these directions to refine, ≥ 1, besides the difference of the means.
         iterations: the largest number of steps, ≥ 1.
         tolerance: an ascent ends when h‖u‖², about the next relative gain of W₂², is below it.
     """
@@ -105,7 +105,7 @@ class _RefinedDistance(Distance):
         return Measurement(value, value, math.nan, directions[best].cpu(), evaluations)
 
     def _starts(self, samples: Tensor, shift: Tensor) -> Tensor:
-        """Return the starts `(starts + 1, dim)`; one fewer if the means are equal."""
+        """Return the starts `(starts + 1, dim)`, or `(starts, dim)` if the means are equal."""
         values, _ = self._search.distances(samples)
         best = values.topk(min(self._metric.starts, len(values))).indices.tolist()
         rows = torch.stack([self._search.direction(index) for index in best]).to(shift)

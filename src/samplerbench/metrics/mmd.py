@@ -37,7 +37,7 @@ from samplerbench.metrics.pairs import (
 )
 
 _MEDIAN_POINTS = 1000
-"""The pairs of this many points give the median to a few percent, which is enough for h."""
+"""The number of points for the median distance; its error is a few percent, enough for h."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class MMD(Metric):
         require(fits, "bandwidth", self.bandwidth, "above 0 and finite, or null for the median")
 
     is_wasserstein: ClassVar[bool] = False
-    allows_coupled: ClassVar[bool] = False  # clouds with the same starts would seem too near
+    allows_coupled: ClassVar[bool] = False  # clouds with the same starts would seem too close
 
     @property
     def floor_exponent(self) -> float:

@@ -1,12 +1,12 @@
-"""How evenly samples cover the modes of a mixture, against the law: the entropy of the shares.
+"""How evenly samples cover the modes of a mixture, compared with the law: an entropy of shares.
 
 With the share p̂_k of the samples in mode k (assigned as in `modes`) and weights w_k,
 
     coverage = −Σ_k p̂_k·ln p̂_k / ln K,     value = |coverage − (−Σ_k w_k·ln w_k / ln K)| .
 
-It is 1 for equal shares of all K modes and 0 for a single one, so with equal weights the value is
-1 − coverage. `info` has coverage, truth, and `found`, the number of modes with a sample. Unlike
-`mode_weights` it does not see shares that are exchanged between modes.
+The coverage is 1 for equal shares of all K modes and 0 for a single mode, so with equal weights the
+value is 1 − coverage. `info` has coverage, truth, and `found`, the number of modes with a sample.
+Unlike `mode_weights` it does not detect shares that are exchanged between modes.
 
 Cost: n·K·dim². Fresh draws have a value of about K/(2n·ln K) with equal weights.
 

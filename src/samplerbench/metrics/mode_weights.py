@@ -9,8 +9,8 @@ has a test of the hypothesis that the counts are those of n independent draws of
 
     χ² = Σ_k (n_k − n·w_k)² / (n·w_k),     p_value: with K − 1 degrees of freedom ,
 
-and `smallest_expected`, the smallest n·w_k: below 5 the p-value is rough. The test assumes
-independent samples; those of quasi-random starts are not.
+and `smallest_expected`, the smallest n·w_k; if it is below 5, the p-value is rough. The test
+assumes independent samples; samples from quasi-random starts are not independent.
 
 On mixtures, errors of the weights dominate W₂; `within_mode` measures the rest.
 

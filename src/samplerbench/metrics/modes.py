@@ -9,8 +9,8 @@ The share of the law's own draws that are assigned to a wrong mode is at most
     Σ_{j<k} √(w_j w_k) ∫ √(N_j N_k) = Σ_{j<k} √(w_j w_k) exp(−B_jk) ,
     B_jk = ⅛ (μ_j − μ_k)ᵀ C̄⁻¹ (μ_j − μ_k) + ½ ln(det C̄ / √(det C_j det C_k)),   C̄ = ½ (C_j + C_k) ,
 
-since min(a, b) ≤ √(ab). If that is small, the shares of the law's draws in the modes are the
-weights, and the draws assigned to a mode are Gaussian.
+since min(a, b) ≤ √(ab). If this bound is small, the shares of the law's draws in the modes are
+nearly the weights, and the draws assigned to a mode are nearly Gaussian.
 
 Reference: A. Bhattacharyya, On a Measure of Divergence between Two Statistical Populations Defined
 by Their Probability Distributions, Bull. Calcutta Math. Soc. 35 (1943) 99–109.
@@ -38,7 +38,7 @@ _THINNEST = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Modes:
-    """The parts of a mixture as tensors, in float64 on the CPU."""
+    """The components of a mixture as tensors, in float64 on the CPU."""
 
     weights: Tensor  # `(K,)`, sum 1
     means: Tensor  # `(K, dim)`

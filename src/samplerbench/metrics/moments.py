@@ -7,7 +7,8 @@ For each coordinate i with mean m_i and deviation s_i,
 in deviations of the law, without units. `info` has both parts, and `known_to`, the largest standard
 error of the law's own moments (see `Dataset.moments`); smaller values cannot be resolved.
 
-It needs no draws of the law, only its `moments`. For n fresh draws it is about √(2·ln(2·dim)/n).
+It needs no draws of the law, only its `moments`. The value of n fresh draws is about
+√(2·ln(2·dim)/n).
 """
 
 from __future__ import annotations

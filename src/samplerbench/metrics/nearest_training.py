@@ -3,9 +3,9 @@
     value = (1/n) Σᵢ minⱼ ‖xᵢ − yⱼ‖,     yⱼ the training part of the data set ,
 
 in the units of the data. Compare it with its floor, the value of held-out points. If it is below
-the floor, samples are copies of training points; if it is far above, they do not look like the
-data. So neither a smaller nor a larger value is better, and samplers are not ranked by it. The
-ideal denoiser of the training part has the value 0. `info` has the smallest distance and the
+the floor, samples are close to copies of training points; if it is far above, they do not look like
+the data. So neither a smaller nor a larger value is better, and samplers are not ranked by it. With
+the ideal denoiser of the training part the value is 0. `info` has the smallest distance and the
 median.
 
 Cost: n·K·dim for K training points; bounded memory, see `pairs`.

@@ -4,15 +4,15 @@ With c the level-quantile of ln p(Y) under the law, a share `level` of the law l
 
     p̂ = #{i : ln p(xᵢ) < c}/n,    value = |p̂ − level| .
 
-More samples there are outliers; fewer mean that the samples avoid the tails of the law, as with
-strong guidance. `info` has both shares, the standard error of n independent draws, and the mean of
-ln p over the samples minus that over the law (in nats):
+A larger share p̂ means outliers; a smaller one means that the samples avoid the tails of the law, as
+with strong guidance. `info` has both shares, the standard error of n independent draws, and the
+mean of ln p over the samples minus its mean over the law (in nats):
 
     share: p̂,    truth: level,    standard_error: √(level(1 − level)/n),    log_density_gap .
 
-c is estimated from draws of the law, with an error that is that of as many samples.
+c is estimated from draws of the law; its error is that of as many samples.
 
-Cost: one log-density per sample, and `draws` of them once. Fresh draws have a value of about
+Cost: one log-density per sample, and once `draws` log-densities. Fresh draws have a value of about
 √(2·level(1 − level)/(πn)).
 
 Reference: T. Karras, M. Aittala, T. Kynkäänniemi, J. Lehtinen, T. Aila, S. Laine, Guiding a
@@ -44,7 +44,7 @@ class Outliers(LawMetric):
 
     Args:
         level: the share of the law outside the region, between 0 and 1.
-        draws: of the law, from which the edge of the region is found.
+        draws: the number of draws of the law that determine the edge of the region.
     """
 
     is_wasserstein: ClassVar[bool] = False

@@ -1,10 +1,10 @@
-"""The paired distance: of runs to the converged run from the same starts.
+"""The paired distance, from runs to the converged run from the same starts.
 
     d = (E‖x − x_∞‖²)^½ / sd
 
-x_∞ is the end of the flow of the probability-flow ODE from the start of x, and sd the deviation of
-a coordinate of the data. `bench.converged` computes the flow. d has no floor. It contains the error
-of the steps alone, not that of the start or the score.
+x_∞ is the end of the probability-flow ODE from the start of x, and sd the deviation of a coordinate
+of the data. `bench.converged` computes x_∞. d has no floor. It contains only the error of the
+steps, not the errors of the start and the score.
 
 `info` has `half_width`, half of the 95 % interval for independent starts, and `converged_to`, the
 distance between the converged run and the one with half its steps: d may be wrong by as much.

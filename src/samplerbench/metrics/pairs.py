@@ -56,7 +56,7 @@ def mean_over_own_pairs(x: Tensor, f: Callable[[Tensor], Tensor]) -> float:
     sums: list[float] = []
     for start in range(0, count, rows):
         block, rest = x[start : start + rows], x[start + rows :]
-        # after f, since f(0) is not 0 for a kernel
+        # set the diagonal to 0 after f, since f(0) is not 0 for a kernel
         sums += _row_sums(f(_distances(block, block)).fill_diagonal_(0))
         sums += _row_sums(f(_distances(block, rest)).mul_(2))
     return math.fsum(sums) / (count * (count - 1))
@@ -76,20 +76,20 @@ def _rows(columns: int) -> int:
 
 
 def nearest(x: Tensor, y: Tensor) -> Tensor:
-    """The distance `(n,)` of each of `(n, dim)` to the nearest of `(m, dim)`."""
+    """The distance `(n,)` of each point of `(n, dim)` to the nearest point of `(m, dim)`."""
     pieces = torch.split(x, _rows(len(y)))
     return torch.cat([_distances(rows, y).amin(dim=1) for rows in pieces])
 
 
 def neighbour_radii(x: Tensor, k: int) -> Tensor:
-    """The distance `(n,)` of each of `(n, dim)` to the k-th nearest of the others, k < n."""
+    """The distance `(n,)` of each point of `(n, dim)` to its k-th nearest neighbour, k < n."""
     # the nearest point is the point itself
     pieces = torch.split(x, _rows(len(x)))
     return torch.cat([_distances(rows, x).kthvalue(k + 1, dim=1).values for rows in pieces])
 
 
 def share_inside(x: Tensor, centres: Tensor, radii: Tensor) -> float:
-    """The share of `(n, dim)` inside the balls around `(m, dim)` with radii `(m,)`."""
+    """The share of points `(n, dim)` inside the balls around `(m, dim)` with radii `(m,)`."""
     pieces = torch.split(x, _rows(len(centres)))
     inside = [(_distances(rows, centres) <= radii).any(dim=1) for rows in pieces]
     return float(torch.cat(inside).double().mean())

@@ -1,15 +1,15 @@
 """Precision and recall of samples, by the nearest neighbours of points.
 
-The ball B(y) around one of m points reaches to its k-th nearest neighbour among them; together the
-balls estimate the support of their law. With balls B(x) around the n samples,
+The ball B(y) around one of m data points reaches to the k-th nearest of these points; together the
+balls estimate the support of the data's law. With balls B(x) around the n samples,
 
     precision = #{i : xᵢ ∈ ∪ⱼ B(yⱼ)}/n        the share of samples that look like data,
     recall    = #{j : yⱼ ∈ ∪ᵢ B(xᵢ)}/m        the share of the data that have samples nearby .
 
 A distance must be 0 for equal clouds, so the values are 1 − precision and 1 − recall; `info` has
-both shares. Balls grow with fewer points and with more dimensions. So compare only values of one
-(n, m), and compare them with the floor, which is not 0. In the paper the balls are in the features
-of a network; here they are in the space of the points, such as pixels.
+both shares. Balls grow with fewer points and with more dimensions. So compare only values of the
+same (n, m), and compare them with the floor, which is not 0. In the paper the balls are in the
+space of a network's features; here they are in the space of the points, such as pixels.
 
 Cost: (n + m)² distances; bounded memory, see `pairs`.
 
@@ -36,7 +36,7 @@ class PrecisionRecall(Metric):
     """1 − precision or 1 − recall, a share; no units.
 
     Args:
-        share: which of the two is the value.
+        share: precision or recall: the share from which the value is computed.
         neighbours: k, at least 1 and below the number of points of either cloud.
     """
 

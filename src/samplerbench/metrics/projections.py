@@ -56,7 +56,7 @@ def direction_block(dim: int, count: int, seed: int, block: int) -> Tensor:
 def project(directions: Tensor, points: Tensor, out: Tensor | None = None) -> Tensor:
     """Project points `(n, dim)` on directions `(k, dim)`: `(k, n)`, in the dtype of the points."""
     if points.is_cuda and points.dtype == torch.float32:
-        # training code may switch TF32 on for the process; a projection would have 10 bits
+        # in float64: training code may have switched on TF32, which would leave 10 bits
         return (directions.double() @ points.double().T).float()
     return torch.mm(directions.to(points), points.T, out=out)
 
@@ -87,7 +87,7 @@ def long_sum(lines: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class QuantileGrid:
-    """The common refinement of n and m equal quantile cells, cell by cell of the first."""
+    """The common refinement of n and m equal quantile cells, in the order of the n cells."""
 
     # the cells of m that overlap cell i of n: `(n, width)`; short rows repeat their last entry,
     # with weight 0
@@ -95,7 +95,7 @@ class QuantileGrid:
     weight: Tensor  # the sizes of the overlaps: `(n, width)` in float64, sum 1
 
     def pick(self, y: Tensor) -> Tensor:
-        """Sorted lines `(k, m)` by cells, shape `(k, n, width)`; a view if n divides m."""
+        """Return sorted lines `(k, m)` by cells, `(k, n, width)`; a view if n divides m."""
         n, width = self.index.shape
         return y.view(len(y), n, width) if n * width == y.shape[1] else y[:, self.index]
 

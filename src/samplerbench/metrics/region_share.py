@@ -5,7 +5,7 @@ With a coordinate x_a and two ends (one may be infinite),
     p = P(low ≤ Y_a < high),    p̂ = #{i : low ≤ x_{i,a} < high}/n,    value = |p̂ − p| .
 
 If two modes are far apart, the share on one side is the share of one mode, and the share in the
-middle is that of samples between the modes. Together they explain a distance. `info` has both
+middle is the share of samples between the modes. Together they explain a distance. `info` has both
 shares and the standard error of n independent draws of the law,
 
     share: p̂,    truth: p,    standard_error: √(p(1 − p)/n) ,
@@ -14,8 +14,8 @@ so for such draws (share − truth)/standard_error is about standard normal. Dif
 Langevin sampler are independent, states of one chain are not.
 
 p is exact for a mixture of Gaussians, Σ w_k (Φ((high − μ_ka)/s_ka) − Φ((low − μ_ka)/s_ka)) with
-s²_ka = (C_k)_aa, and for laws on a line with a distribution function. It is that of the data set's
-law, without noise; for D3's trajectory that of its Boltzmann law.
+s²_ka = (C_k)_aa, and for laws on a line with a distribution function. Y has the data set's law,
+without noise; for D3's trajectory Y has its Boltzmann law.
 
 Cost: n. Fresh draws have a value of √(2p(1 − p)/(πn)) on average.
 """
@@ -41,8 +41,8 @@ class RegionShare(LawMetric):
 
     Args:
         axis: the coordinate, counted from 0.
-        low: in the units of the data; None is −∞.
-        high: in the units of the data, above low; None is +∞.
+        low: the lower end, in the units of the data; None is −∞.
+        high: the upper end, in the units of the data, above low; None is +∞.
     """
 
     is_wasserstein: ClassVar[bool] = False

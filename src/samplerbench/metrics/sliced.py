@@ -2,11 +2,11 @@
 
     SW_p(μ, ν)^p = ∫_{‖θ‖ = 1} W_p(θ_# μ, θ_# ν)^p dθ,     θ_# the projection x ↦ ⟨θ, x⟩ ,
 
-estimated by the mean over K random directions, uniform on the sphere: without bias before the p-th
-root, with a relative error of order 1/√K. For p = 2 a shift c has the value ‖c‖/√dim, and isotropic
-Gaussians of different widths have 1/√dim of their W₂.
+estimated by the mean over K random directions, uniform on the sphere. The estimate is unbiased
+before the p-th root, with a relative error of order 1/√K. For p = 2 a shift c has the value
+‖c‖/√dim, and for isotropic Gaussians of different widths the value is W₂/√dim.
 
-Cost and memory: those of `max_sliced`.
+Cost and memory are those of `max_sliced`.
 
 Reference: N. Bonneel, J. Rabin, G. Peyré, H. Pfister, Sliced and Radon Wasserstein Barycenters of
 Measures, J. Math. Imaging Vis. 51 (2015) 22–45, Definition 2.
@@ -41,7 +41,7 @@ class Sliced(Metric):
         self._lines()
 
     def _lines(self) -> MaxSliced:
-        """Return the metric of the same directions; it checks the settings."""
+        """Return the max-sliced metric with the same directions; it checks the settings."""
         return MaxSliced(self.p, self.directions, self.precision)
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:

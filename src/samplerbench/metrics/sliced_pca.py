@@ -5,8 +5,8 @@ eigenvalues, the value is the distance `sliced` between the clouds Bᵀ(x − c)
 data: components are not scaled to equal variances. For images with many pixels, a random direction
 contains mostly noise; k components contain the rough shapes, but not the finest details.
 
-Cost: the eigenvectors of a matrix of m² or dim² numbers, the smaller one, once; per call n·dim·k
-and `sliced` in k dimensions.
+Cost: once the eigenvectors of a matrix of m² or dim² numbers, whichever is smaller; per call
+n·dim·k, and the cost of `sliced` in k dimensions.
 
 Reference: I. T. Jolliffe, Principal Component Analysis, 2nd ed., Springer 2002, Chapter 1.
 """
@@ -24,7 +24,7 @@ from samplerbench.metrics.max_sliced import Precision
 from samplerbench.metrics.sliced import Sliced
 
 _SMALLEST = 1e-12
-"""Relative to the largest eigenvalue: smaller ones are rounding errors."""
+"""Eigenvalues below this share of the largest one are rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class SlicedPCA(Metric):
     """The mean W_p over random directions among the principal components of the reference.
 
     Args:
-        components: the largest number of components; fewer if fewer vary.
+        components: the largest number of components; fewer if the data vary in fewer directions.
         p: the order of W_p, at least 1.
         directions: the number of random directions.
         precision: the dtype of the projections.
@@ -85,7 +85,7 @@ def principal_components(centred: Tensor, count: int) -> Tensor:
     basis = vectors[:, chosen].flip(1)
     if wide:
         basis = centred.T @ (basis / squares[chosen].flip(0).sqrt())
-    # an eigenvector has no sign of its own: its largest entry is positive here
+    # the sign of an eigenvector is arbitrary; make its largest entry positive
     signs = basis.gather(0, basis.abs().argmax(dim=0, keepdim=True)).sign()
     signed: Tensor = basis * signs
     return signed

@@ -2,12 +2,12 @@
 
     TV(q, p) = ½ ∫ |q − p| = ½ E_q|1 − r| ,     r = p/q where q > 0,
 
-if p has no mass where q has none; E_q[r] = 1 checks this. It is the largest difference of the
-probabilities of an event under q and p. `info` has `half_width`, `mean_ratio` and
+if p has no mass where q has none, which holds if E_q[r] = 1. It is the largest difference between
+the probabilities of an event under q and p. `info` has `half_width`, `mean_ratio` and
 `mean_ratio_half_width`, as in `kl_law`.
 
 In one dimension, also for samplers that draw noise, it is the integral of (1 − r)⁺ over q, and
-`info` has `quadrature_error` and `mean_ratio` as there.
+`info` has `quadrature_error` and `mean_ratio`, as in `kl_law`.
 """
 
 from __future__ import annotations

@@ -6,13 +6,13 @@ with the step function F_n of the samples. Each cell of mass 1/n is integrated i
 `line_laws`, for any law with F, F⁻¹ and E[Y; Y ≤ x]: every mixture of Gaussians, and every data set
 with a `line_law`.
 
-D3's Brownian trajectory (dataset=four_well) has one, its Boltzmann law: samples are compared with
-the law of the trajectory in the long run, not with its states. So the floor, draws of those states,
-is the distance between the data and their law; a sampler that reproduces the data has the same. For
-distances to the states use metric=max_sliced.
+The `line_law` of D3's Brownian trajectory (dataset=four_well) is its Boltzmann law: samples are
+compared with the law of the trajectory in the long run, not with its states. So the floor, the
+value of draws of the states, is the distance between the data and their law; a sampler that
+reproduces the data has this value. For distances to the states use metric=max_sliced.
 
-Cost: n log n + 2·n·K for K components; about 5 quadratures of 16 nodes per sample for a law that is
-given by its density. The floor for a law of width s falls like s·n^(−1/2).
+Cost: n log n + 2·n·K for K components; for a law given by its density, about 5 quadratures of 16
+nodes per sample. The floor for a law of width s falls like s·n^(−1/2).
 
 Reference: F. Santambrogio, Optimal Transport for Applied Mathematicians, Birkhäuser 2015,
 Proposition 2.17.

@@ -1,7 +1,7 @@
 """W₁ or W₂ between the law of a sampler's output and the data's law on a line, without samples.
 
-On a line the best coupling is monotone: with the distribution functions F of the output and G of
-the data
+On a line the best coupling is monotone. With the distribution functions F of the output and G of
+the data,
 
     W_p^p = ∫ |F⁻¹(u) − G⁻¹(u)|^p du = E|Y − G⁻¹(F(Y))|^p,     Y the output.
 

@@ -1,4 +1,4 @@
-"""The distance between samples and a mixture within its modes, for any weights of the modes.
+"""The distance between samples and a mixture within its modes, whatever the samples' mode weights.
 
 Each sample is assigned to a mode, as in `modes`. Let ν_k be the n_k samples of mode k, and N_k its
 Gaussian. Along a direction, transport within the modes costs
@@ -41,7 +41,7 @@ from samplerbench.metrics.projections import BLOCK, direction_block, project, so
 
 @dataclass(frozen=True)
 class WithinMode(LawMetric):
-    """The root mean square of W₂ between a mode's samples and its Gaussian, the largest direction.
+    """The root mean square over modes of W₂ to the mode's Gaussian, in the worst direction.
 
     Args:
         directions: the number of random directions.
