@@ -1,11 +1,11 @@
 """Training data and their batches: rows of one tensor, gathered by index.
 
-Without replacement each pass visits the data in its own order. Rows that do not fill a batch are
-left out of the pass, or make its last, smaller batch. With replacement every batch is a new draw.
-Batch k depends only on (train_seed, k): a resumed run gets the same batches as an uninterrupted
-one, and torch's global generator is not used. For Lightning all steps are one epoch, because a
-thousand short epochs take more time than the network. The data may be on the accelerator; the
-indices are moved there.
+Without replacement each pass visits the data in a new order. Rows that do not fill a batch are left
+out of the pass, or form its last, smaller batch. With replacement every batch is a new draw. Batch
+k depends only on (train_seed, k): a resumed run gets the same batches as an uninterrupted run, and
+torch's global generator is not used. For Lightning all steps are one epoch, because a thousand
+short epochs take more time than the network. The data may be on the accelerator; the indices are
+moved there.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class Batches:
     Args:
         x0: the data, shape (n, dim).
         recipe: batch size, steps, whether rows are drawn with replacement, number of devices.
-        train_seed: determines the order.
+        train_seed: determines the order of the rows.
         first: number of the first batch; above 0 in a resumed run.
-        rank: the device; with several devices each gets its share of every batch.
+        rank: the index of the device; each of several devices gets its share of every batch.
     """
 
     x0: Tensor

@@ -1,8 +1,8 @@
 """Export a trained model as a diffusers pipeline.
 
-A pipeline can contain a U-Net that gets a level as the number k of `pretrained`, trained on data
-that are not standardised, on a path with α² + σ² = 1. Its table has the T levels t = 1/T, …, 1 of
-the path.
+A pipeline can contain a U-Net that gets the level as the number k (see `pretrained`), trained on
+data that are not standardised, on a path with α² + σ² = 1. The table of the pipeline has the T
+levels t = 1/T, …, 1 of the path.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from samplerbench.training.pipeline_folder import TARGETS, event_shape
 
 
 def pipeline(model: Learned) -> Any:
-    """A `DDIMPipeline` that makes the images of our DDIM on the grid `ddpm_trailing`.
+    """A `DDIMPipeline` that makes the same images as our DDIM on the grid `ddpm_trailing`.
 
     Raises:
         InvalidSetting: a pipeline cannot contain this model.
@@ -51,7 +51,7 @@ def pipeline(model: Learned) -> Any:
         trained_betas=_betas(model.schedule),
         clip_sample=False,
         prediction_type=predictions[0],
-        timestep_spacing="trailing",  # begins at the last level of the table, as we do
+        timestep_spacing="trailing",  # begins at the last level of the table, as `ddpm_trailing`
     )
     return DDIMPipeline(unet=network.unet, scheduler=scheduler)
 

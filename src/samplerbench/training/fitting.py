@@ -2,7 +2,7 @@
 
 Random numbers depend only on (train_seed, step). So step k draws the same numbers in an interrupted
 and in an uninterrupted run, and torch's global generator is not used. Every validation uses the
-same noise and levels, for all seeds: the validation loss changes only with the network.
+same noise and levels, whatever the seed: the validation loss changes only with the network.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from samplerbench.training.batches import Batches, SingleBatch, TensorData
 
 
 class Fitting(pl.LightningModule):
-    """Minimises one objective. The methods are in the order in which a step calls them.
+    """Minimises one objective. The methods are in the order of the calls in a step.
 
     Args:
         objective: the loss, with its model and recipe.
@@ -51,11 +51,11 @@ class Fitting(pl.LightningModule):
             RunFailed: the loss is not finite.
         """
         step, recipe = self.global_step, self.objective.recipe
-        # the first device has the numbers of a training on one device; the others have own keys
+        # the first device draws the numbers of a training on one device; the others add their rank
         rank = [self.global_rank] if self.global_rank else []
         generator = torch_generator("loss", self.objective.train_seed, step, *rank)
         loss = self.objective.loss(batch, generator)
-        # one call of Lightning's log takes half a millisecond: collect losses and call it rarely
+        # a call of Lightning's log takes half a millisecond: collect losses, and call it rarely
         self._losses.append(loss.detach())
         if (step + 1) % recipe.log_every == 0 or step + 1 == recipe.steps:
             mean = torch.stack(self._losses).mean()
@@ -70,7 +70,7 @@ class Fitting(pl.LightningModule):
         return self.objective.recipe.optimiser(self.objective.parameters())
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Set the learning rate: a function of the step, so a resumed run needs no state of it."""
+        """Set the learning rate, a function of the step: a resumed run needs no scheduler state."""
         recipe = self.objective.recipe
         rate = recipe.lr * recipe.rate(self.global_step)
         for group in optimizer.param_groups:

@@ -7,7 +7,7 @@ Lightning runs the steps. Its weight-averaging callback keeps the exponential mo
 every m ≥ 1 steps. Validation uses this average, and training returns it (Polyak and Juditsky,
 "Acceleration of stochastic approximation by averaging", 1992; with constant decay as in Song et al.
 2021, arXiv 2011.13456, Section 4). Its horizon is 1/(1 − decay) steps. Only parameters are
-averaged: buffers are constants here.
+averaged; buffers are constant here.
 """
 
 from __future__ import annotations
@@ -64,16 +64,16 @@ def train(
     """Train the objective's model by its recipe; write losses and weights to `directory`.
 
     The same objective, data and seeds give the same bits on the same machine with the same number
-    of threads, also if the training was interrupted and resumed. The weights are written last, so a
-    complete file of weights has its losses beside it.
+    of threads, even if the training was interrupted and resumed. The weights are written last, so
+    the losses of a complete file of weights are in the same folder.
 
     Args:
         objective: the loss, with its model and recipe; its model is changed in place.
         data: clean data.
-        directory: of `losses.csv` and `model.safetensors`.
+        directory: the folder for `losses.csv` and `model.safetensors`.
         log: called with all losses so far after each new one; not with several devices.
         callbacks: more Lightning callbacks.
-        device: of the training; with several devices, the first one.
+        device: the device of the training; with several devices, the first one.
         progress: whether to show a progress bar.
         resumable: whether to save the state in `directory` during the training, and to resume from
             an existing state. An unusable state is renamed, with a warning.
@@ -106,10 +106,10 @@ def train(
         trainer = pl.Trainer(
             accelerator="cpu" if kind == "cpu" else "gpu",
             devices=_devices(torch.device(device), recipe.devices),
-            # forks: Lightning's other strategies start the whole command again in each process
+            # fork: Lightning's other strategies start the whole command again in each process
             strategy="ddp_fork" if recipe.devices > 1 else "auto",
-            # also under Slurm: Lightning's own requeueing works only during a training, and writes
-            # a checkpoint in the middle of a step (its issue 21406)
+            # even under Slurm: Lightning's own requeueing works only during a training, and writes
+            # a checkpoint in the middle of a step (Lightning issue 21406)
             plugins=[LightningEnvironment(), States()],
             precision=objective.precision(kind),  # type: ignore[arg-type]  # Recipe has checked it
             max_steps=recipe.steps,
@@ -131,12 +131,12 @@ def train(
         try:
             trainer.fit(Fitting(objective, data), ckpt_path=resume, weights_only=True)
         except SystemExit:
-            # Lightning's reaction to Ctrl-C, which would also end the other jobs of a multirun
+            # Lightning turns Ctrl-C into an exit, which would also end the other jobs of a multirun
             if trainer.interrupted:
                 signal.signal(signal.SIGINT, interrupt_handler)
                 raise KeyboardInterrupt from None
             raise
-        except ProcessRaisedException as error:  # a forked process failed; its error is text here
+        except ProcessRaisedException as error:  # a forked process failed; only text of its error
             *_, last_line = str(error).strip().splitlines()
             kind, _, reason = last_line.partition(": ")
             if kind == f"{RunFailed.__module__}.{RunFailed.__name__}":
@@ -207,15 +207,15 @@ class LossHistory(Callback):
         loss = trainer.callback_metrics.get(f"{name}/loss")
         if loss is not None:
             self.rows.append((trainer.global_step, name, float(loss)))
-            if self._log is not None and trainer.world_size == 1:  # a forked process has no log
+            if self._log is not None and trainer.world_size == 1:  # forked processes cannot log
                 self._log(self.rows)
 
 
 class SparseBar(RichProgressBar):
     """Lightning's progress bar with about a hundred updates per training.
 
-    The original collects the metrics in every step, even if it does not draw: in a terminal this
-    takes 5 % of a step of a small network.
+    The original bar collects the metrics in every step, even if it does not draw. In a terminal
+    this takes 5 % of a step of a small network.
     """
 
     def on_train_batch_end(
@@ -236,9 +236,9 @@ class SparseBar(RichProgressBar):
 def _without_environment() -> Iterator[None]:
     """Hide environment variables from Lightning, so that only the config has an effect.
 
-    Lightning would interpret the rank that `srun`, for example, gives to this process as a rank in
-    the training, but only the processes that it forks have ranks there. It would also read settings
-    of its Trainer, and set the number of threads of forked processes.
+    Lightning would interpret a rank that `srun`, for example, gives to this process as a rank in
+    the training, where only forked processes have ranks. It would also read settings of its Trainer
+    from the environment, and set the number of threads of forked processes.
     """
     trainer_settings = [name for name in os.environ if name.startswith("PL_TRAINER_")]
     threads = str(torch.get_num_threads())
@@ -263,7 +263,7 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*srun.*")
             warnings.filterwarnings("ignore", ".*LeafSpec.*")
-            # ours is resumable: batch k does not depend on the batches before it
+            # our dataloader is resumable: batch k does not depend on the batches before it
             warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
             yield
     finally:

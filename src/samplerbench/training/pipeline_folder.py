@@ -3,7 +3,7 @@
 No code of a pipeline is executed: its configuration is read as JSON and its weights as safetensors.
 diffusers itself builds the scheduler from the configuration, as it does when it runs the pipeline,
 and the table is read from that object. Settings that this version of diffusers would ignore are
-refused, and so is everything that is not a discrete DDPM on pixels.
+refused, and so are pipelines that are not a discrete DDPM on pixels.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TARGETS: dict[str, Target] = {
 PIPELINES = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 AGAIN = "if its download is incomplete, hf download and its id complete it"
-#: What to do with the channels of a learned variance.
+#: Advice for networks with channels of a learned variance.
 WITHOUT_VARIANCE = (
     "no sampler here uses a learned variance: keep the first half of the rows of conv_out, "
     "set out_channels=in_channels and the scheduler's variance_type=fixed_small, and save it again"
@@ -49,7 +49,7 @@ def locate(model: str) -> Path:
     """The folder of a pipeline: `model` itself, or its folder in the cache of the hub.
 
     Raises:
-        InvalidSetting: neither exists; the message has the command that downloads it.
+        InvalidSetting: neither exists; the message has the command that downloads the pipeline.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
@@ -71,13 +71,13 @@ def read_folder(folder: Path, model: str) -> tuple[Any, Target, DDPMTable, tuple
     """The U-Net, its target, its table, and the shape of an image.
 
     Args:
-        folder: of the pipeline.
-        model: its name, for messages.
+        folder: the folder of the pipeline.
+        model: the name of the pipeline, for messages.
 
     Raises:
         InvalidSetting: its weights are in a format that can execute code.
         Unsuitable: it is not an unconditional DDPM on pixels.
-        Exception: of diffusers or safetensors, for broken files.
+        Exception: an error of diffusers or safetensors, for broken files.
     """
     with quiet():
         if not (folder / "model_index.json").is_file():
@@ -110,11 +110,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _scheduler(index: Mapping[str, Any], config: dict[str, Any]) -> Any:
-    """The scheduler that diffusers builds: first from its class, then from its pipeline.
+    """The scheduler that diffusers builds: by its own class, then by the class of the pipeline.
 
-    Settings that are missing in the file get the defaults of that class. A `DDIMPipeline` and a
-    `PNDMPipeline` convert the scheduler to their own class, and missing settings get the defaults
-    of the new class. No network is needed for that.
+    Settings that are missing in the file get the defaults of the scheduler's class. A
+    `DDIMPipeline` and a `PNDMPipeline` convert the scheduler to a class of their own, and missing
+    settings get the defaults of that class. No network is needed for that.
 
     Args:
         index: model_index.json, the parts of a pipeline and their classes.
@@ -146,7 +146,7 @@ def _scheduler(index: Mapping[str, Any], config: dict[str, Any]) -> Any:
 
 
 def _class_name(parts: Mapping[str, Any], name: str) -> str:
-    """The class of a part. Classes outside of diffusers are refused: they would be executed."""
+    """The class of a part. Classes outside diffusers are refused: their code would be executed."""
     match parts.get(name):
         case ["diffusers", str(class_name)]:
             return class_name
@@ -190,7 +190,7 @@ def _refuse_unknown_settings(kind: Any, config: dict[str, Any]) -> None:
 
 
 def _table(scheduler: Any) -> DDPMTable:
-    """The path, from diffusers' own numbers, which are mostly float32."""
+    """The path, from the table that diffusers has computed, mostly in float32."""
     kind, config = type(scheduler).__name__, scheduler.config
     prediction = config.get("prediction_type")
     if not hasattr(scheduler, "alphas_cumprod"):
@@ -220,8 +220,8 @@ def _shape(config: dict[str, Any], train_steps: int) -> tuple[int, int, int]:
     The network is tried on that shape without weights, on torch's meta device.
 
     Args:
-        config: of the network.
-        train_steps: T, the number of levels that it must know.
+        config: the configuration of the network.
+        train_steps: T, the number of levels that the network must accept.
     """
     from diffusers import UNet2DModel
 
@@ -288,11 +288,11 @@ def _why_no_pipeline(folder: Path) -> str:
 
 
 def _require_weights(folder: Path, model: str) -> None:
-    """Refuse weights that are missing, not whole, or in another format.
+    """Refuse weights that are missing, incomplete, or in another format.
 
     Raises:
-        InvalidSetting: they are in a format that can execute code, or of a variant.
-        Unsuitable: they are missing or damaged.
+        InvalidSetting: the weights are in a format that can execute code, or of a variant.
+        Unsuitable: the weights are missing or damaged.
     """
     index = folder / f"{WEIGHTS}.index.json"
     whole = (folder / WEIGHTS).is_file() or not index.is_file()
@@ -300,9 +300,9 @@ def _require_weights(folder: Path, model: str) -> None:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing == [WEIGHTS]:
         stem = WEIGHTS.partition(".")[0]
-        others = [path.name for path in folder.glob(f"{stem}.*") if path.is_file()]
+        files = [path.name for path in folder.glob(f"{stem}.*") if path.is_file()]
         of_kind = [
-            name for kind in ("safetensors", "bin") for name in others if name.endswith(kind)
+            name for kind in ("safetensors", "bin") for name in files if name.endswith(kind)
         ]
         if of_kind:
             raise InvalidSetting("model", model, _how_to_convert(model, of_kind[0]))
@@ -324,10 +324,10 @@ def _how_to_convert(model: str, name: str) -> str:
 
     Args:
         model: the user's name of the pipeline.
-        name: of the file of weights: diffusion_pytorch_model[.VARIANT].safetensors or .bin.
+        name: the file of weights, diffusion_pytorch_model[.VARIANT].safetensors or .bin.
     """
     _, *parts, kind = name.split(".")
-    variant = "".join(parts).partition("-")[0]  # a shard is called fp16-00001-of-00002
+    variant = "".join(parts).partition("-")[0]  # a shard of a variant: fp16-00001-of-00002
     settings = [f"variant='{variant}'"] if variant else []
     reason = f"and these are of the variant {variant}"
     if kind == "bin":

@@ -7,14 +7,15 @@ table of α² is the path, `schedules.DDPMTable`, with level k at t = (k + 1)/T.
 
     k = max(T·t − 1, 0):
 
-an integer at the levels of the table, a fraction between them (for other grids, and for methods of
-several stages), and 0 below the first level, where nothing was trained. Most U-Nets make sines and
-cosines of k, which can be a fraction. For a network with a learned table of k, k is rounded.
+an integer at the levels of the table, a fraction between them (for other grids, and for methods
+with several stages), and 0 below the first level, where the network was not trained. Most U-Nets
+compute sines and cosines of k, so k can be a fraction. For a network with a learned table of k, k
+is rounded.
 
-The network predicts ε, v or x₀. diffusers' schedulers clip x̂₀ to the range of pixels and keep the
-network's ε̂. Such a step is not a step of DDIM for any x̂₀, so no sampler here can make it. With
-`clip` the step is a DDIM step: x̂₀ is clipped, and ε̂ = (x − α·x̂₀)/σ is computed from it (diffusers'
-`use_clipped_model_output`).
+The network predicts ε, v or x₀. diffusers' schedulers clip x̂₀ to the range of pixels, but use the
+unclipped ε̂ of the network. Such a step is not a step of DDIM for any x̂₀, so no sampler here does
+it. With `clip` the step is a DDIM step: x̂₀ is clipped, and ε̂ = (x − α·x̂₀)/σ is computed from it
+(diffusers' `use_clipped_model_output`).
 
 Nothing is downloaded, and no code of a pipeline is executed; see `pipeline_folder`.
 """
@@ -44,8 +45,8 @@ class Pretrained(Denoiser):
         unet: diffusers' `UNet2DModel`, float32: (images, k) ↦ y.
         target: the meaning of y.
         schedule: the table it was trained on.
-        event_shape: of an image: (channels, height, width).
-        clip: x̂₀ is clipped to [−clip, clip]; None: not clipped.
+        event_shape: the shape of an image: (channels, height, width).
+        clip: x̂₀ is clipped to [−clip, clip]; None: no clipping.
     """
 
     has_covariance = False

@@ -19,13 +19,13 @@ from samplerbench.objectives.base import Recipe
 class Keeper(Checkpoint):
     """Writes the state about twenty times in a training, at steps that log their loss.
 
-    If validation follows such a step, the state is written after it, so it also contains the
-    validation loss. No state is written after the last step: Lightning would resume without any
-    step left, and would then skip the end of a training, such as copying the averaged weights into
+    If validation follows such a step, the state is written after the validation, so it also
+    contains the validation loss. No state is written after the last step: when Lightning resumes
+    without steps left, it skips the end of a training, such as copying the averaged weights into
     the model.
 
     Args:
-        recipe: of the training.
+        recipe: the settings of the training.
         validate_every: steps between two validations; None for no validation.
         state: the file to write.
     """

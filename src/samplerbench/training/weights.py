@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 WEIGHTS, LOSSES, STATE = "model.safetensors", "losses.csv", "state.ckpt"
-#: One entry for all: safetensors writes several entries in any order, and the same training must
-#: give the same file.
+#: One entry for all metadata: safetensors writes several entries in any order, and the same
+#: training must give the same file.
 _METADATA = "sha256"
 
 #: A row of the losses: the number of steps so far, "train" or "validation", and the loss.
@@ -37,7 +37,7 @@ def save(model: nn.Module, path: Path, losses: bytes | None = None, training_id:
 
     Args:
         model: the model with the weights.
-        path: of the file.
+        path: the path of the file.
         losses: the content of the file of losses of this training.
         training_id: the identity of the training.
     """
@@ -54,10 +54,10 @@ def check_losses(losses: bytes, path: Path) -> None:
 
     Args:
         losses: the content of the file of losses.
-        path: of the weights.
+        path: the path of the weights.
 
     Raises:
-        ValueError: the file of weights has the digest of other losses.
+        ValueError: the file of weights has a digest of different losses.
     """
     import safetensors
 
@@ -68,7 +68,7 @@ def check_losses(losses: bytes, path: Path) -> None:
 
 
 def training_of(path: Path) -> str:
-    """The identity of the training that made a file of weights; empty if the file has none."""
+    """The identity of the training that wrote a file of weights; empty if it is not in the file."""
     import safetensors
 
     with safetensors.safe_open(path, "pt") as file:
@@ -79,8 +79,9 @@ def load(model: Model, path: Path) -> Model:
     """Read weights into a model that was built in the same way.
 
     Args:
-        model: with the same network, target and schedule; its weights and data scale are replaced.
-        path: of the weights; a file of another program may have no digest.
+        model: a model with the same network, target and schedule; its weights and data scale are
+            replaced.
+        path: the path of the weights; a file of another program may have no digest.
 
     Raises:
         ValueError: the weights have changed since they were written, or are not all finite. The
