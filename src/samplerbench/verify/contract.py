@@ -1,9 +1,9 @@
 """The contract of every kind of member: named promises, and a check of each.
 
 A check takes a member and returns one line about the fault, None if the promise is kept, and "" if
-it does not apply to this member. The first line of its docstring is the promise. A network is given
-as a function from a seed to a network, and an objective as a function from a network (None: its
-own) to an objective, since both are built with other parts.
+it does not apply to this member. The first line of its docstring is the promise. The member is a
+function for two kinds, which are built from other parts: for a network a function of a seed, and
+for an objective a function of a network (None: its own network).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def faults(promises: Mapping[str, Check], member: Any, *bed: Any) -> dict[str, s
     kept = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
         for place, (name, check) in enumerate(promises.items()):
-            # a member that seeds a generator may leave the state that it found, unless that is new
+            # a new state before each check: seeding a generator again could restore a known state
             seed = 2**31 + place
             torch.default_generator.manual_seed(seed)
             np.random.seed(seed)  # noqa: NPY002

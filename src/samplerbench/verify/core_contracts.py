@@ -38,7 +38,7 @@ OTHER_LAW = gaussian((0.0, 0.0), ((0.1, 0.0), (0.0, 2.0)))
 
 
 def _accepted(make: Callable[[Any], T], cases: Iterable[Any]) -> Iterator[tuple[Any, T]]:
-    """The results of the cases that the member accepts; it must not refuse all of them."""
+    """The results for the cases that the member accepts; it must accept at least one."""
     refusal, accepted = None, False
     for case in cases:
         try:
@@ -85,7 +85,7 @@ def inverse(schedule: NoiseSchedule) -> str | None:
 
 
 def rates(schedule: NoiseSchedule) -> str | None:
-    """`rates` are the derivatives of α and σ² by t."""
+    """`rates` are the derivatives of α and σ² with respect to t."""
     inside, h = torch.linspace(0.0501, 0.9502, 37, dtype=torch.float64), 1e-5
     with torch.no_grad():
         alpha_rate, variance_rate = schedule.rates(inside)
@@ -197,7 +197,7 @@ def same_levels(grid: Grid, paths: Sequence[NoiseSchedule] = PATHS) -> str | Non
 
 
 def own_table(grid: Grid, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
-    """A fit gives the same table each time, a file keeps it, and other data give another one."""
+    """A fit gives the same table each time, a file keeps it, and other data change it."""
     if not isinstance(grid, FittedGrid):
         return DOES_NOT_APPLY
     path, first = next(_accepted(lambda path: _fit(grid, path, gaussian_twin(LAW)), paths))
@@ -244,7 +244,7 @@ def affine_in_y(target: Target) -> str | None:
 
 
 def target_rows(target: Target) -> str | None:
-    """y and x̂₀ are like the state, and those of one state with its level, numbers, are the same."""
+    """y and x̂₀ have the state's type; one state alone, with a level of floats, gives the same."""
     t = torch.linspace(0.1, 0.9, 6, dtype=torch.float64).reshape(2, 3, 1)
     level, single = Level(t, *Rectified()(t)), Level(t.float(), *Rectified()(t.float()))
     x0, eps, y = (_normal(name, 6).reshape(2, 3, 2) for name in ("x0", "eps", "y"))
@@ -302,7 +302,7 @@ def start_type(start: Start) -> str | None:
 
 
 def start_key(start: Start) -> str | None:
-    """The same key gives the same bits; another seed, repetition or block gives others."""
+    """The same key gives the same bits; another seed, repetition or block gives different bits."""
     first = _start(start, 4, 0, 0, 0)
     if not torch.equal(first, _start(start, 4, 0, 0, 0)):
         return "the same key gives other bits"
@@ -313,7 +313,7 @@ def start_key(start: Start) -> str | None:
 
 
 def _moments(start: Start) -> tuple[Tensor, Tensor] | None:
-    """Mean and covariance of the first state on `LAW`, as the start says, or None."""
+    """Mean and covariance of the first state on `LAW` by the start's methods, or None."""
     mean = torch.tensor(LAW.means[0], dtype=torch.float64)
     covariance = torch.tensor(LAW.covariances[0], dtype=torch.float64)
     try:
@@ -331,7 +331,7 @@ def _moments(start: Start) -> tuple[Tensor, Tensor] | None:
 
 
 def start_moments(start: Start) -> str | None:
-    """Mean and covariance of draws are those that `moments` says, or `combine`, or the path."""
+    """Mean and covariance of draws agree with `moments`, or with `combine`, or with the path."""
     known = _moments(start)
     if known is None:
         return DOES_NOT_APPLY
@@ -399,7 +399,7 @@ def level_law_generator(law: LevelLaw, paths: Sequence[NoiseSchedule] = PATHS) -
 
 
 def level_law_largest(law: LevelLaw, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
-    """`largest` bounds σ/α of the draws, and is at most that of the end of the path."""
+    """`largest` bounds σ/α of the draws, and is at most σ/α at the end of the path."""
     for path, times in _times(law, paths):
         largest, end = law.largest(path), path.noise_range[1]
         if not path.noise_to_signal(times).max() <= largest * (1 + 1e-9):
@@ -424,7 +424,7 @@ def weights(weighting: Weighting) -> str | None:
 
 
 def weighting_levels(weighting: Weighting) -> str | None:
-    """A level of tensors, shape (n, 1), gives each row the weight of its level of numbers."""
+    """With a level of tensors, shape (n, 1), each row has the weight of its own level."""
     levels = _path_levels()
     columns = zip(*map(_numbers, levels), strict=True)
     rows = Level(*(torch.tensor(column, dtype=torch.float64)[:, None] for column in columns))

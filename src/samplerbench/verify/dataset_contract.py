@@ -1,10 +1,10 @@
 """The contract of data sets; see `contract`.
 
-An exact denoiser is orthogonal to all functions of its input: E[(x₀ − x̂₀(x))·f(x)] = 0 for every f
-of x = x₀ + σ·ε, if and only if x̂₀(x) = E[x₀ | x]. This compares the draws of a data set with its
-oracle, which are two pieces of code. The log-density of the oracle is a third one: it must
-integrate to 1, and its slope, by differences, must be the score (Tweedie). Without an oracle only
-the draws are checked; without a log-density its checks do not apply.
+The error of an exact denoiser is orthogonal to all functions of its input: with x = x₀ + σ·ε,
+E[(x₀ − x̂₀(x))·f(x)] = 0 for every f if and only if x̂₀(x) = E[x₀ | x]. This compares the draws of a
+data set with its oracle, which is independent code. The log-density of the oracle is independent
+code too: it must integrate to 1, and its slope, by differences, must be the score (Tweedie).
+Without an oracle only the draws are checked; without a log-density its checks do not apply.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def draws(law: Dataset) -> str | None:
 
 
 def key(law: Dataset) -> str | None:
-    """Purpose and seed determine the draws; other ones give other draws."""
+    """Purpose and seed determine the draws; another purpose or seed gives other draws."""
     if not law.can_be_drawn:
         return DOES_NOT_APPLY
     keys = [(purpose, seed) for purpose in PURPOSES for seed in (0, 1)]
@@ -55,7 +55,7 @@ def key(law: Dataset) -> str | None:
 
 
 def order(law: Dataset) -> str | None:
-    """The order of draws means nothing: the first one has the law of the last."""
+    """The order of draws is irrelevant: the first draw has the same law as the last."""
     if not law.can_be_drawn:
         return DOES_NOT_APPLY
     x = torch.stack([law.draws(8, "train", seed) for seed in range(200)])
@@ -85,7 +85,7 @@ def noised(law: Dataset) -> str | None:
 
 
 def moments(law: Dataset) -> str | None:
-    """Mean, variance and covariance of the coordinates, if they are known, are those of draws."""
+    """Mean, variance and covariance of the coordinates, if known, agree with draws."""
     known = law.moments()
     if known is None or not law.can_be_drawn:
         return DOES_NOT_APPLY
@@ -115,7 +115,7 @@ def oracle(law: Dataset) -> str | None:
     if getattr(model, "schedule", None) != PATH:
         return "the schedule of the oracle is not the argument of `oracle`"
     count = min(2_000, 2**20 // law.dim)
-    if law.dim <= 2 and law.known_law:  # fewer if a state costs the sum over many components
+    if law.dim <= 2 and law.known_law:  # fewer draws if a state costs a sum over many components
         count = min(20_000, max(4_000, 2**21 // len(getattr(law, "weights", (1,)))))
     x0 = law.sample(count, np.random.default_rng(1))
     eps = _normal(*x0.shape)
@@ -175,7 +175,7 @@ def mass(law: Dataset) -> str | None:
 
 
 def rows(law: Dataset) -> str | None:
-    """The oracle takes any batch and a level for each state; no state depends on others."""
+    """The oracle takes any batch and a level for each state; states do not depend on each other."""
     model = _oracle(law)
     if model is None:
         return DOES_NOT_APPLY
@@ -243,7 +243,7 @@ def _gap(x: Tensor, y: Tensor) -> float:
 
 
 def _other_law(x: Tensor, y: Tensor) -> str | None:
-    """Why x, draws of a member, are no draws of the law of y."""
+    """Why x, draws of a member, do not have the law of y, or None."""
     if (x.shape, x.dtype) != (y.shape, y.dtype):
         return f"{len(y)} draws are {x.dtype} of shape {tuple(x.shape)}"
     gap = _gap(x, y)

@@ -42,8 +42,8 @@ def output_law(
     Args:
         sampler: a method whose steps are affine in state and noise.
         model: an affine denoiser, such as the oracle of one Gaussian.
-        start_mean: of the first state, shape (dim,).
-        start_covariance: of the first state, shape (dim, dim).
+        start_mean: the mean of the first state, shape (dim,).
+        start_covariance: the covariance of the first state, shape (dim, dim).
     """
     of = affine_map(sampler, model, levels, start_mean)
     covariance = of.by_state @ start_covariance.double() @ of.by_state.mT

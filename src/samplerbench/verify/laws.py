@@ -9,11 +9,11 @@
 
       μ = A·μ + c,   Σ = A·Σ·Aᵀ + Q   (Lyapunov's equation, solvable if |λ(A)| < 1).
 
-For affine samplers mean and covariance are exact, see `exact_law`; for the others they are those of
-4 000 chains, which start in the exact law at a level and must keep it. The error is the W₂ distance
-of Gaussians, divided by the width √tr C of the exact law. It must fall to a half when N grows from
-20 to 80 or the step size falls to a quarter (so the order must be at least ½), or be small: 1 %,
-or 5 % with chains, whose sampling error is 3 %.
+For affine samplers mean and covariance are exact, see `exact_law`; for other samplers they come
+from 4 000 chains, which start in the exact law at a level and must keep it. The error is the W₂
+distance of Gaussians, divided by the width √tr C of the exact law. It must fall to a half when N
+grows from 20 to 80 or the step size falls to a quarter (so the order must be at least ½), or be
+small: 1 %, or 5 % with chains, whose sampling error is 3 %.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ COVARIANCE = torch.tensor(GAUSSIAN.covariances[0], dtype=torch.float64)
 class LawError:
     """The error of a sampler's law, divided by the width of the exact law."""
 
-    # with few and with many steps, or at the step size and at a quarter of it; only one number if
-    # nothing can be refined
+    # with few and with many steps, or at the step size and at a quarter of it; only one number for
+    # a sampler with neither
     errors: tuple[float, ...]
     small: float  # an error that is small enough
 
@@ -58,7 +58,7 @@ class LawError:
 def measured_law(sampler: Sampler, schedule: NoiseSchedule) -> LawError | None:
     """The error of a sampler's law, or None if it neither declares an order nor holds a level.
 
-    A sampler that declares itself affine must be, and must forget its start.
+    A Langevin sampler that declares itself affine must be affine, and must forget its start.
     """
     if not sampler.holds and sampler.order is None:
         return None
@@ -82,7 +82,10 @@ def stationary_law(
 ) -> tuple[Tensor, Tensor]:
     """Mean (dim,) and covariance (dim, dim) of the stationary law of N steps of an affine sampler.
 
-    It is a Langevin sampler on a hold grid, and must forget its start: otherwise `ValueError`.
+    The sampler is a Langevin sampler on a hold grid.
+
+    Raises:
+        ValueError: the sampler does not forget its start.
     """
     oracle, zero = GAUSSIAN.oracle(schedule), torch.zeros_like(COVARIANCE)
     c, noise = output_law(sampler, oracle, levels, torch.zeros_like(MEAN), zero)
@@ -95,7 +98,7 @@ def stationary_law(
 
 
 def _refined(sampler: Sampler) -> list[Sampler]:
-    """The sampler, and the same with a quarter of its step size if it has one."""
+    """The sampler, and the same sampler with a quarter of its step size if it has one."""
     settings = cast(Any, sampler)
     has_one = any(field.name == "step_size" for field in fields(settings))
     if not (has_one and sampler.affine):

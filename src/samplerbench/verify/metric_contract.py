@@ -70,7 +70,7 @@ def bounds(metric: AnyMetric) -> str | None:
 
 
 def far(metric: AnyMetric) -> str | None:
-    """The same cloud, or draws of the law, are nearer than the same points shifted by 8."""
+    """The same cloud, or draws of the law, are closer than the same points shifted by 8."""
     if not metric.smaller_is_better:
         return DOES_NOT_APPLY
     x = _samples(metric)
@@ -80,7 +80,7 @@ def far(metric: AnyMetric) -> str | None:
 
 
 def units(metric: AnyMetric) -> str | None:
-    """A Wasserstein distance is 0 for equal clouds only, in their units, at most a shift."""
+    """A Wasserstein distance is 0 only for equal clouds, scales with them, and is ≤ any shift."""
     if not (isinstance(metric, Metric) and metric.is_wasserstein):
         return DOES_NOT_APPLY
     x = _samples(metric)
@@ -101,7 +101,7 @@ def units(metric: AnyMetric) -> str | None:
 
 
 def bits(metric: AnyMetric) -> str | None:
-    """The same clouds and seed give the same bits, also after other clouds."""
+    """The same clouds and seed give the same bits, even after other clouds."""
     x = _samples(metric)
     first, again = _distance(metric, seed=3), _distance(metric, seed=3)
     value = first(x).value
@@ -132,7 +132,7 @@ def clouds(metric: AnyMetric) -> str | None:
 
 
 def divergence(metric: AnyMetric) -> str | None:
-    """A divergence is 0 of equal laws, positive of others, and does not depend on the order."""
+    """A divergence is 0 for equal laws, else positive, and does not depend on the order."""
     if not isinstance(metric, Divergence):
         return DOES_NOT_APPLY
     # ln p/q of the normal laws p, of mean 1, and q, of mean 0, at draws of q
@@ -145,7 +145,7 @@ def divergence(metric: AnyMetric) -> str | None:
 
 
 def exact(metric: AnyMetric) -> str | None:
-    """A distance of spectra is 0 from a Gaussian to itself, and positive to another one."""
+    """A distance of spectra is 0 from a Gaussian to itself, and positive to a different one."""
     if not isinstance(metric, SpectrumDistance):
         return DOES_NOT_APPLY
     law = gaussian_spectrum(dim=4)
@@ -156,7 +156,7 @@ def exact(metric: AnyMetric) -> str | None:
 
 
 def line(metric: AnyMetric) -> str | None:
-    """On a line the distance of an output's law to the same law is 0, to another law positive."""
+    """On a line the distance from an output's law is 0 to the same law, and positive to another."""
     if not isinstance(metric, OutputLawMetric) or metric.needs != "density":
         return DOES_NOT_APPLY
     z = torch.linspace(-9, 9, 400, dtype=torch.float64)
@@ -217,7 +217,7 @@ def _first(metric: AnyMetric, cases: tuple[T, ...]) -> T:
 
 
 def _samples(metric: AnyMetric) -> Tensor:
-    if isinstance(metric, LawMetric):  # rows of a finite set that are not training points
+    if isinstance(metric, LawMetric):  # for a finite set, rows that are not training points
         return _first(metric, LAWS).draws(150, "floor", 0)
     dim = _first(metric, DIMS)
     x = torch.randn(60, dim, generator=torch_generator("metric", "x"), dtype=torch.float64)

@@ -1,7 +1,7 @@
 """The contract of networks; see `contract`.
 
 A check gets a function that builds the network from a seed, for states of length 16. For networks
-on images these are images of the shape (1, 4, 4).
+on images the states are images of the shape (1, 4, 4).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from samplerbench.verify.sampler_contract import DOES_NOT_APPLY, Check
 Make = Callable[[int], Network]
 
 EVENT_SHAPE, DIM = (1, 4, 4), 16
-#: t, α and σ: nearly data, in the middle of a path, much noise, no signal.
+#: (t, α, σ): almost data, the middle of a path, much noise, no signal.
 LEVELS = [(0.01, 1.0, 0.02), (0.5, 0.6, 0.8), (0.9, 1.0, 10.0), (1.0, 0.0, 1.0)]
 
 
 def randomised(module: nn.Module) -> None:
-    """Draw all parameters: some layers of a new network are 0, which hides the other layers."""
+    """Draw all parameters anew: new networks have layers of zeros, which hide other layers."""
     for name, parameter in module.named_parameters():
         width = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.3
         nn.init.normal_(parameter, 0, width, generator=torch_generator(name))
@@ -60,7 +60,7 @@ def shapes(make: Make) -> str | None:
 
 
 def levels(make: Make) -> str | None:
-    """A level of numbers gives the same y as one of tensors, shape (*batch, 1)."""
+    """A level of numbers gives the same y as a level of tensors, shape (*batch, 1)."""
     network = _network(make)
     for batch in ((), (5,), (2, 3)):
         u = _states(*batch)
@@ -127,7 +127,7 @@ def gradients(make: Make) -> str | None:
 
 
 def derivative(make: Make) -> str | None:
-    """Where a network has its own `derivative`, it is that of y."""
+    """If a network has its own `derivative`, it is the derivative of y."""
     network, u = _network(make), _states(3)
     if not isinstance(network, Differentiated):
         return DOES_NOT_APPLY

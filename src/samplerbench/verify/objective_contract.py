@@ -1,7 +1,7 @@
 """The contract of objectives; see `contract`.
 
-A check gets a function that builds the objective from a network (None: its own). The data are in
-the plane, with mean `MEAN` and standard deviation `STD`.
+A check gets a function that builds the objective from a network (None: its own network). The data
+are in the plane, with mean `MEAN` and standard deviation `STD`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from samplerbench.verify.sampler_contract import Check
 Make = Callable[[Network | None], Objective[Any]]
 
 MEAN, STD = (0.3, -0.2), 5.0
-#: Correlated data; they are wide for networks with a level, since EDM's network learns little on
-#: narrow data.
+#: Correlated data. Networks with a level get wide data, since EDM's network learns little on narrow
+#: data.
 WIDE, NARROW = (gaussian(MEAN, ((s, 0.8 * s), (0.8 * s, s))) for s in (STD**2, 1.0))
 
 
 def model(make: Make) -> str | None:
-    """The model is `Learned` if `conditional`, else `LevelFree`; its network is all that learns."""
+    """The model is `Learned` if `conditional`, else `LevelFree`; only the network learns."""
     objective = make(None)
     kind = Learned if objective.conditional else LevelFree
     if not isinstance(objective.model, kind):
@@ -46,7 +46,7 @@ def model(make: Make) -> str | None:
 
 
 def network(make: Make) -> str | None:
-    """A network with a noise level is accepted if `conditional`, one without it otherwise."""
+    """If `conditional`, only networks with a noise level are accepted, otherwise only without."""
     wrong = FourierMLP(2, 0) if make(None).conditional else ResidualMLP(2, 0)
     try:
         make(wrong)
@@ -56,7 +56,7 @@ def network(make: Make) -> str | None:
 
 
 def loss(make: Make) -> str | None:
-    """The loss is a finite scalar, also without gradients; the batch is not changed."""
+    """The loss is a finite scalar, with and without gradients; the batch is not changed."""
     objective = make(None)
     x0 = _data(objective)
     before = x0.clone()

@@ -16,11 +16,11 @@ smooth there, and there is no step to the data.
 A Gaussian is not enough: its field is linear, and then errors in the nonlinear order conditions and
 in the first steps vanish. So all orders are measured on a Gaussian and on a mixture.
 
-The order does not show every fault either. A wrong coefficient of a higher difference, or one that
-is right for equal steps only, keeps an order of 2 on smooth levels. So the error of a deterministic
-sampler on the mixture is also compared with that of a reference method of the same order, at
-N = 160, on these levels and on rough ones, whose steps are alternately short and long (1 : 3). The
-samplers here have .02 to 1.9 times the error of the reference, except iPNDM on rough levels: 130
+The order does not show every fault. If a coefficient of a higher difference is wrong, or right only
+for equal steps, the order on smooth levels is still 2. So the error of a deterministic sampler on
+the mixture is also compared with that of a reference method of the same order, at N = 160, on these
+levels and on rough levels, whose steps are alternately short and long (1 : 3). The samplers here
+have .02 to 1.9 times the error of the reference. The exception is iPNDM on rough levels, with 130
 times, since its weights are those of equal steps.
 """
 
@@ -81,7 +81,7 @@ class Order:
     """A measured order."""
 
     law: str  # gaussian or mixture
-    weak: bool  # whether the errors are those of the law, not of the states
+    weak: bool  # whether the errors are those of the law; otherwise of the states
     steps: tuple[int, ...]  # the numbers of steps
     errors: tuple[float, ...]  # the error for each number of steps
 
@@ -134,8 +134,8 @@ def measured_order(
 ) -> Order | None:
     """The order on a law (gaussian or mixture) from increasing N, or None if it cannot be measured.
 
-    It cannot be measured for Langevin and adaptive methods. For a stochastic method it needs an
-    affine method on the Gaussian, and on the mixture a law by quadrature.
+    It cannot be measured for Langevin and adaptive methods. A stochastic method must be affine on
+    the Gaussian, and its law on the mixture must be known by quadrature.
     """
     if sampler.order is None or sampler.adaptive:
         return None

@@ -6,21 +6,22 @@ quantiles:
     x(α, σ) = F_{α,σ}⁻¹(u),     F_{α,σ} the distribution function of α·x₀ + σ·ε,
 
 so the exact end of every start is known to rounding. The start has the exact law of the first level
-of the peer, and the end is compared with the flow at *its own last level*. So the error contains
-neither that of a start from the prior, nor that of a last level above 0. Errors are root mean
+of the peer, and the end is compared with the flow at *the peer's last level*. So the error contains
+neither the error of a start from the prior, nor that of a last level above 0. Errors are root mean
 squares over quantiles, in standard deviations of the data.
 
 - The Gaussian N(.3, .4²) is easy: its field is linear. The mixture has modes of different widths.
-- On the Gaussian a run of a peer that draws noise is affine in start and noise, if nothing is
-  clipped. One run with a row for each draw gives all coefficients, and so the law of the output:
-  its error is the W₂ distance, without Monte Carlo.
+- On the Gaussian a run of a peer that draws noise is affine in start and noise, if it does not
+  clip. One run with a row for each draw gives all coefficients, and so the law of the output. The
+  error is the W₂ distance of this law, without Monte Carlo.
 - On the mixture the law of such a peer is known by quadrature, see `bench.line_densities`, if it
-  continues with the state that it yields or that its model gets, and remembers no more than this
-  state and one x̂₀. It is computed at the numbers of steps of `LAWS`.
+  continues with the state that it yields or that its model gets, and remembers only this state and
+  one x̂₀. It is computed at the numbers of steps of `LAWS`.
 
-A run at every N to 1 000 takes half a million steps. So every N has its levels made, which finds
-refused N and lengths of the list, and `curve` runs some N, with those whose levels repeat: there a
-step has no length, and its coefficients may be 0/0. `at_every` runs all of them, for minutes.
+Runs at every N to 1 000 take half a million steps. So only the levels are computed for every N,
+which finds refused N and the number of levels. `curve` runs some N, including those whose levels
+repeat: there a step has no length, and its coefficients may be 0/0. `at_every` runs all N, which
+takes minutes.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ from samplerbench.samplers.peers import Peer
 
 #: The numbers of steps of a curve; neighbouring numbers show jumps.
 STEPS = (5, 10, 14, 15, 20, 40, 80, 160, 320, 640, 1000)
-#: Up to this number of steps every number is run, and above it those at this distance.
+#: Every number of steps up to the first number is run, and above it every number at this distance.
 EVERY, FROM_THERE = 64, 125
 #: The largest number of steps.
 MOST = 1000
@@ -76,7 +77,7 @@ WIDTHS = tuple(_moments(law)[1] for law in (GAUSSIAN, MIXTURE))
 
 
 class Line(Denoiser):
-    """The exact denoiser of laws on the line, one for each row of a state of shape (rows, 1)."""
+    """The exact denoiser of laws on the line, with one law for each row of a state (rows, 1)."""
 
     def __init__(self, rows: Sequence[int]) -> None:
         super().__init__()
@@ -86,7 +87,7 @@ class Line(Denoiser):
         self.logs, self.means, self.variances = columns[0].log(), columns[1], columns[2].square()
 
     def denoiser(self, x: Tensor, level: Level[float]) -> Tensor:  # type: ignore[override]
-        """x̂₀; rows and components, then the sum over components."""
+        """x̂₀, shape (rows, 1)."""
         spread = level.alpha**2 * self.variances + level.sigma**2
         offset = x.double() - level.alpha * self.means
         shares = (self.logs - 0.5 * (offset.square() / spread + spread.log())).softmax(-1)
@@ -116,8 +117,8 @@ class Point:
     """A run at one number of steps."""
 
     steps: int  # N
-    evaluations: int = 0  # of the model
-    states: int = 0  # yielded by the run
+    evaluations: int = 0  # evaluations of the model
+    states: int = 0  # the number of states that the run yields
     first: float = math.nan  # σ/α of the first level
     last: float = math.nan  # σ/α of the last level
     before: float = math.nan  # σ/α of the level before it
@@ -126,12 +127,12 @@ class Point:
     # the relative error of the standard deviation on the Gaussian, with its sign
     spread: float = math.nan
     finite: bool = True  # whether all states are finite
-    refused: str = ""  # the message with which the package refuses N; empty if it does not
+    refused: str = ""  # the message with which the package refuses N, or empty
     noisy: bool = False  # whether the errors are those of the law of a peer with noise
 
     @property
     def error(self) -> float:
-        """The larger of the two errors; with noise that on the Gaussian, known at every N."""
+        """The larger of the two errors; with noise the one on the Gaussian, known at every N."""
         if self.noisy:
             return self.gaussian
         known = [one for one in (self.gaussian, self.mixture) if not math.isnan(one)]
@@ -143,7 +144,7 @@ def point(peer: Peer, steps: int) -> Point:
     """A run of a peer at one number of steps."""
     try:
         return _run(peer, steps)
-    except Exception as error:  # it is their code
+    except Exception as error:  # the package may raise anything
         return Point(steps, refused=kind_and_line(error))
 
 
@@ -170,7 +171,7 @@ def _run(peer: Peer, steps: int) -> Point:
 
 
 class _Units:
-    """Noise for the rows of a batch: draw j is 1 in row 2 + j, and 0 in the others."""
+    """Noise for the rows of a batch: draw j is 1 in row 2 + j, and 0 in the other rows."""
 
     def __init__(self) -> None:
         self.draws: dict[tuple[int, int], int] = {}
@@ -184,7 +185,7 @@ class _Units:
         return units
 
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
-        """There are none."""
+        """Raise ValueError."""
         raise ValueError("a run that draws uniform numbers is not affine in its noise")
 
 
@@ -215,17 +216,17 @@ def _of_law(peer: Peer, levels: Levels, shared: tuple[int, int, int, float, floa
 
 
 def _on_mixture(peer: Peer, levels: Levels) -> float:
-    """The W₂ distance of the law on the mixture, in its deviations; NaN if it is not known."""
+    """The W₂ error of the output's law on the mixture, in its deviations; NaN if not known."""
     weights, means, widths = (one[MIXTURE] for one in (_WEIGHTS, _MEANS, _DEVIATIONS))
     law = GaussianMixture(weights, tuple((m,) for m in means), tuple(((w**2,),) for w in widths))
     first, last = levels.rows[0], levels.rows[-1]
-    # on a path with α = 1 like theirs, codes continue with the states that the model has seen
+    # if the path has α = 1 like the peer's, the peer continues with states that the model has got
     oracle = law.oracle(EDM(1e9) if first.alpha == 1 else Rectified())
     assert isinstance(oracle, Density)
     path = oracle.log_density
     starts = Exact().draw(law, 64, first, (0, 0, 0))
     try:
-        with in_double():  # rounding to float32 would not be the same for all states
+        with in_double():  # rounding to float32 would differ between states
             again = copy_of(peer)
             output, _ = law_of_output(again, oracle, levels, lambda x: path(x, first), starts)
     except (Refused, Folded):
@@ -243,8 +244,8 @@ class Curve:
     """The runs of a peer at many numbers of steps."""
 
     points: tuple[Point, ...]  # in the order of steps
-    floats: bool  # whether its float64 states have the digits of float32 only
-    # for each N to `MOST` the number of states, None if it is refused; empty if they were not made
+    floats: bool  # whether its float64 states have only the digits of float32
+    # for each N to `MOST` the number of states, None if N is refused; empty if not computed
     lists: tuple[int | None, ...] = ()
 
     def at(self, steps: int) -> Point:
@@ -285,7 +286,7 @@ class Curve:
 
     @property
     def at_floor(self) -> int:
-        """The number of steps whose error `floor` is."""
+        """The number of steps at which the error is `floor`."""
         return max((one.steps for one in self.ran if one.steps in STEPS), default=0)
 
     @property
@@ -331,9 +332,9 @@ def curve(peer: Peer, *, steps: Sequence[int] | None = None) -> Curve:
     """The curve of a peer.
 
     Args:
-        steps: the numbers of steps; None is every number to `EVERY`, some above, `STEPS`, and the
-            first three above `EVERY` whose levels repeat. Then the levels of every number to `MOST`
-            are made.
+        steps: the numbers of steps. None: every number to `EVERY`, some numbers above, `STEPS`, and
+            the first three numbers above `EVERY` whose levels repeat; then the levels of every
+            number to `MOST` are computed.
     """
     lists: tuple[int | None, ...] = ()
     if steps is None:
@@ -346,15 +347,15 @@ def curve(peer: Peer, *, steps: Sequence[int] | None = None) -> Curve:
 
 
 def at_every(peer: Peer) -> list[Point]:
-    """Of the runs at every N to `MOST`, on the denoiser of N(0, I), those that do not end well.
+    """The failed runs among those at every N to `MOST`, with the denoiser of N(0, I).
 
-    That is with an error of the peer's code, or with a number that is not finite.
+    A run fails with an error of the peer's code, or with a number that is not finite.
     """
     found = []
     for n in range(1, MOST + 1):
         try:
             end, calls = peer._toy_run(n, KeyedNoise(("curve",)))
-        except Exception as error:  # it is their code
+        except Exception as error:  # the package may raise anything
             found.append(Point(n, refused=kind_and_line(error)))
             continue
         if not end.isfinite().all():
@@ -366,7 +367,7 @@ def _levels(peer: Peer, steps: int) -> Levels | None:
     """The levels of a peer; None if its code refuses the number of steps."""
     try:
         return peer.levels(uniform, Rectified(), steps)
-    except Exception:  # it is their code
+    except Exception:  # the package may raise anything
         return None
 
 
@@ -378,7 +379,7 @@ def _repeats(levels: Levels) -> bool:
 
 @torch.no_grad()
 def has_floats(peer: Peer) -> bool:
-    """Whether float64 states of a peer have the digits of float32 only."""
+    """Whether float64 states of a peer have only the digits of float32."""
     levels = peer.levels(uniform, Rectified(), 5)
     start = quantiles(MIXTURE, levels.rows[0].alpha, levels.rows[0].sigma)
     end = final_state(peer, Line([MIXTURE] * len(start)), start, levels, KeyedNoise(("curve",)))
@@ -398,7 +399,7 @@ def touches_other_rows(peer: Peer, steps: int = 10) -> bool:
 
 @contextmanager
 def in_double() -> Iterator[None]:
-    """Within it the tables that a package makes in float32 are made in float64."""
+    """A context in which a package computes its float32 tables in float64."""
     before = torch.get_default_dtype()
     with patch.object(torch, "float32", torch.float64), patch.object(np, "float32", np.float64):
         torch.set_default_dtype(torch.float64)
@@ -409,21 +410,21 @@ def in_double() -> Iterator[None]:
 
 
 def error_in_double(peer: Peer, steps: int) -> float:
-    """The error of a run whose tables are made in float64, to tell rounding from other causes."""
+    """The error of a run with float64 tables, to distinguish rounding from other causes."""
     with in_double():
         return point(copy_of(peer), steps).error
 
 
 def copy_of(peer: Peer) -> Peer:
-    """The same peer, made again."""
-    made: Peer = replace(peer)  # type: ignore[type-var]
-    return made
+    """A new peer with the same settings."""
+    copy: Peer = replace(peer)  # type: ignore[type-var]
+    return copy
 
 
 def apart_from(peer: Peer, ours: Sampler, steps: int = 20) -> float:
-    """The largest distance of a peer from a sampler of ours on the peer's own levels.
+    """The largest distance between a peer and a sampler of ours on the peer's own levels.
 
-    In standard deviations of the data, at the quantiles of the mixture.
+    It is in standard deviations of the data, at the quantiles of the mixture.
     """
     own = peer.levels(uniform, Rectified(), steps)
     levels = Levels(own.t, own.alpha, own.sigma)

@@ -1,8 +1,8 @@
 """The table of measured properties of samplers of other packages, and sentences about them.
 
-`facts` measures a sampler, and `sentences` describes its faults. The rows of the table are in
-`multirun/gallery/peers.py`, which writes their facts to `KEPT`, and the page `docs/peers.md` from
-them. `known` finds the row of a sampler, so a job prints the same sentences.
+`facts` measures a sampler, and `sentences` describes its faults. `multirun/gallery/peers.py` lists
+the rows of the table; it writes their facts to `KEPT`, and from these the page `docs/peers.md`.
+`known` finds the row of a sampler, so a job prints the same sentences.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from samplerbench.samplers.peers import Peer
 from samplerbench.samplers.unipc import UniPC
 from samplerbench.verify.peer_curves import Curve, apart_from, error_in_double, touches_other_rows
 
-#: The facts of all rows, as they were measured last.
+#: The facts of all rows, from the last measurement.
 KEPT = Path(__file__).parent / "peers.json"
 #: The numbers of steps whose errors are kept.
 SHOWN = (10, 20, 40, 80, 160, 320, 1000)
 
-#: A smaller floor is not described.
+#: The smallest floor that is described.
 _FLOOR = 1e-6
 
 #: Our sampler of the same method on the same levels: its description and the object.
@@ -60,9 +60,9 @@ class Facts:
     """The measured properties of a sampler."""
 
     package: str  # its package
-    version: str  # of the package
-    name: str  # of the class or function
-    settings: str  # those that differ from its defaults, as text
+    version: str  # the version of the package
+    name: str  # the name of the class or function
+    settings: str  # the settings that differ from the defaults, as text
     source: str  # the file of its code, below the package's folder
     stochastic: bool  # whether it draws noise
     clips: bool  # whether x̂₀ is clipped
@@ -82,21 +82,21 @@ class Facts:
     sign_changes: int  # see `Curve.sign_changes`
     not_finite: tuple[int, ...]  # numbers of steps whose result is not a number
     refused: tuple[int, ...]  # numbers of steps that end in an error
-    ran: int  # how many numbers of steps were tried
-    # the error at the number of steps of the floor, if the package's tables are made in float64;
-    # NaN without a floor
+    ran: int  # the number of tested N
+    # the error at the number of steps of the floor, if the package's tables are float64; NaN
+    # without a floor
     in_double: float
     floats: bool  # whether float64 states have the digits of float32
-    # whether its code, as shipped, draws from torch's global generator, with no argument for
-    # another one
+    # whether its code, as shipped, draws from torch's global generator and does not accept another
+    # generator
     global_draws: bool
     neighbours: bool  # whether a result depends on the other rows of its batch
     same: str  # our sampler of the same method; empty if there is none
-    apart: float  # the largest distance from it on the same levels at N = 20
+    apart: float  # the largest distance from our sampler on the same levels at N = 20
 
 
 def facts(peer: Peer, found: Curve) -> Facts:
-    """All properties of a sampler, from its curve, which has `SHOWN`, and from measurements."""
+    """All properties of a sampler, from its curve, which includes `SHOWN`, and measurements."""
     name, settings = called(peer)
     at = {one.steps: one for one in found.points}
     ten, eleven, twenty = (peer.evaluations(n) or 0 for n in (10, 11, 20))
@@ -150,8 +150,8 @@ def called(peer: Peer) -> tuple[str, str]:
     """The name of a peer's class or function, and its settings as text."""
     values = describe(peer)
     name = next(values[key] for key in ("scheduler", "function", "method") if key in values)
-    others = {k: v for k, v in values.items() if isinstance(v, dict) and k != "custom"}
-    words = [f"{k}={setting_text(v)}" for one in others.values() for k, v in sorted(one.items())]
+    groups = [v for k, v in values.items() if isinstance(v, dict) and k != "custom"]
+    words = [f"{k}={setting_text(v)}" for group in groups for k, v in sorted(group.items())]
     return str(name), " ".join(words)
 
 
@@ -202,7 +202,7 @@ def sentences(one: Facts) -> list[str]:
 
 
 def kept_promises(one: Facts) -> list[str]:
-    """What a sampler's result does not depend on, its precision, and the same method of ours."""
+    """Promises that a sampler keeps, and its distance from our sampler of the same method."""
     said = []
     if not one.neighbours:
         said.append("a result does not depend on the other rows of its batch")
@@ -218,7 +218,7 @@ def kept_promises(one: Facts) -> list[str]:
 
 
 def better(one: Facts, all_: Sequence[Facts]) -> str:
-    """The settings of the same class with the smallest error at 20 steps, if it is a third less."""
+    """The settings of the class with the smallest error at 20 steps, if it is a third smaller."""
     at = SHOWN.index(20)
 
     def error(facts: Facts) -> float:
@@ -246,14 +246,14 @@ def _network(one: Facts) -> set[str]:
 
 
 def numbers(steps: Sequence[int]) -> str:
-    """Numbers of steps in few words."""
+    """Numbers of steps in few words, such as "N = 3, 4, 5 and 7 more"."""
     shown = ", ".join(map(str, steps[:3]))
     return f"N = {shown}" + (f" and {len(steps) - 3} more" if len(steps) > 3 else "")
 
 
 @cache
 def kept() -> tuple[Facts, ...]:
-    """The facts of all rows, as they were measured last."""
+    """The facts of all rows, from the last measurement."""
     if not KEPT.is_file():
         return ()
     lists: list[dict[str, Any]] = json.loads(KEPT.read_text(encoding="utf-8"))

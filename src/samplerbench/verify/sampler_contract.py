@@ -28,7 +28,7 @@ from samplerbench.samplers.base import Sampler, final_state, iterate, place_of
 from samplerbench.verify.orders import GAUSSIAN, MIXTURE, interior
 
 Check = Callable[..., str | None]
-#: The result of a check that does not apply to a member, such as one of an oracle without one.
+#: The result of a check that does not apply to a member, such as a check of a missing oracle.
 DOES_NOT_APPLY = ""
 
 STEPS = 5
@@ -52,8 +52,8 @@ class TestBed:
     def levels(self, sampler: Sampler, steps: int = STEPS) -> Levels:
         """Levels that the sampler must accept.
 
-        They cover the whole path; from t = .9 if the path ends without signal and the sampler needs
-        signal. For a sampler that holds a level they are σ/α = .5.
+        They cover the whole path, or begin at t = .9 if the path ends without signal and the
+        sampler needs signal. For a sampler that holds a level, σ/α is .5.
         """
         if sampler.holds:
             return grids.hold(self.schedule, steps, noise=0.5)
@@ -143,7 +143,7 @@ def states(sampler: Sampler, bed: TestBed = BED) -> str | None:
 
 def end(sampler: Sampler, bed: TestBed = BED) -> str | None:
     """The last state is the last x̂₀, bit for bit, if and only if `ends_at_data`."""
-    if sampler.brings_levels:  # its last step is its own
+    if sampler.brings_levels:  # such a sampler has its own last step
         return DOES_NOT_APPLY
     x, levels = bed.start(sampler, 4), bed.levels(sampler)
     *_, last = iterate(sampler, bed.model, x, levels, _noise())
@@ -154,7 +154,7 @@ def end(sampler: Sampler, bed: TestBed = BED) -> str | None:
 
 
 def bits(sampler: Sampler, bed: TestBed = BED) -> str | None:
-    """The same key gives the same bits; another key gives others if and only if `stochastic`."""
+    """The same key gives the same bits; another key changes them if and only if `stochastic`."""
     x = bed.start(sampler, 4)
     first, again, other = (bed.run(sampler, x, key) for key in (1, 1, 2))
     if not torch.equal(first, again):
@@ -166,7 +166,7 @@ def bits(sampler: Sampler, bed: TestBed = BED) -> str | None:
 
 
 def neighbours(sampler: Sampler, bed: TestBed = BED) -> str | None:
-    """No sample depends on the others of its batch; each has noise of its own."""
+    """Samples do not depend on other samples of the batch; each has its own noise."""
     for dtype in (torch.float32, torch.float64):
         x = bed.start(sampler, 16).to(dtype)
         other = 3 * x.flip(0) + 1
@@ -196,7 +196,7 @@ def sampler_type(sampler: Sampler, bed: TestBed = BED) -> str | None:
 def evaluations(sampler: Sampler, bed: TestBed = BED) -> str | None:
     """The number of evaluations is `evaluations(steps)`, or with final=none `plain_evaluations`.
 
-    The latter is tested for samplers that accept such levels.
+    final=none is tested for samplers that accept such levels.
     """
     few = sampler.fewest_steps
     for steps in sorted({few, max(few, 2), STEPS}):
@@ -218,7 +218,7 @@ def noise(sampler: Sampler, bed: TestBed = BED) -> str | None:
     """No evaluation has a larger noise-to-signal ratio than `most_noise`."""
     if sampler.holds or sampler.brings_levels:
         return DOES_NOT_APPLY
-    # below the largest ratio of the path, so that a sampler could evaluate above its levels
+    # below the largest ratio of the path, so that a sampler can evaluate above its levels
     top = min(bed.schedule.noise_range[1], 8.0) / 2
     levels = grids.karras(bed.schedule, STEPS, noise_max=top, noise_min=top / 9)
     ratios = [0.0]
@@ -235,7 +235,7 @@ def noise(sampler: Sampler, bed: TestBed = BED) -> str | None:
 
 
 def needs(sampler: Sampler, bed: TestBed = BED) -> str | None:
-    """A sampler that `needs` a score accepts every score; the others refuse it in one line."""
+    """A sampler that `needs` a score accepts every score; other samplers refuse it in one line."""
     levels, x = bed.levels(sampler), bed.start(sampler, 3)
     alone: Any = ScoreAlone(bed.model)
     if sampler.needs_density:
@@ -284,7 +284,7 @@ def levels(sampler: Sampler, bed: TestBed = BED) -> str | None:
 
 
 def lost(sampler: Sampler, bed: TestBed = BED) -> str | None:
-    """A sample that is NaN stays NaN, and does not change the others."""
+    """A sample that is NaN stays NaN, and does not change other samples."""
     if sampler.holds:  # MALA rejects a proposal that is NaN, and keeps the state before it
         return DOES_NOT_APPLY
     levels, x = bed.levels(sampler), bed.start(sampler, 4)
@@ -324,16 +324,17 @@ def strong_order(sampler: Sampler) -> float:
     return math.log2(coarse / fine)
 
 
-#: Promises that a schedule can break: one begins without signal (0/0 in a coefficient), one ends
-#: with noise at t = 0 (then the step to the data has no length in t), and α and σ have any shape.
+#: Promises that may fail on some schedules: on one that begins without signal (0/0 in a
+#: coefficient), one that ends with noise at t = 0 (the step to the data then has no length in t),
+#: and because α and σ are arbitrary functions.
 ON_EVERY_SCHEDULE: dict[str, Check] = {
     "states": states,
     "end": end,
     "evaluations": evaluations,
     "noise": noise,
 }
-#: Promises that do not depend on the schedule, which only supplies coefficients: the use of the
-#: key, the batch, the dtype, the model and a NaN. `levels` has its own schedules.
+#: Promises about the key, the batch, the dtype, the model and NaN. They do not depend on the
+#: schedule, which only supplies coefficients. `levels` has its own schedules.
 ON_ONE_SCHEDULE: dict[str, Check] = {
     "bits": bits,
     "neighbours": neighbours,
