@@ -111,7 +111,7 @@ def _from_file(path: str) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InvalidSetting("path", path, f"{allowed}: {first_line(error)}") from error
     names = ("means", "covariances", "weights")
-    others = sorted(set(found) - set(names))
+    unknown = sorted(set(found) - set(names))
     require("means" in found, "path", path, f"{allowed}; it has {', '.join(found) or 'nothing'}")
-    require(not others, "path", path, f"{allowed}; it also has {', '.join(others)}")
+    require(not unknown, "path", path, f"{allowed}; it also has {', '.join(unknown)}")
     return found

@@ -47,8 +47,8 @@ def funnel(dim: int = 10, spread: float = 3.0) -> Density:
 def _funnel_log_p(x: Tensor, spread: float) -> Tensor:
     first, rest = x[..., 0], x[..., 1:]
     own = (first / spread).square() + _LOG_2PI + 2 * math.log(spread)
-    others = rest.square().sum(-1) * (-first).exp() + rest.shape[-1] * (first + _LOG_2PI)
-    return -0.5 * (own + others)
+    log_rest = rest.square().sum(-1) * (-first).exp() + rest.shape[-1] * (first + _LOG_2PI)
+    return -0.5 * (own + log_rest)
 
 
 def _funnel_draws(count: int, random: np.random.Generator, dim: int, spread: float) -> Tensor:
@@ -133,8 +133,8 @@ def _well_log_p(x: Tensor) -> Tensor:
 
 
 def _many_well_log_p(x: Tensor) -> Tensor:
-    wells, others = x[..., ::2], x[..., 1::2]
-    return (_well_log_p(wells) - 0.5 * others.square()).sum(-1)
+    wells, normals = x[..., ::2], x[..., 1::2]
+    return (_well_log_p(wells) - 0.5 * normals.square()).sum(-1)
 
 
 def _many_well_draws(count: int, random: np.random.Generator, dim: int) -> Tensor:

@@ -93,8 +93,8 @@ class Restart(Sampler):
             if step == place == 0:
                 x, _ = self._restarted(model, x, now, noise, step)
             both = Levels(*(c[step : step + 2] for c in (levels.t, levels.alpha, levels.sigma)))
-            (made,) = Heun().steps(model, x, both, noise)
-            x, x0_hat = made.x, made.x0_hat
+            (one,) = Heun().steps(model, x, both, noise)
+            x, x0_hat = one.x, one.x0_hat
             if step + 1 == place:
                 x, x0_hat = self._restarted(model, x, levels.rows[place], noise, step)
             yield Step(x, x0_hat)
@@ -120,6 +120,6 @@ class Restart(Sampler):
         kick = down.rows[0].alpha * math.sqrt(self.restart_max**2 - low**2)
         for repeat in range(self.repeats):
             x = ratio * x + kick * noise.normal(x, step, repeat)
-            for made in Heun().steps(model, x, down, noise):
-                x, x0_hat = made.x, made.x0_hat
+            for one in Heun().steps(model, x, down, noise):
+                x, x0_hat = one.x, one.x0_hat
         return x, x0_hat

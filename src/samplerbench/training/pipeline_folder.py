@@ -301,9 +301,7 @@ def _require_weights(folder: Path, model: str) -> None:
     if missing == [WEIGHTS]:
         stem = WEIGHTS.partition(".")[0]
         files = [path.name for path in folder.glob(f"{stem}.*") if path.is_file()]
-        of_kind = [
-            name for kind in ("safetensors", "bin") for name in files if name.endswith(kind)
-        ]
+        of_kind = [name for kind in ("safetensors", "bin") for name in files if name.endswith(kind)]
         if of_kind:
             raise InvalidSetting("model", model, _how_to_convert(model, of_kind[0]))
     if missing:
