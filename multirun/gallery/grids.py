@@ -243,9 +243,9 @@ def figure(panels: list[dict[str, Any]]) -> Figure:
 def table(panels: list[dict[str, Any]]) -> str:
     """The best samplers of each panel and what becomes of the orders, as Markdown."""
     lines = [
-        "| data, evaluations | best on the common grid | best on its own "
+        "| data, evaluations | best on the common grid | best on its own grid "
         "| orders on the common grid: kept, lost, reversed "
-        "| times nearer on the own grid, least and most |",
+        "| times closer on the own grid, least and most |",
         "|---|---|---|---|---|",
     ]
     for panel in panels:
@@ -273,7 +273,7 @@ def table(panels: list[dict[str, Any]]) -> str:
 
 
 def statements(panels: list[dict[str, Any]]) -> str:
-    """For each pair of samplers: in how many panels each is nearer, on both kinds of grids."""
+    """For each pair of samplers: in how many panels each is closer, on both kinds of grids."""
     lines = ["| pair | common grid | each its own |", "|---|---|---|"]
     for place, (a, b) in enumerate(panels[0]["pairs"]):
         cells = []
