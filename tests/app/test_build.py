@@ -184,7 +184,7 @@ def test_settings_of_members_are_checked_by_the_members():
         ("objective=ncsn schedule.sigma_max=80", "^sampler=ddim: .* up to σ/α = 10"),
         (
             "sampler=edm_churn schedule.sigma_max=80 grid.noise_max=10 level_law.maximum=10",
-            "^sampler=edm_churn: .* up to σ/α = 10 and EDMChurn asks for 14",
+            "^sampler=edm_churn: .* up to σ/α = 10 and EDMChurn needs 14",
         ),
         ("sampler=ula", "^sampler=ula: .* use grid=hold"),
         ("sampler=ula grid=hold grid.noise=50", r"^grid\.noise=50.0: .* at most 10"),

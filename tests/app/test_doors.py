@@ -26,7 +26,7 @@ CASES = [
     (
         "schedule.sigma_max=80 level_law.maximum=10 grid.noise_max=10 sampler=edm_churn "
         "denoiser=learned",
-        "is trained up to σ/α = 10 and EDMChurn asks for",
+        "is trained up to σ/α = 10 and EDMChurn needs",
         {"settings": WIDE},
         {"samplers": "edm_churn", "grid": KARRAS[10.0]},
         {"sampler": "edm_churn", "grid": KARRAS[10.0]},

@@ -106,7 +106,7 @@ def test_bad_input(command, lab, capfd, words, said):
 def test_a_network_is_asked_within_its_training(command, lab, capfd):
     words = ("sampler=diffusers", "denoiser=learned", "sampler.diffusers.scheduler=IPNDMScheduler")
     assert command(*SMALL, *words) == 2
-    assert "Diffusers asks for" in capfd.readouterr().err
+    assert "Diffusers needs" in capfd.readouterr().err
 
 
 @pytest.mark.slow  # quick: test_peer_table.py

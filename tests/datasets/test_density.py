@@ -121,7 +121,7 @@ def test_five_lines_of_python():
         ({"samplers": "heun"}, "sampler=heun: .* needs a denoiser"),
         ({"samplers": "annealed_langevin"}, "sampler=annealed_langevin: .* needs a denoiser"),
         ({"metrics": "sliced"}, "metric=sliced: .* compares with draws of the law.* see moments"),
-        ({"starts": "exact"}, "start=exact: .* there are none"),
+        ({"starts": "exact"}, "start=exact: .* there are no data"),
         ({"grid": sb.grid("hold", noise=1.0)}, "without noise"),
     ],
 )

@@ -242,8 +242,8 @@ def test_churn_above_what_was_trained_is_refused():
 
     for calm in (Heun(), EDMChurn(0.0), EDMChurn(churn_max=9.0)):
         assert reason(EDM(80.0), 10.0, calm) is None
-    asks = "trained up to σ/α = 10 and EDMChurn asks for 14.14: raise level_law.maximum"
-    assert asks in reason(EDM(80.0), 10.0, EDMChurn(9.0))
+    message = "trained up to σ/α = 10 and EDMChurn needs 14.14: raise level_law.maximum"
+    assert message in reason(EDM(80.0), 10.0, EDMChurn(9.0))
     assert reason(EDM(80.0), 14.2, EDMChurn(9.0)) is None
     assert "9 and the grid begins at 10" in reason(EDM(80.0), 9.0, Heun())
     # where the path itself ends, so does churn

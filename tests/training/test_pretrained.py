@@ -566,18 +566,18 @@ def test_an_incomplete_download_is_called_so(tiny):
     weights = tiny / "unet" / pipeline_folder.WEIGHTS
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1000])
-    refused(tiny, "is not whole .*; if its download is incomplete, hf download and its id complete")
+    refused(tiny, "is incomplete .*; if its download is incomplete, hf download and its id")
     weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n")
     refused(tiny, "only points to the weights; run git lfs pull there")
     weights.unlink()
     weights.symlink_to("../blobs/not_there")
-    refused(tiny, "its weights are not there: diffusion_pytorch_model.safetensors; if its download")
+    refused(tiny, "its weights are missing: diffusion_pytorch_model.safetensors; if its download")
     weights.unlink()
     unet().save_pretrained(weights.parent, max_shard_size="50KB")
     shard = min(weights.parent.glob("*.safetensors"))
     pretrained.pretrained(str(tiny))
     shard.unlink()
-    refused(tiny, f"its weights are not there: {shard.name}; if its download")
+    refused(tiny, f"its weights are missing: {shard.name}; if its download")
 
 
 NO_TABLE = "Scheduler has no table of a discrete DDPM"
@@ -703,7 +703,7 @@ def test_files_that_cannot_be_read(tiny):
         whole = path.read_bytes()
         for content in (b"", b"{", b"[1]", b"\xff\xfe", whole[: len(whole) // 2]):
             path.write_bytes(content)
-            refused(tiny, UNREADABLE if path.suffix == ".json" else f"{path.name} is not whole")
+            refused(tiny, UNREADABLE if path.suffix == ".json" else f"{path.name} is incomplete")
         path.write_bytes(whole)
 
 

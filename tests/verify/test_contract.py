@@ -165,7 +165,7 @@ SAMPLERS = [
     (OneNoise(1.0), "neighbours", "share their noise"),
     (OtherSigns(1.0), "coupling", "of one Brownian path the order is"),
     (Single(), "type", "from a torch.float64 start on cpu the state is torch.float32"),
-    (Miscounted(), "evaluations", "is 2, and 1 are made"),
+    (Miscounted(), "evaluations", "is 2, but the run makes 1"),
     (AnyScore(), "needs", "denoiser"),
     (Anywhere(), "needs", "does not refuse a score"),
     (Anywhere(), "levels", "takes levels that stand still"),
@@ -499,7 +499,7 @@ NETWORKS = (
             words,
         )
         for own, words in (
-            (lambda net, u, at: (1.1 * net(u, at), Sound.derivative(net, u, at)[1]), "another one"),
+            (lambda net, u, at: (1.1 * net(u, at), Sound.derivative(net, u, at)[1]), "not the out"),
             (lambda net, u, at: (net(u, at), Sound.derivative(net, u, at)[1].flip(0)), "automatic"),
         )
     ]
@@ -607,18 +607,18 @@ METRICS = [
     (metric(directed), "bounds", "of norm 1.41"),
     (metric(lambda x, y: gap(x, y) / 0), "bounds", "the value is"),
     (metric(lambda x, y: -gap(x, y)), "far", "away"),
-    (metric(lambda x, y: gap(x, y).square()), "units", "of a shift by"),
+    (metric(lambda x, y: gap(x, y).square()), "units", "for a shift by"),
     (metric(lambda x, y: 1e-3 + gap(x, y)), "units", "from a cloud to itself"),
     (metric(gap), "units", "of the same mean"),
-    (metric(lambda x, y: spread(x, y) / (1 + y.std())), "units", "ten times as large it is"),
+    (metric(lambda x, y: spread(x, y) / (1 + y.std())), "units", "ten times as large"),
     (metric(lambda x, y: gap(x, y) + torch.rand(()) / 1e3), "bits", "a global random generator"),
     (metric(lambda x, y: gap(x[:9], y)), "order", "in reverse order"),
     (metric(lambda x, y: gap(x.mul_(1.01), y)), "clouds", "changed in place"),
-    (metric(lambda x, y: gap(x, y) + (x.dtype == torch.float32)), "clouds", "of float32 clouds"),
+    (metric(lambda x, y: gap(x, y) + (x.dtype == torch.float32)), "clouds", "for float32 clouds"),
     (metric(gap, why_incompatible=lambda self, dim: "never"), "applies", "it accepts none: never"),
     (metric(gap, why_incompatible=lambda self, dim: "a\nb"), "refusal", "several lines"),
-    (changed(KLLaw, estimate=lambda self, r: constant(1.0)), "divergence", "of equal laws it is 1"),
-    (changed(KLLaw, estimate=lambda self, r: constant(r.mean())), "divergence", "of others -0.49"),
+    (changed(KLLaw, estimate=lambda self, r: constant(1.0)), "divergence", "for equal laws"),
+    (changed(KLLaw, estimate=lambda self, r: constant(r.mean())), "divergence", "different laws -0.49"),
     (changed(KLLaw, estimate=lambda self, r: constant(r[0])), "divergence", "in reverse order"),
     (changed(KLLaw, integrate=lambda self, m, r: 1.0), "line", "to itself it is 1, and to another"),
     (

@@ -167,7 +167,7 @@ class FittedGrid(ABC):
                 "it is fitted to a denoiser of all noise levels, and this is a score of one level"
             )
         if self.draws and not law.can_be_drawn:
-            return "it is fitted at noised data, and there are none"
+            return "it is fitted to noised data, but there are no data"
         return None
 
     def ratios(self, schedule: NoiseSchedule, count: int) -> Tensor:
@@ -466,7 +466,7 @@ class Spectral(FittedGrid):
 
     def why_incompatible(self, denoiser: Score, law: Law) -> str | None:
         if self.variances is None and not law.can_be_drawn:
-            return "it needs the covariance of the data, and there are none; see grid.variances"
+            return "it needs the covariance of the data, but there are no data; see grid.variances"
         return super().why_incompatible(denoiser, law)
 
     def fit(self, to: Fitting) -> EqualCost:

@@ -165,7 +165,7 @@ class Start(ABC):
     def why_incompatible(self, dataset: Law) -> str | None:
         """Why this data set does not allow this start, in one line, or None if it does."""
         if self.uses_data and not dataset.can_be_drawn:
-            return "it begins at data, and there are none; see start=prior"
+            return "it begins at data, but there are no data; see start=prior"
         return None
 
     def draw(

@@ -67,7 +67,7 @@ def from_file(
 def require_upright(data: Tensor, path: str) -> None:
     """Refuse data of a few points and many coordinates: they may be transposed."""
     rows, columns = data.shape
-    allowed = f"an array with a point a row: it is {rows} × {columns}; save its transpose"
+    allowed = f"an array with one point per row: it is {rows} × {columns}; save its transpose"
     require(rows >= min(10, columns), "path", path, allowed)
 
 
@@ -312,8 +312,8 @@ def _fault(array: np.ndarray) -> str:
     if array.ndim != 2:
         more = ", for one coordinate (n, 1)" if array.ndim == 1 else ""
         if array.ndim == 3:
-            more = "; for samplerbench score layout=chain,draw or layout=draw,chain says that these"
-            more += " are chains, frame=last or frame=all that sample --every wrote them"
+            more = "; for samplerbench score, layout=chain,draw or layout=draw,chain says that"
+            more += " these are chains, and frame=last or frame=all that sample --every wrote them"
         return f"its shape is {array.shape}{more}"
     if array.shape[1] == 0 or array.shape[0] < 2:
         return f"its shape is {array.shape}"

@@ -71,7 +71,7 @@ class MaxSlicedLaw(LawMetric):
             return f"max_sliced_law needs 2-D data, this has {dataset.dim}; use metric={other}"
         if modes_of(dataset) is None:
             return (
-                "max_sliced_law needs a Gaussian mixture, no mode of it flat; "
+                "max_sliced_law needs a Gaussian mixture without flat modes; "
                 "use metric=max_sliced_certified"
             )
         return None

@@ -97,7 +97,7 @@ def why_not_separate(dataset: Dataset, name: str, max_overlap: float) -> str | N
     """The reason why samples cannot be assigned to modes; None if they can."""
     modes = modes_of(dataset)
     if modes is None:
-        return f"{name} needs a Gaussian mixture, no mode of it flat; use metric=max_sliced"
+        return f"{name} needs a Gaussian mixture without flat modes; use metric=max_sliced"
     overlap = modes.overlap()
     if overlap > max_overlap:
         return (

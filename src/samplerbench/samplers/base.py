@@ -215,7 +215,7 @@ class Sampler(ABC):
             return None
         above = most > Sampler.most_noise(self, model.schedule, levels) * (1 + 1e-6)
         own, ours = above or self.brings_levels, "schedule.sigma_max or grid.noise_max"
-        cause = f"{type(self).__name__} asks for" if own else "the grid begins at"
+        cause = f"{type(self).__name__} needs" if own else "the grid begins at"
         return (
             f"the network is trained up to σ/α = {model.trained_noise:.4g} and {cause} "
             f"{needed:.4g}: raise level_law.maximum, or lower "

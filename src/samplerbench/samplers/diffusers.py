@@ -349,7 +349,7 @@ def _why_no_class(kind: Any) -> str | None:
     if sample is not None and "Long" in str(sample.annotation):
         return "its states are discrete"
     if "r_timestep" in _parameters(kind.step):
-        return "its network is a map from one time to another, which no denoiser is"
+        return "its network is a map from one time to another, which a denoiser cannot replace"
     if needed:
         return f"its step() needs {', '.join(needed)}, which its documented loop does not have"
     if "Inverse" in kind.__name__:
@@ -364,9 +364,9 @@ def _why_not(scheduler: Any) -> str | None:
     if _predicts(scheduler) is None:
         predicts = scheduler.config.get("prediction_type")
         if predicts in _PREDICTIONS:
-            return "its path has no table of ᾱ, and is none of those that are known here"
+            return "its path has no table of ᾱ, and is not one of the other known paths"
         what = "what its network predicts" if predicts is None else f"prediction_type={predicts}"
-        return f"{what} cannot be made of a denoiser"
+        return f"a denoiser cannot give {what}"
     return None
 
 

@@ -305,7 +305,7 @@ def _require_weights(folder: Path, model: str) -> None:
         if of_kind:
             raise InvalidSetting("model", model, _how_to_convert(model, of_kind[0]))
     if missing:
-        raise Unsuitable(f"its weights are not there: {missing[0]}; {AGAIN}")
+        raise Unsuitable(f"its weights are missing: {missing[0]}; {AGAIN}")
     for name in names:
         with (folder / name).open("rb") as file:
             if file.read(20).startswith(b"version https://git"):
@@ -314,7 +314,7 @@ def _require_weights(folder: Path, model: str) -> None:
             with safe_open(folder / name, "pt"):
                 pass
         except SafetensorError as error:
-            raise Unsuitable(f"{name} is not whole ({first_line(error)}); {AGAIN}") from error
+            raise Unsuitable(f"{name} is incomplete ({first_line(error)}); {AGAIN}") from error
 
 
 def _how_to_convert(model: str, name: str) -> str:

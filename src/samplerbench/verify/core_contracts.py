@@ -240,7 +240,7 @@ def affine_in_y(target: Target) -> str | None:
     x, y, other = (_normal(name, 30) for name in ("eps", "x0", "y"))
     one, two, between = (target.denoise(x, v, LEVEL) for v in (y, other, (y + other) / 2))
     error = ((one + two) / 2 - between).abs().max()
-    return None if error < 1e-9 else f"of the mean of two y, x̂₀ is {error:.1e} off the mean"
+    return None if error < 1e-9 else f"for the mean of two y, x̂₀ is {error:.1e} off its mean"
 
 
 def target_rows(target: Target) -> str | None:

@@ -206,7 +206,7 @@ def oracle_type(law: Dataset) -> str | None:
     if single.dtype != torch.float32:
         return f"x̂₀ of a float32 state is {single.dtype}"
     same = torch.allclose(single.double(), model.denoiser(x, level), rtol=1e-3, atol=1e-3)
-    return None if same else "x̂₀ of a float32 state is another one"
+    return None if same else "x̂₀ of a float32 state differs from that of the float64 state"
 
 
 DATASET: dict[str, Check] = {

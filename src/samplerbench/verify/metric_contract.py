@@ -76,7 +76,8 @@ def far(metric: AnyMetric) -> str | None:
     x = _samples(metric)
     distance = _distance(metric, x)
     near, away = distance(x).value, distance(x + FAR).value
-    return None if abs(near) < 0.5 * away else f"{near:.4g} near, and {away:.4g} away"
+    close = abs(near) < 0.5 * away
+    return None if close else f"{near:.4g} for the same points, and {away:.4g} after a shift"
 
 
 def units(metric: AnyMetric) -> str | None:
@@ -89,15 +90,13 @@ def units(metric: AnyMetric) -> str | None:
     if not abs(same) < 1e-9:
         return f"from a cloud to itself it is {same:.4g}, and is_wasserstein is True"
     if not 0 < moved <= float(shift.norm()) * (1 + 1e-9):
-        return f"of a shift by {float(shift.norm()):.4g} it is {moved:.4g}"
+        return f"for a shift by {float(shift.norm()):.4g} it is {moved:.4g}"
     wider = distance(2 * x - x.mean(0)).value
     if not wider > 1e-3:
         return f"to a cloud of the same mean that is twice as wide it is {wider:.4g}"
     scaled = metric.against(10 * x, seed=0)(20 * x - 10 * x.mean(0)).value
     close = math.isclose(scaled, 10 * wider, rel_tol=1e-3)
-    return (
-        None if close else f"of clouds that are ten times as large it is {scaled / wider:.4g} times"
-    )
+    return None if close else f"for clouds ten times as large it is {scaled / wider:.4g} times"
 
 
 def bits(metric: AnyMetric) -> str | None:
@@ -128,7 +127,7 @@ def clouds(metric: AnyMetric) -> str | None:
         return "a cloud is changed in place"
     single = _distance(metric, reference.float())(x.float().requires_grad_()).value
     same = math.isclose(single, value, rel_tol=1e-4, abs_tol=1e-6)
-    return None if same else f"{value:.6g} is {single:.6g} of float32 clouds"
+    return None if same else f"{value:.6g} becomes {single:.6g} for float32 clouds"
 
 
 def divergence(metric: AnyMetric) -> str | None:
@@ -139,7 +138,7 @@ def divergence(metric: AnyMetric) -> str | None:
     x = torch.randn(2000, generator=torch_generator("metric", "ratios"), dtype=torch.float64)
     same, other, reverse = (metric.estimate(r).value for r in (0 * x, x - 0.5, x.flip(0) - 0.5))
     if not abs(same) < 1e-9 < other:
-        return f"of equal laws it is {same:.4g}, and of others {other:.4g}"
+        return f"for equal laws it is {same:.4g}, and for different laws {other:.4g}"
     close = math.isclose(other, reverse, rel_tol=1e-6)
     return None if close else f"in reverse order {other:.8g} becomes {reverse:.8g}"
 

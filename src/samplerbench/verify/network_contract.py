@@ -55,7 +55,7 @@ def shapes(make: Make) -> str | None:
             if not torch.equal(u, before):
                 return "the state is changed in place"
             if not _same(network(u, Level(*level)), y):
-                return "with gradients y is another one than without, or y is random"
+                return "with gradients y is different, or y is random"
     return None
 
 
@@ -134,12 +134,12 @@ def derivative(make: Make) -> str | None:
     for level in (Level(*LEVELS[1]), Level(*torch.tensor(LEVELS[:3]).T[..., None])):
         y, found = network.derivative(u, level)
         if not _same(y, network(u, level)):
-            return "y beside the derivative is another one"
+            return "y from `derivative` is not the output"
         states = u.clone().requires_grad_()
         columns = network(states, level).sum(0)
         rows = [torch.autograd.grad(one, states, retain_graph=True)[0] for one in columns]
         if not _same(found, torch.stack(rows, 2).transpose(0, 1)):
-            return "it is not that of automatic differentiation"
+            return "it differs from automatic differentiation"
     return None
 
 

@@ -67,7 +67,7 @@ def loss(make: Make) -> str | None:
         return "the batch is changed in place"
     with torch.inference_mode():  # as in validation
         same = torch.allclose(_loss(objective), value.detach(), rtol=1e-5, atol=1e-5)
-    return None if same else "without gradients the loss is another one"
+    return None if same else "without gradients the loss is different"
 
 
 def generator(make: Make) -> str | None:

@@ -210,7 +210,7 @@ def evaluations(sampler: Sampler, bed: TestBed = BED) -> str | None:
             counted = Counted(bed.model)
             final_state(sampler, counted, bed.start(sampler, 3), levels, _noise())
             if expected is not None and counted.evaluations != expected:
-                return f"{name}({steps}) is {expected}, and {counted.evaluations} are made"
+                return f"{name}({steps}) is {expected}, but the run makes {counted.evaluations}"
     return None
 
 
