@@ -486,7 +486,7 @@ class Imported(diffusers.DDPMScheduler):
 def test_draws_by_an_imported_name_are_keyed_too(mixture_law, states):
     sampler = Diffusers(custom=Imported)
     before = torch.get_rng_state()
-    assert not sampler._names
+    assert not sampler._draws_by_name
     x = first(sampler, EDM(), states)
     one, two = (run(sampler, mixture_law.oracle(EDM()), x)[-1] for _ in range(2))
     assert torch.equal(one, two)

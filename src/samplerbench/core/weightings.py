@@ -18,9 +18,9 @@ Song, Durkan, Murray, Ermon, "Maximum likelihood training of score-based diffusi
 
     ∫ g²·‖s − ŝ‖² dt = 2·∫ σ²·‖s − ŝ‖² d ln κ = 2·∫ ‖ε − ε̂‖² d ln κ:
 
-errors in ε have equal weights if ln κ is uniform, for every clock (their importance sampling, up to
-a constant). So training for the likelihood combines the level law `LogUniform` with the weight that
-turns the target's error into one in ε:
+errors in ε have equal weights if ln κ is uniform, for every choice of the time (their importance
+sampling, up to a constant). So training for the likelihood combines the level law `LogUniform` with
+the weight that turns the error in the target into the error in ε:
 
     target     noise   score   data      v         velocity       edm
     w          1       σ²      α²/σ²     α²/r⁴     α²/(α + σ)²    α²/r²

@@ -89,7 +89,7 @@ class Density(Dataset):
             good = fits and all(math.isfinite(v) and v >= least for v in values or ())
             require(good, name, values, allowed)
         both = (self.mean is None) == (self.variance is None)
-        require(both, "mean", self.mean, "given with variance, or neither")
+        require(both, "mean", self.mean, "given if and only if variance is given")
         require(0 not in (self.variance or ()), "variance", self.variance, "positive")
         require(math.isfinite(self.log_z or 0), "log_z", self.log_z, "finite")
         self._try()

@@ -9,8 +9,8 @@ the denoiser are integrals over u = x₀. With κ = σ/α and y = x/α
 
     q(x) = ∫ p(u)·N(x; α·u, σ²) du ∝ ∫ exp(−h(u) − 2β·B(u)) du,    h(u) = 2β·u⁸ + (u − y)²/(2κ²) .
 
-h is convex with its minimum at s, and 0 ≤ B ≤ 1. So the integrand is negligible where h is `FALL`
-above its minimum. s and both ends of the remaining interval come from Newton's method, which
+h is convex with its minimum at s, and 0 ≤ B ≤ 1. So the integrand is negligible where h exceeds its
+minimum by `FALL`. s and both ends of the remaining interval come from Newton's method, which
 converges from outside on a convex function. The difference as a polynomial in d = u − s,
 
     h(s + d) − h(s) = d²/(2κ²) + 2β·d²·(28s⁶ + 56s⁵d + 70s⁴d² + 56s³d³ + 28s²d⁴ + 8sd⁵ + d⁶) ,
@@ -48,7 +48,7 @@ from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
 
 BUMPS = ((0.8, 0.0), (0.55, 0.5), (0.3, -0.5))
-"""Heights and places; each is exp(−80·(x − place)²) wide."""
+"""Height and place of each bump, height·exp(−80·(x − place)²)."""
 
 FALL = 45.0  # e^{−45} is below the rounding of a sum
 FEW, MANY = 64, 192

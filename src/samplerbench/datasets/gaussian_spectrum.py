@@ -1,7 +1,7 @@
 """Gaussians of any dimension, known by their mean and the eigenvalues of their covariance.
 
 The coordinates are those of the eigenvectors, so the covariance is diagonal, and denoiser, score
-and density cost dim numbers. Distances between laws do not depend on the choice of coordinates.
+and density need only dim numbers. Distances between laws do not depend on the coordinates.
 With λ the eigenvalues,
 
     x̂₀ = m + α·λ/(α²·λ + σ²)·(x − α·m)   in each coordinate.
@@ -42,7 +42,7 @@ class GaussianSpectrum(Dataset):
     Args:
         variances: the eigenvalues of the covariance, shape (dim,), float64, at least 0. If some are
             0, the law has no density.
-        mean: in the basis of the eigenvectors, same shape.
+        mean: the mean in the basis of the eigenvectors, same shape.
     """
 
     variances: Tensor
@@ -147,7 +147,7 @@ def gaussian_spectrum(
     Args:
         path: the path of a file; if given, the other settings are not used.
         dim: the dimension of the data.
-        exponent: at least 0.
+        exponent: the exponent of the power law, at least 0.
         scale: the root mean square of the coordinates' standard deviations.
 
     Raises:
@@ -177,7 +177,7 @@ def gaussian_twin(law: Dataset) -> GaussianSpectrum:
     covariance = law.covariance()
     if covariance is not None:
         moments = law.moments()
-        assert moments is not None  # known together
+        assert moments is not None  # a law with a known covariance has moments
         return _from_moments(moments.mean, covariance)
     allowed = "null: neither the covariance nor draws of this law are known"
     require(law.can_be_drawn, "law", "gaussian_twin", allowed)
@@ -187,7 +187,7 @@ def gaussian_twin(law: Dataset) -> GaussianSpectrum:
     flat = law.dim - len(points)
     if flat <= 0:
         return _from_moments(mean, centred.T @ centred)
-    # fewer points than dimensions: in the flat directions only the length of the mean matters
+    # fewer points than dimensions: the mean in the flat directions is rotated onto one of them
     _, deviations, basis = torch.linalg.svd(centred, full_matrices=False)
     along = basis @ mean
     rest = torch.zeros(flat).double()

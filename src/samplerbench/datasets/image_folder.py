@@ -2,9 +2,8 @@
 
 An image is rotated by its EXIF orientation, resized so that its shorter side has `size` pixels, and
 cropped to the square in its middle. Files that cannot be read, or whose names do not end like an
-image's, are left out; a warning names them.
-Of equal images the first one by name is kept. An animation is its first frame. Transparency is
-ignored: the stored colour counts.
+image's, are left out; a warning names them. Of equal images the first one by name is kept. Of an
+animation the first frame is used. Transparency is ignored: the stored colour is used.
 """
 
 from __future__ import annotations

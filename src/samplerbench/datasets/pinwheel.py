@@ -36,7 +36,7 @@ class Pinwheel(Dataset):
         arms: K.
         radial_std: a, along an arm, before scaling.
         tangential_std: b, across an arm, before scaling.
-        rate: the rate of the bending of an arm, in radians.
+        rate: the factor of e^ρ in φ, which bends the arms, in radians.
         scale: s, multiplies every draw.
     """
 

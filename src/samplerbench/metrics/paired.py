@@ -7,7 +7,7 @@ of the data. `bench.converged` computes x_∞. d has no floor. It contains only 
 steps, not the errors of the start and the score.
 
 `info` has `half_width`, half of the 95 % interval for independent starts, and `converged_to`, the
-distance between the converged run and the one with half its steps: d may be wrong by as much.
+distance between the converged run and the run with half its steps; the error of d is of this size.
 """
 
 from __future__ import annotations

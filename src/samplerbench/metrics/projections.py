@@ -1,7 +1,7 @@
 """Optimal transport on lines, for the sliced distances.
 
-The optimal coupling of two empirical measures on a line, sorted x₁ ≤ … ≤ x_n and y₁ ≤ … ≤ y_m, is
-by quantile, for every convex cost:
+For every convex cost the optimal coupling of two empirical measures on a line, sorted x₁ ≤ … ≤ x_n
+and y₁ ≤ … ≤ y_m, couples equal quantiles:
 
     W_p^p = ∫₀¹ |F⁻¹(q) − G⁻¹(q)|^p dq = Σᵢ Σ_l w_il |xᵢ − y_{j(i,l)}|^p ,
 
@@ -12,7 +12,7 @@ split by rounding. For p = 2 the inner sum simplifies, with the cell means
 
     W₂² = (1/n) Σᵢ (xᵢ − ȳᵢ)² + s,     s = Σᵢ Σ_l w_il (y_{j(i,l)} − ȳᵢ)² :
 
-ȳ and s depend only on the reference and n: a distance to 10 000 points costs as much as one to n.
+ȳ and s depend only on the reference and n: a distance to 10 000 points costs as much as to n.
 
 Shapes: k lines are `(k, n)`, directions `(k, dim)` with unit rows. Sums are in float64.
 

@@ -44,7 +44,7 @@ class DPMSolver1(Sampler):
 
 @dataclass(frozen=True)
 class DPMSolver2(Sampler):
-    """The midpoint method in λ: DPM-Solver-1 to λ_t + h/2, then the whole step with that ε̂.
+    """The midpoint method in λ: DPM-Solver-1 to λ_t + h/2, then the whole step with the ε̂ there.
 
         u = (α_m/α_t)·x_t − σ_m·(e^{h/2} − 1)·ε̂(x_t, t),   λ_m = λ_t + h/2,
         x_s = (α_s/α_t)·x_t − σ_s·(e^h − 1)·ε̂(u, m).

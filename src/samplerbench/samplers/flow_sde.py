@@ -42,7 +42,7 @@ class FlowSDE(Sampler):
 
     Args:
         diffusion: the name of w.
-        scale: its factor; 0 is Euler's method on the flow.
+        scale: the factor of w; 0 is Euler's method on the flow.
     """
 
     order: ClassVar[int] = 1

@@ -32,8 +32,9 @@ class IPNDM(Sampler):
     in κ. On another grid, with κ = κ(ξ), the local error is κ''·dε̂/dξ·h³/12 for k ≥ 2, and the
     first step has one point. So the order is 1 for k = 1 and 2 for k ≥ 2; on grids uniform in κ the
     errors for k > 2 are smaller. One evaluation per step. Liu, Ren, Lin, Zhao, "Pseudo numerical
-    methods for diffusion models on manifolds", ICLR 2022 (arXiv 2202.09778), Section 3, without its
-    Runge–Kutta start: Zhang and Chen 2023 (arXiv 2204.13902), Appendix, who named it.
+    methods for diffusion models on manifolds", ICLR 2022 (arXiv 2202.09778), Section 3. The name
+    and the start without Runge–Kutta steps are from Zhang and Chen 2023 (arXiv 2204.13902),
+    Appendix.
 
     Args:
         points: k.

@@ -14,7 +14,7 @@ things, so that the data, the model, the start and the metric are the same as fo
   `TorchFunctionMode` instead, which finds every call and is slower.
 - **the levels** of its states, `OwnLevels`, instead of those of the job's grid.
 
-A peer declares no order. `Peer.stochastic` and `evaluations` come from a run on a simple model.
+A peer declares no order. `Peer.stochastic` and `evaluations` come from a run on `Toy`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class OwnLevels(Levels):
     """The levels of a peer's states; where its code goes back to more noise, the level is kept.
 
     Args:
-        requested: the number of steps that its code is called with; it may take more.
+        requested: the number of steps that its code is called with; the code may take more steps.
     """
 
     requested: int
@@ -285,7 +285,7 @@ class Peer(Sampler):
 
     @property
     def ends_at_data(self) -> bool:
-        return False  # its last step is its own
+        return False  # a peer has its own last step
 
     @cached_property
     def draws(self) -> bool:
@@ -293,7 +293,7 @@ class Peer(Sampler):
         return self._count(Everywhere) > 0
 
     @cached_property
-    def _names(self) -> bool:
+    def _draws_by_name(self) -> bool:
         """Whether its code draws only by the names `torch.randn` and `torch.randn_like`."""
         with torch.random.fork_rng([]):  # for draws by other names
             return self._count(by_name) == self._count(Everywhere)
@@ -370,7 +370,7 @@ class Peer(Sampler):
             if sure and not self.draws:
                 return nullcontext()
             # with a count of 0 we do not know by which names it draws
-            within = by_name if self.draws and self._names else Everywhere
+            within = by_name if self.draws and self._draws_by_name else Everywhere
         return within(draws)
 
     @cached_property
