@@ -171,7 +171,7 @@ SAMPLERS = [
     (Anywhere(), "levels", "takes levels that stand still"),
     (Above(), "noise", "most_noise is"),
     (Forgetful(), "lost", "becomes a number again"),
-    (Spreading(), "lost", "makes others NaN"),
+    (Spreading(), "lost", "makes other samples NaN"),
     (Raises(), "states", "RuntimeError: out of order"),
 ]
 time_at = Rectified.time_at

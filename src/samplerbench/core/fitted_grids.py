@@ -131,8 +131,8 @@ class FittedGrid(ABC):
     before it trains its denoiser. No sampler runs on those levels.
 
     Args:
-        denoiser: the name of the denoiser: oracle, or another one of the job. None: the oracle if
-            the data have one, otherwise the first denoiser of the job.
+        denoiser: the name of a denoiser of the job, or oracle. None: the oracle if the data have
+            one, otherwise the first denoiser of the job.
         noise_min: κ_min, as in `grids.karras`.
         noise_max: κ_max, as in `grids.karras`.
         seed: the seed of the random states.
@@ -259,7 +259,7 @@ class Fitted:
     """A fitted grid with its origin."""
 
     grid: Grid  # the result of the fit
-    recipe: FittedGrid  # what was fitted
+    recipe: FittedGrid  # the recipe that was fitted
     to: str  # identity of the denoiser without seeds, as in `bench.cell.Origin.recipe`
 
     def __call__(self, schedule: NoiseSchedule, steps: int) -> Levels:

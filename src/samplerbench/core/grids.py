@@ -3,7 +3,7 @@
 A grid turns a schedule, the path, and N `steps` into `Levels`, N + 1 rows of (t, α, σ) with
 decreasing noise. The last row is always the data, α = 1 and σ = 0. No model is evaluated there: the
 last step evaluates the denoiser at the row before. So N steps of a one-stage sampler cost N
-evaluations on every schedule, also on a schedule with σ(0) > 0.
+evaluations on every schedule, even if σ(0) > 0.
 
 A setting that is a noise level is given as the noise-to-signal ratio κ = σ/α. On variance-exploding
 schedules α = 1, and κ is σ in the units of the data.
@@ -424,7 +424,7 @@ def hold(schedule: NoiseSchedule, steps: int, *, noise: float = 0.0) -> Levels:
 
     Args:
         steps: N, the number of Langevin steps.
-        noise: κ of the level. 0 is the data, also on a schedule with κ(0) > 0.
+        noise: κ of the level. 0 is the data, even on a schedule with κ(0) > 0.
     """
     require(steps >= 1, "steps", steps, "at least 1")
     least, largest = schedule.noise_range

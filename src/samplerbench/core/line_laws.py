@@ -58,7 +58,7 @@ _FARTHEST = 34.0
 """Standard deviations at which densities are cut off; there they are 1e-251 of their peak."""
 
 _STEPS = 200
-"""The most iterations; bisection alone needs 60 from the widest bracket."""
+"""The largest number of iterations; bisection alone needs 60 from the widest bracket."""
 
 _ROUNDING = 4e-16
 """The rounding error of F."""

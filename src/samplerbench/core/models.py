@@ -156,7 +156,7 @@ class Denoiser(Score):
 
 
 class Guided(Denoiser):
-    """x̂₀ = γ·x̂₀(model) + (1 − γ)·x̂₀(guide): a denoiser that is moved away from another one.
+    """x̂₀ = γ·x̂₀(model) + (1 − γ)·x̂₀(guide): a denoiser that is moved away from a second one.
 
     The score is moved in the same way. If the model is for one class and the guide is for all data,
     this is classifier-free guidance: Ho and Salimans, "Classifier-free diffusion guidance",
@@ -168,7 +168,7 @@ class Guided(Denoiser):
 
     Args:
         guide: the other denoiser, for the same path.
-        weight: γ; 1 is the model alone.
+        weight: γ; with 1 the guide has no effect.
     """
 
     has_covariance = False

@@ -404,7 +404,7 @@ def for_samplers(starts: Mapping[str, Start], holds: bool) -> dict[str, Start]:
     "overdispersed", unless the starts already contain one.
 
     Raises:
-        InvalidSetting: none of the starts fits.
+        InvalidSetting: no start is for these samplers.
     """
     fitting = {name: start for name, start in starts.items() if start.held in (None, holds)}
     replaced = any(start.held is False for start in starts.values())

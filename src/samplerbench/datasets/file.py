@@ -72,7 +72,7 @@ def require_upright(data: Tensor, path: str) -> None:
 
 
 def read_points(path: str, *, array: str | None = None, columns: str | None = None) -> Tensor:
-    """The points in a file, one a row, shape (n, dim), float64; see `from_file`."""
+    """The points in a file, one per row, shape (n, dim), float64; see `from_file`."""
     values = _read(path, array, columns)
     return as_points(values.reshape(-1, values.shape[-1]) if names_axes(path) else values, path)
 
@@ -131,7 +131,7 @@ def as_chains(values: np.ndarray, layout: str, name: str) -> Tensor:
 
 
 def as_points(array: np.ndarray, name: str) -> Tensor:
-    """Points, one a row, shape (n, dim), float64."""
+    """Points, one per row, shape (n, dim), float64."""
     fault = _fault(array)
     require(not fault, "path", name, f"a finite array of numbers of shape (n, dim), n ≥ 2: {fault}")
     return torch.from_numpy(array.astype(np.float64))

@@ -1,4 +1,4 @@
-"""Base of the losses without a noise level: they train a network of the state alone.
+"""Base of the losses without a noise level: the only input of their network is the state.
 
 The network gets u = (x − mean)/std, and its output is the score of the law of u, std·∇ log q(x).
 The losses are in the units of u; in the units of the data they would be std² times smaller. By

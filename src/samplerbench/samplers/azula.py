@@ -44,7 +44,7 @@ class Azula(Peer):
 
     Args:
         method: the name of its class.
-        settings: arguments of the class that differ from its defaults, such as eta, order or start.
+        settings: arguments of the class that differ from the defaults, such as eta, order or start.
         schedule: the name of a class in azula.noise.
         schedule_settings: arguments of the schedule that differ from its defaults.
     """

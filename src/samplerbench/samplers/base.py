@@ -53,7 +53,7 @@ class Sampler(ABC):
         needs: the type of the model: `Denoiser`, or `Score` for Langevin samplers.
         needs_density: whether the model must also have a log-density.
         needs_signal: whether it is undefined at levels without signal, α = 0.
-        holds: whether it stays at one level, as in `grids.hold`; all others must move.
+        holds: whether it stays at one level, as in `grids.hold`; other samplers must move.
         brings_levels: whether it uses its own levels instead of the job's grid.
         anneals: whether its earlier states have other laws than the last one although it `holds`.
         estimates_log_z: whether `info` has `log_z`, ln of an estimate of the integral of the

@@ -27,7 +27,7 @@ class DPMSolverPP(Sampler):
         3M:  α_s·φ₁·D₁ + α_s·φ₂·D₂,   φ₁ = 1 − (1 − e^{−h})/h,   φ₂ = ½ − φ₁/h,
              D₁ = d + h'/(h' + h'')·(d − d'),   D₂ = h/(h' + h'')·(d − d').
 
-    The first step is DDIM's, also from a level without signal, and the second step of 3M is 2M's.
+    The first step is DDIM's, even from a level without signal; the second step of 3M is 2M's.
     The order is 2, **also of 3M**, as published: Taylor's formula needs h²·x̂₀'' ≈ 2·D₂ in place of
     D₂, and the first step has an error of h². `AdamsBashforth` with three points is 3M with both
     corrected, and has order 3. One evaluation per step. Lu, Zhou, Bao, Chen, Li, Zhu,

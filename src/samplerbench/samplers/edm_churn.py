@@ -24,7 +24,7 @@ class EDMChurn(Sampler):
 
     κ = σ/α, and γ = min(churn/N, √2 − 1) if churn_min ≤ κ_t ≤ churn_max, else 0. κ̂ is at most κ(1)
     of the schedule, because no model is trained above it. With churn = 0 the method is `Heun`. The
-    last step, also from κ̂, is x̂₀.
+    last step is x̂₀; it starts from κ̂ too.
 
     Adding noise is exact in law, so for S = 1 the weak order is that of Heun's method, 2. For S ≠ 1
     the law differs from that of the path for every number of steps; S > 1 compensates denoisers

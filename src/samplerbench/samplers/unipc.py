@@ -30,7 +30,7 @@ class UniPC(Sampler):
     The corrector uses the evaluation at the predicted state. The next step uses this evaluation
     again, without a new one at the corrected state. The last state is not corrected. w and v are
     the exact weights of the polynomial in λ = ln(α/σ) through the outputs, in which the paper's
-    B(h) cancels. For k = 1 in UniC and k = 2 in UniP alone the paper has ½·B(h) in place of the
+    B(h) cancels. Only for k = 1 in UniC and k = 2 in UniP the paper has ½·B(h) in place of the
     exact weight. By default B is B₂ = 1 − e^{−h}: then these two are the trapezoid and
     DPM-Solver++(2M). With `bh1` B is B₁ = h, which gives the change of x̂₀ more weight in long
     steps; diffusers recommends it for unconditional models below ten steps. The first steps use the

@@ -259,14 +259,14 @@ def levels(sampler: Sampler, bed: TestBed = BED) -> str | None:
         refuses = _refuses(
             sampler.why_incompatible(bed.model, grids.uniform(bed.schedule, 3)), "its own levels"
         )
-        return None if refuses else "it brings its levels, and takes others"
+        return None if refuses else "it brings its levels, and accepts other levels"
 
     def refused(path: NoiseSchedule, levels: Levels) -> str | None:
         return sampler.why_incompatible(bed.law.oracle(path).to(bed.device), levels)
 
     if sampler.holds:
         refuses = _refuses(refused(EDM(), grids.uniform(EDM(), 3)), "grid=hold")
-        return None if refuses else "it holds a level, and takes levels that move"
+        return None if refuses else "it holds a level, and accepts levels that move"
     times = torch.tensor([1.0, 1.0, 0.5], dtype=torch.float64)
     for path, still in (
         (EDM(), grids.hold(EDM(), 3)),
@@ -274,10 +274,10 @@ def levels(sampler: Sampler, bed: TestBed = BED) -> str | None:
         (Rectified(), Levels(times, *Rectified()(times))),  # twice without signal
     ):
         if not _refuses(refused(path, still), "stand still: use a grid"):
-            return "it goes from level to level, and takes levels that stand still"
+            return "it goes from level to level, and accepts levels that stand still"
     reason = refused(Rectified(), grids.uniform(Rectified(), 3))
     if sampler.needs_signal and not _refuses(reason, "no signal is left"):
-        return "it needs signal, and takes a level without signal"
+        return "it needs signal, and accepts a level without signal"
     if not sampler.needs_signal and reason is not None:
         return f"needs_signal is False, and it refuses a level without signal: {reason}"
     return None
@@ -298,7 +298,7 @@ def lost(sampler: Sampler, bed: TestBed = BED) -> str | None:
     x = final_state(sampler, Changed(bed.model, fail), x, levels, _noise())
     if x[0].isfinite().all():
         return "a sample whose x̂₀ is NaN becomes a number again"
-    return None if x[1:].isfinite().all() else "a sample that is NaN makes others NaN"
+    return None if x[1:].isfinite().all() else "a sample that is NaN makes other samples NaN"
 
 
 def coupling(sampler: Sampler, bed: TestBed = BED) -> str | None:
