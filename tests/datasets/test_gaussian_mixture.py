@@ -106,7 +106,7 @@ def test_refusals():
         (lambda: mixture(means=((0.0,),)), "means", "2 finite points"),
         (lambda: mixture(means=(0.0, 1.0)), "means", "2 finite points"),
         (lambda: mixture(means=5.0), "means", "2 finite points"),
-        (lambda: mixture(means=((0.0,), (1.0, 2.0))), "means", "the same count in every row"),
+        (lambda: mixture(means=((0.0,), (1.0, 2.0))), "means", "in rows of equal length"),
         (lambda: mixture(means=((), ())), "means", "2 finite points"),
         (lambda: mixture(covariances=(((1.0,),),)), "covariances", "2 symmetric"),
         (lambda: mixture(covariances=(((1.0,),), ((math.inf,),))), "covariances", "2 symmetric"),

@@ -56,7 +56,7 @@ BAD = {
     "means": [
         ({}, "a list of points such as"),
         ({"means": [1, 2]}, "points of one dimension"),
-        ({"means": [[1, 2], [3]]}, "the same count in every row"),
+        ({"means": [[1, 2], [3]]}, "in rows of equal length"),
         ({"means": [[math.nan, 2]]}, "finite points"),
     ],
     "weights": [

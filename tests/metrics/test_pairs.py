@@ -143,7 +143,7 @@ def test_refuses_a_reference_without_a_median():
 def test_how_many_pairs_are_too_many(n, m, fits):
     for found in (pairs.why_too_many(n, m), pairs.why_too_many(m, n)):
         assert (found is None) is fits
-        assert fits or f"{max(n, m):,} points are too many pairs" in found
+        assert fits or f"{max(n, m):,} points have too many pairs" in found
 
 
 def test_how_floors_fall():

@@ -214,8 +214,8 @@ class EqualCost:
 class CheapestPath:
     """N of M levels, the first and the last among them, whose steps have the least total cost.
 
-    Dynamic programming finds the best choice: V_k(j) = min_i V_{k−1}(i) + c(i, j). It has at most
-    half of the M levels; for larger N the logarithms of the largest choice are interpolated.
+    Dynamic programming finds the best choice: V_k(j) = min_i V_{k−1}(i) + c(i, j). At most M/2
+    levels are chosen; for larger N the logarithms of the largest choice are interpolated.
     """
 
     noise: Tensor  # κ, decreasing, shape (M,), float64

@@ -7,7 +7,7 @@ states differ only by a factor: x/α is the same. The path solves a linear SDE
 
     dx = f(t)·x dt + g(t) dW,   f = α̇/α,   g² = d(σ²)/dt − 2·f·σ²,
 
-and of the probability-flow ODE with the same marginals
+and the probability-flow ODE has the same marginals:
 
     dx/dt = α̇·x̂₀ + σ̇·ε̂ = a(t)·x + b(t)·x̂₀(x, t),   a = (dσ²/dt)/(2σ²),   b = α̇ − α·a,
 

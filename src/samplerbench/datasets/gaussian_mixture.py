@@ -76,7 +76,7 @@ class GaussianMixture(Dataset):
             try:
                 return torch.tensor(values, dtype=torch.float64)
             except (TypeError, ValueError):
-                require(False, name, values, "numbers, the same count in every row")
+                require(False, name, values, "numbers, in rows of equal length")
                 raise
 
         return (

@@ -98,7 +98,7 @@ def _tensor(values: object, name: str) -> Tensor:
     try:
         return torch.as_tensor(np.array(values, dtype=np.float64))
     except (TypeError, ValueError) as error:
-        raise InvalidSetting(name, values, "numbers, the same count in every row") from error
+        raise InvalidSetting(name, values, "numbers, in rows of equal length") from error
 
 
 def _from_file(path: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Gaussians at random places of a line, with mean 0 and deviation 1 as a whole."""
+"""Gaussians at random places of a line; the mixture has mean 0 and deviation 1."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def why_too_many(n: int, m: int) -> str | None:
     if n * m <= MOST_PAIRS and most**2 // 2 <= MOST_PAIRS:
         return None
     return (
-        f"{most:,} points are too many pairs, the most is {MOST_PAIRS:,}: lower n_samples or "
+        f"{most:,} points have too many pairs, at most {MOST_PAIRS:,}: lower n_samples or "
         "n_reference, or use metric=sliced"
     )
 

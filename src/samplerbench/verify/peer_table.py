@@ -165,27 +165,28 @@ def source(peer: Peer) -> str:
 
 def sentences(one: Facts) -> list[str]:
     """Faults of a sampler that a user could confuse with the error of its method."""
-    said = []
+    lines = []
     if one.not_finite:
         every = len(one.not_finite) == one.ran - len(one.refused)
-        said.append(f"not a number at {'every N' if every else numbers(one.not_finite)}")
+        lines.append(f"not a number at {'every N' if every else in_words(one.not_finite)}")
         if every:
-            return said
+            return lines
     if one.refused:
-        said.append(f"ends in an error at {numbers(one.refused)}")
+        lines.append(f"ends in an error at {in_words(one.refused)}")
     if one.clips:
-        said.append("clips x̂₀ to ±1, so data must be in that range: clip_sample=false")
+        lines.append("clips x̂₀ to ±1, so data must be in that range: clip_sample=false")
     if one.lengths:
-        said.append(f"other numbers of evaluations than its formula at {numbers(one.lengths)}")
+        lines.append(f"other numbers of evaluations than its formula at {in_words(one.lengths)}")
     if one.last > 0:
-        said.append(f"ends at σ/α = {one.last:.2g}, not at the data")
+        lines.append(f"ends at σ/α = {one.last:.2g}, not at the data")
     if one.jump[1] > 1.5:
         n, ratio = one.jump
-        said.append(f"from N = {n} to {n + 1} the error is {ratio:.3g} times larger")
+        lines.append(f"from N = {n} to {n + 1} the error is {ratio:.3g} times larger")
     if one.worse:
-        said.append(f"more steps than {one.worse} are worse")
+        lines.append(f"more steps than {one.worse} are worse")
     if one.time_error > 1e-3:
-        said.append(f"the model gets a rounded time, up to {100 * one.time_error:.2g} % off in σ/α")
+        off = 100 * one.time_error
+        lines.append(f"the model gets a rounded time, up to {off:.2g} % off in σ/α")
     if one.floor > _FLOOR:
         early, late = one.before
         cause = ""
@@ -193,28 +194,28 @@ def sentences(one: Facts) -> list[str]:
             cause = f": its tables are float32 (in float64 {one.in_double:.1e})"
         elif late > 0.9 * early:
             cause = f": the last step begins at σ/α = {late:.2g} at every N"
-        said.append(f"the error stays at {one.floor:.1e}{cause}")
+        lines.append(f"the error stays at {one.floor:.1e}{cause}")
     if one.floats:
-        said.append("its states are float32 inside")
+        lines.append("its states are float32 inside")
     if one.neighbours:
-        said.append("a result depends on the other rows of its batch")
-    return said
+        lines.append("a result depends on the other rows of its batch")
+    return lines
 
 
 def kept_promises(one: Facts) -> list[str]:
     """Promises that a sampler keeps, and its distance from our sampler of the same method."""
-    said = []
+    lines = []
     if not one.neighbours:
-        said.append("a result does not depend on the other rows of its batch")
+        lines.append("a result does not depend on the other rows of its batch")
     if not one.floats:
-        said.append("float64 states stay float64")
+        lines.append("float64 states stay float64")
     if one.global_draws:
-        said.append("as shipped it draws from torch's global generator; here all draws are keyed")
+        lines.append("as shipped it draws from torch's global generator; here all draws are keyed")
     elif one.stochastic:
-        said.append("its source of noise can be handed in; here all draws are keyed")
+        lines.append("its source of noise can be handed in; here all draws are keyed")
     if not math.isnan(one.apart):
-        said.append(f"our {one.same} on the same levels: {one.apart:.0e} apart at N = 20")
-    return said
+        lines.append(f"our {one.same} on the same levels: {one.apart:.0e} apart at N = 20")
+    return lines
 
 
 def better(one: Facts, all_: Sequence[Facts]) -> str:
@@ -245,7 +246,7 @@ def _network(one: Facts) -> set[str]:
     return {word for word in one.settings.split() if word.startswith(fixed)}
 
 
-def numbers(steps: Sequence[int]) -> str:
+def in_words(steps: Sequence[int]) -> str:
     """Numbers of steps in few words, such as "N = 3, 4, 5 and 7 more"."""
     shown = ", ".join(map(str, steps[:3]))
     return f"N = {shown}" + (f" and {len(steps) - 3} more" if len(steps) > 3 else "")
@@ -276,9 +277,9 @@ def advice(peer: Peer) -> str | None:
     one = known(peer)
     if one is None:
         return None
-    said, instead = sentences(one), better(one, kept())
+    lines, instead = sentences(one), better(one, kept())
     if instead:
-        said.append(f"try {instead}")
+        lines.append(f"try {instead}")
     here = "" if one.version == peer.installed() else f" (measured with {one.version})"
     title = " ".join(filter(None, (one.package, one.name, one.settings)))
-    return f"{title}: {'; '.join(said)}{here}" if said else None
+    return f"{title}: {'; '.join(lines)}{here}" if lines else None
