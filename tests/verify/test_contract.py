@@ -606,7 +606,7 @@ METRICS = [
     (metric(bounded), "bounds", "is not between its bounds"),
     (metric(directed), "bounds", "of norm 1.41"),
     (metric(lambda x, y: gap(x, y) / 0), "bounds", "the value is"),
-    (metric(lambda x, y: -gap(x, y)), "far", "away"),
+    (metric(lambda x, y: -gap(x, y)), "far", "after a shift"),
     (metric(lambda x, y: gap(x, y).square()), "units", "for a shift by"),
     (metric(lambda x, y: 1e-3 + gap(x, y)), "units", "from a cloud to itself"),
     (metric(gap), "units", "of the same mean"),
