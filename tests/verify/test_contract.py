@@ -168,7 +168,7 @@ SAMPLERS = [
     (Miscounted(), "evaluations", "is 2, but the run makes 1"),
     (AnyScore(), "needs", "denoiser"),
     (Anywhere(), "needs", "does not refuse a score"),
-    (Anywhere(), "levels", "takes levels that stand still"),
+    (Anywhere(), "levels", "accepts levels that stand still"),
     (Above(), "noise", "most_noise is"),
     (Forgetful(), "lost", "becomes a number again"),
     (Spreading(), "lost", "makes other samples NaN"),
