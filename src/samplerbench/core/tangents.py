@@ -6,8 +6,9 @@ follows the same steps, with J·v instead of x̂₀, J = ∂x̂₀/∂x at the s
 batch of states and tangents gives the output and its Jacobian. The code of the sampler does not
 change and needs no automatic differentiation.
 
-Cost: the derivative J takes one evaluation and dim backward passes, unless the denoiser has a
-formula for it, or a network computes it in its forward pass. Then J is multiplied by dim columns.
+Cost: the derivative of the denoiser takes one evaluation and dim backward passes, unless the
+denoiser has a formula for it, or a network carries its tangents forward. Then J is multiplied by
+dim columns.
 """
 
 from __future__ import annotations

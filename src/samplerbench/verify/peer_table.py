@@ -168,15 +168,15 @@ def sentences(one: Facts) -> list[str]:
     lines = []
     if one.not_finite:
         every = len(one.not_finite) == one.ran - len(one.refused)
-        lines.append(f"not a number at {'every N' if every else in_words(one.not_finite)}")
+        lines.append(f"not a number at {'every N' if every else numbers(one.not_finite)}")
         if every:
             return lines
     if one.refused:
-        lines.append(f"ends in an error at {in_words(one.refused)}")
+        lines.append(f"ends in an error at {numbers(one.refused)}")
     if one.clips:
         lines.append("clips x̂₀ to ±1, so data must be in that range: clip_sample=false")
     if one.lengths:
-        lines.append(f"other numbers of evaluations than its formula at {in_words(one.lengths)}")
+        lines.append(f"other numbers of evaluations than its formula at {numbers(one.lengths)}")
     if one.last > 0:
         lines.append(f"ends at σ/α = {one.last:.2g}, not at the data")
     if one.jump[1] > 1.5:
@@ -246,7 +246,7 @@ def _network(one: Facts) -> set[str]:
     return {word for word in one.settings.split() if word.startswith(fixed)}
 
 
-def in_words(steps: Sequence[int]) -> str:
+def numbers(steps: Sequence[int]) -> str:
     """Numbers of steps in few words, such as "N = 3, 4, 5 and 7 more"."""
     shown = ", ".join(map(str, steps[:3]))
     return f"N = {shown}" + (f" and {len(steps) - 3} more" if len(steps) > 3 else "")

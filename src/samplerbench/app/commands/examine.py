@@ -48,7 +48,7 @@ from samplerbench.verify.orders import (
     rough,
 )
 from samplerbench.verify.peer_curves import MOST, STEPS, Curve, Point, at_every, curve
-from samplerbench.verify.peer_table import called, facts, in_words, kept_promises, sentences
+from samplerbench.verify.peer_table import called, facts, kept_promises, numbers, sentences
 from samplerbench.verify.sampler_contract import BED, DOES_NOT_APPLY
 
 SCHEDULES: dict[str, NoiseSchedule] = {"EDM": EDM(10.0), "VP": VPLinear(), "flow": Rectified()}
@@ -154,8 +154,8 @@ def every_sentence(found: Sequence[Point]) -> str:
     """What runs at every number of steps have shown, from those that did not end well."""
     errors = [one.steps for one in found if one.refused]
     broken = [one.steps for one in found if not one.refused]
-    said = [f"ends in an error at {in_words(errors)}"] if errors else []
-    said += [f"is not finite at {in_words(broken)}"] if broken else []
+    said = [f"ends in an error at {numbers(errors)}"] if errors else []
+    said += [f"is not finite at {numbers(broken)}"] if broken else []
     return f"of the runs at every N from 1 to {MOST}: {'; '.join(said) or 'all are finite'}"
 
 
