@@ -348,7 +348,7 @@ def test_a_guided_denoiser_needs_a_guide_with_an_exact_denoiser(composed):
     for more, message in (
         ([], r"^guide=None: must be a data set"),
         (["+dataset@guide=pinwheel"], r"^guide=Pinwheel: must be one with an exact denoiser$"),
-        (["+dataset@guide=gaussian_spectrum"], r"^guide.dim=3072: must be 2, as the data's$"),
+        (["+dataset@guide=gaussian_spectrum"], r"^guide.dim=3072: must be 2, as for the data$"),
         (["+dataset@guide=two_moons", "law=gaussian_twin"], r"^law=gaussian_twin: must be null"),
     ):
         with pytest.raises(InvalidSetting, match=message):

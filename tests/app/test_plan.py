@@ -80,9 +80,9 @@ def test_every_refused_job_is_named(multirun, tmp_path):
     assert status == 2
     lines = [line for line in err.splitlines() if line.startswith("samplerbench: job")]
     assert len(lines) == 2  # not that of seed=0, which is not of this command
-    assert all("of other versions: torch 1.0" in line for line in lines)
+    assert all("with other versions: torch 1.0" in line for line in lines)
     assert f"{tmp_path}/grid/1: must be a folder" in lines[0]
-    assert "job 2 of grid: it is of other versions" in lines[1]
+    assert "job 2 of grid: it was made with other versions" in lines[1]
 
 
 def test_jobs_stay_below_their_multirun(multirun, tmp_path):
@@ -162,4 +162,4 @@ def test_a_trusted_package_is_part_of_the_versions_that_are_compared(tmp_path, m
     run = SimpleNamespace(state="finished", config=config, versions=before)
     assert why_refused(run) == ""
     code.write_text("value = 2\n")
-    assert "it is of other versions: trusted_one" in why_refused(run)
+    assert "it was made with other versions: trusted_one" in why_refused(run)

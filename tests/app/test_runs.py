@@ -138,7 +138,7 @@ def test_a_run_of_other_versions_is_not_mixed_with_these(run, again):
     (run / "run.json").write_text(json.dumps(about))
     status, err = again()
     assert status == 2
-    assert "of other versions: torch 1.0, now " in err
+    assert "with other versions: torch 1.0, now " in err
     assert hold(run)  # the refused one gave it back
     release(run)
 

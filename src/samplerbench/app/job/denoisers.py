@@ -1,8 +1,9 @@
 """The denoisers of a job: `DENOISERS` by name, their trainings and their origins.
 
-`guided`, `autoguided` and `corrupted` alter another denoiser, the exact or the learned one
-(`altered`). The guide of `guided` is a denoiser of another law, `guide`; that of `autoguided` is a
-worse denoiser of the same data, `worse`. With altered=learned a guide is a network of its own.
+`guided`, `autoguided` and `corrupted` alter another denoiser: the exact or the learned one, by the
+key `altered`. The guide of `guided` is a denoiser of another law, the key `guide`; the guide of
+`autoguided` is a worse denoiser of the same data, the key `worse`. With altered=learned each guide
+is a network that is trained too.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ Trainings = Mapping[str, Training]
 
 
 def build_trainings(base: Basis, kinds: Sequence[str]) -> dict[str, Training]:
-    """The trainings of a job: `learned`, and those of the guides, by the kind that uses them."""
+    """The trainings of a job: `learned`, and those of guides, by the kind of their denoiser."""
     for key, users in USED_BY.items():
         allowed = f"left out: only denoiser={' or '.join(users)} uses it"
         used = not {*users}.isdisjoint(kinds) or not is_typed(key)
@@ -72,7 +73,7 @@ def build_trainings(base: Basis, kinds: Sequence[str]) -> dict[str, Training]:
 
 
 def altered(base: Basis) -> str:
-    """What `GRIDS` alter. Earlier configs do not have the key."""
+    """The name of the denoiser that those of `GRIDS` alter. Earlier configs lack the key."""
     name = base.config.get("altered", ALTERED[0])
     require(name in ALTERED, "altered", name, " or ".join(ALTERED))
     return str(name)
@@ -103,7 +104,7 @@ def _listed(base: Basis, key: str, of: type) -> dict[Any, str]:
 
 
 def _score(base: Basis, kind: str, trainings: Trainings, values: Sequence[Any]) -> Score:
-    """One of `DENOISERS`; learned ones are not trained yet."""
+    """One of `DENOISERS`; a learned one is not trained yet."""
     if kind == "learned":
         model: Score = trainings["learned"].objective.model
         return model
@@ -169,16 +170,16 @@ def guide_law(base: Basis) -> Dataset:
     """The law of the guide of `guided`."""
     config, allowed = base.config, "a data set, such as +dataset@guide=gaussian_spectrum"
     require(config.get("guide") is not None, "guide", None, allowed)
-    # twins are in bases of their own, in which the two cannot be mixed
+    # each Gaussian twin has its own coordinates, so twins of two laws cannot be mixed
     require(config.get("law") is None, "law", config.get("law"), "null with denoiser=guided")
     guide: Dataset = construct(config.guide, "guide")
     dim = base.dataset.dim
-    require(guide.dim == dim, "guide.dim", guide.dim, f"{dim}, as the data's")
+    require(guide.dim == dim, "guide.dim", guide.dim, f"{dim}, as for the data")
     return guide
 
 
 def _trained(training: Training) -> Denoiser:
-    """The model of a training that makes a denoiser."""
+    """The model of a training, which must be a denoiser."""
     model = training.objective.model
     allowed = "oracle: the objective makes a score of one noise level, and no denoiser"
     require(isinstance(model, Denoiser), "altered", "learned", allowed)

@@ -1,4 +1,4 @@
-"""The results of a job: printed, drawn and logged.
+"""Print, draw and log the results of a job.
 
 The cache keeps figures beside the values, so matplotlib is imported only to draw a new figure.
 """
@@ -97,7 +97,7 @@ class Showing:
         self.log.table("score_errors", errors)
 
     def results(self, table: pd.DataFrame) -> None:
-        """The table of all values, and the conclusions from it."""
+        """Print the table of all values and the conclusions from it; draw and log its figures."""
         sweep = self.job.sweep
         shown_cells, unit = to_data(table), "N"
         beyond = pd.DataFrame()
@@ -134,7 +134,7 @@ class Showing:
                     self._distance(table, metric, "nfe" if sweep.nfe else "steps")
                     if (rows["rounds"] != rows["nfe"]).any():
                         self._distance(table, metric, "rounds")
-                # a mean of survivors would read as a distance there
+                # only complete cells: a mean of the surviving repetitions is not their distance
                 lines = summary(whole[whole["metric"] == metric])
                 names = list(map(sampler_name, lines["sampler"], lines["sampler_settings"]))
                 lines = lines.assign(name=names)
@@ -194,7 +194,7 @@ class Showing:
             self._figure(f"distance/{name}", path)
 
     def _setting(self, table: pd.DataFrame, metric: str) -> None:
-        """The figure of a metric against a setting of the sampler, if just one varies."""
+        """The figure of a metric against a setting of the sampler, if exactly one varies."""
         values = to_data(table)
         values = values[values["metric"] == metric]
         setting = varied_setting(values)
@@ -211,7 +211,7 @@ class Showing:
             self._figure(f"setting/{metric}", path)
 
     def _budget(self, budget: Budget, table: pd.DataFrame) -> None:
-        """The budget as a table, in words and as a figure, for every metric."""
+        """Print the budget as a table and in words, and draw its figures, for every metric."""
         lines = parts(table, budget.converged_steps)
         print_budget(self.out, lines)
         for line in verdict(budget, table):
@@ -271,8 +271,10 @@ class Showing:
     ) -> list[Path]:
         """Files in the folder of the run: from the job's cache, or made now and stored there.
 
-        `of` is all that determines them, except the software; `check` raises an error if the files
-        in the cache are not of this kind.
+        Args:
+            of: everything that determines the files, except the software.
+            make: writes the files and returns their paths.
+            check: raises an error if files from the cache are not of this kind.
         """
         cache = self.job.cache
         if cache is None:
