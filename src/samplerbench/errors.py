@@ -79,7 +79,7 @@ def warn(text: str) -> None:
 
 
 def similar(word: str, known: Iterable[str]) -> str:
-    """ "; did you mean …?", with the known words that are similar to a word, or an empty text."""
+    """The text "; did you mean …?" with known words similar to a word; empty if there are none."""
     names = list(known)
     last = word.rpartition(".")[2]
     same = [name for name in names if name.rpartition(".")[2] == last]

@@ -7,9 +7,9 @@ affine:
     Var x_out = a²·Var x_in + Σ_j b_j² .
 
 `affine` gives a, b_j and c of all coordinates, without samples and without a dim × dim matrix.
-Cost: a run of the sampler's code without numbers and a few operations for each evaluation, see
-`recurrences`; more for codes of other packages, see `affine`. Some thousand coordinates are
-computed at a time, so the memory does not grow with their number.
+Cost: a run of the sampler's code on symbols and a few operations for each evaluation, see
+`recurrences`; more for code of other packages, see `affine`. Some thousand coordinates are computed
+at a time, so the memory does not grow with their number.
 
 Reference: E. Pierret, B. Galerne, Diffusion models for Gaussian distributions: exact solutions and
 Wasserstein errors, ICML 2025, arXiv 2405.14250.
@@ -37,7 +37,7 @@ from samplerbench.samplers.base import Sampler, final_state
 if TYPE_CHECKING:
     from samplerbench.bench.sweep import Sweep
 
-#: The number of coordinates in one run, so that its states fit into the processor's cache.
+#: The number of coordinates in one run, whose states fit into the processor's cache.
 _AT_ONCE = 4096
 
 
@@ -61,7 +61,7 @@ def why_not_gaussian(sampler: Sampler, model: Score, start: Start) -> str | None
 
 
 def _is_diagonal(model: Score) -> bool:
-    """Whether the model acts on each coordinate alone."""
+    """Whether the model acts on each coordinate separately."""
     if isinstance(model, Guided):
         return _is_diagonal(model.model) and _is_diagonal(model.guide)
     if isinstance(model, Corrupted):
