@@ -109,7 +109,7 @@ def at_equal_cost(table: pd.DataFrame, bounds: Sequence[int]) -> tuple[pd.DataFr
 
 
 def varied_setting(table: pd.DataFrame) -> str | None:
-    """The numeric setting with three or more values, if cells differ only in it and the denoiser."""
+    """The numeric setting with at least three values, if only it and the denoiser vary."""
     cells = table[table["denoiser"] != "law"]
     if any(cells[name].nunique() != 1 for name in ("sampler", "start", "steps")):
         return None

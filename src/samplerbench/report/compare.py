@@ -1,10 +1,9 @@
-"""Two runs compared: the difference of every cell that both have, with its interval.
+"""Compare two runs: the difference of every cell that both have, with its interval.
 
 If both runs have the same seed, n and block, a cell has the same starts and noise in both, and the
-difference is paired by repetition (`statistics.paired_difference`); otherwise it is Welch's.
-p-values have Holm's correction over all cells that are compared. A cell with the same values in
-both runs, for example one of the exact score, is not compared. Neither is a cell that lost
-repetitions in one of them.
+difference is paired by repetition (`statistics.paired_difference`); otherwise it has Welch's
+interval. p-values have Holm's correction over all compared cells. A cell is not compared if it has
+the same values in both runs, for example with the exact score, or lost repetitions in one of them.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class Comparison:
 
 
 def compare(first: Entry, second: Entry) -> Comparison:
-    """Compare two runs that have the same measures, and cells in common; others are refused."""
+    """Compare two runs; refuse runs with different measures or without common cells."""
     rows = distances(first.values), distances(second.values)
     _require_same(first, second, *rows)
     cells, other_cells = map(_cells, rows)
