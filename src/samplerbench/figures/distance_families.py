@@ -72,8 +72,8 @@ def distance_of_families(
 ) -> Figure:
     """One row for each family, one column for each denoiser and start; see `distance_figure`.
 
-    The axis ends where most curves end. Longer curves are cut there, but never before their first
-    value. The entries of a legend are sorted by the geometric mean of the curve, largest first.
+    The axis ends where most curves end. Longer curves are cut there, but keep their first value.
+    The entries of a legend are sorted by the geometric mean of the curve, largest first.
     """
     lines = summary(table[table["metric"] == metric])
     cells = lines[lines["denoiser"] != "law"]

@@ -1,8 +1,8 @@
 """Distances to the data, and below them the errors that their floor hides.
 
-The upper row is that of `distance`. The lower row has a panel of KL divergences for each start (of
-samplers that draw no noise), and one of paired distances (of samplers that draw noise). Both are
-defined in `bench.floor_free`, and have one repetition.
+The upper row is the figure of `distance`. The lower row has, for samplers without noise, a panel of
+KL divergences for each start, and for samplers with noise a panel of paired distances. Both are
+defined in `bench.floor_free` and have one repetition.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from samplerbench.figures.style import (
     subtitle,
 )
 
-#: The characters of a line of the legend that fit beside the panels.
+#: The number of characters in a line of the legend that fit beside the panels.
 _WIDEST = 40
 
 
