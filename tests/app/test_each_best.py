@@ -65,7 +65,7 @@ def test_the_run_says_and_keeps_what_was_chosen(best, command, capsys, tmp_path,
 
 
 def test_a_choice_is_made_once(best, command, words, tmp_path, monkeypatch):
-    """The cache keeps it, and the values of its cells."""
+    """The cache keeps the choice and the values of its cells."""
     folder, _ = best
     monkeypatch.setattr(best_grids, "halve", None)
     again = tmp_path / "again"
