@@ -239,7 +239,7 @@ def train(
         objective: the name of a training loss; its yaml selects a target, weighting and so on.
         network: the name of a network; None for the network of the objective.
         schedule: the path, or its name; None for the path of the objective.
-        steps: the number of steps of the optimiser; None for that of the trainer.
+        steps: the number of steps of the optimiser; None for the trainer's.
         seed: the seed of data and training.
         settings: other keys of a job's config: {"trainer.lr": 1e-3, "objective.noise": 3.0}; also
             the names of its parts: {"trainer": "long", "level_law": "uniform"}.
@@ -746,7 +746,7 @@ def levels(
         model: a run, or a data set (or its name), whose exact denoiser is then used.
         steps: the number of steps, N.
         schedule: the path; a run has its own.
-        grid: the name of a grid, or a function of schedule and steps; None for that of the run.
+        grid: the name of a grid, or a function of schedule and steps; None for the run's grid.
 
     Returns:
         N + 1 rows: t, alpha, sigma and noise_to_signal, σ/α. `attrs["fit"]` has the cost of the
@@ -1085,7 +1085,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _show_figures() -> None:
-    """Make a notebook show every figure of matplotlib; by default it shows those of pyplot."""
+    """Make a notebook show every figure of matplotlib; by default it shows only pyplot's."""
     shell = _shell()
     if shell is None:
         return

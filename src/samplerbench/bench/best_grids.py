@@ -2,7 +2,7 @@
 
 At equal evaluations a comparison of samplers on one grid is mostly a comparison of how well the
 grid suits them. Here each sampler with its settings gets, at each number of steps, the best of many
-grids: the members of conf/grid/, or those of a list. With each-best, or with `designed` in the
+grids: all members of conf/grid/, or a list of them. With each-best, or with `designed` in the
 list, levels designed for the sampler compete too, if it draws no noise. The choice is made as in a
 race, see `race`, on training starts, which no cell of a sweep uses; so the values of the cells have
 no selection bias. It uses the first denoiser and the first start of the sweep.

@@ -34,7 +34,7 @@ class Books:
     # `path` for samplers that stay at one level, and the name of their grid
     held: tuple[str, str]
     starts: Mapping[str, str]  # identities by name
-    origins: Mapping[str, Origin]  # of the denoisers by name
+    origins: Mapping[str, Origin]  # the origins of the denoisers, by name
     n_samples: int  # n
     block: int  # rows of a block
     dtype: str  # of the state
@@ -84,7 +84,7 @@ class Books:
         return identity([self._samples(cell, self.path_setting), cell.steps])
 
     def _samples(self, cell: Cell, path: str) -> dict[str, Any]:
-        """What determines a cell's samples, except random numbers, steps and training seeds."""
+        """The description of a cell's samples without random numbers, steps and training seeds."""
         if cell.settings is None:
             even = bool(cell.start)
             return {"floor": "even" if even else "random", "truth": self.truth, **self._shared}
@@ -109,10 +109,10 @@ class Books:
         measured: Measurement | None = None,
         **found: Any,
     ) -> Row:
-        """The row of one value, or of none.
+        """The row of a value, or of a cell without a value.
 
         Args:
-            settings: of the metric, for `identity.describe`.
+            settings: the metric or diagnostic, for `identity.describe`.
             found: the columns nfe, rounds, seconds, status and message.
         """
         samples_id = self.samples_id(cell)
@@ -127,8 +127,8 @@ class Books:
             "to": reference | {"content": to.content},
             **measure,
         }
-        of = self._samples(cell, self.path_setting)
-        setting = {"of": of, "to": reference | {"setting": to.setting}, **measure}
+        samples = self._samples(cell, self.path_setting)
+        setting = {"of": samples, "to": reference | {"setting": to.setting}, **measure}
         shared = {"law": self.law, "to": to.name, **measure}
         return Row(
             cell_id=identity(value),

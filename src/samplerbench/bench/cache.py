@@ -3,7 +3,7 @@
     values/ab/abcd….json     a value, as in the fragment of a run
     trainings/<id>/          a trained model and its losses, or the state of an unfinished training;
                              about.json describes it
-    archives/ab/abcd….zip    files made from them: figures, animations, tables, fitted grids
+    archives/ab/abcd….zip    files made from these: figures, animations, tables, fitted grids
 
 An identity contains everything that determines a result (see `identity`), so a stored result has
 the same bits as a new one. A file is written completely or not at all. A model is trained under a
@@ -170,7 +170,7 @@ class Cache:
                 write_atomically(path, content)
         except OSError as error:
             self._full = True
-            message.warning("cache: %s; what follows is not kept there", error)
+            message.warning("cache: %s; later results are not kept there", error)
 
 
 def _final_name(path: Path) -> str:
@@ -209,7 +209,7 @@ def _packed(files: Mapping[str, bytes], archive_id: str) -> bytes:
     """An archive of files after a digest; programs for archives skip the digest."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:  # pictures are already compressed
-        archive.comment = archive_id.encode()  # the files themselves do not have it
+        archive.comment = archive_id.encode()  # the files do not contain the identity
         for name, content in files.items():
             archive.writestr(name, content)
     return sealed(buffer.getvalue())

@@ -66,7 +66,7 @@ MIXED = 1.01
 """Chains with a split R̂ up to this value have mixed."""
 
 CHAIN = "chain"
-"""The column `reference` of diagnostics."""
+"""The column `reference` in the rows of diagnostics."""
 
 BIAS = 0.01
 """Moments are right below this b²."""
@@ -110,7 +110,7 @@ class Chains:
 def _each(frames: Tensor, diagnostic: Callable[..., float]) -> Tensor:
     """A diagnostic, a function of (arviz, draws), for each coordinate."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of its next major version
+        warnings.simplefilter("ignore", FutureWarning)  # about its next major version
         import arviz  # it takes seconds to import
     coordinates = frames.permute(2, 1, 0).cpu().numpy()
     with warnings.catch_warnings():
@@ -229,7 +229,7 @@ class _Law:
     @classmethod
     def at(cls, sweep: Sweep, cell: Cell) -> _Law:
         level, dataset = sweep.levels(cell.steps, cell.settings).rows[0], sweep.dataset
-        if not dataset.known_law:  # the moments are those of the points
+        if not dataset.known_law:  # they would be those of the points
             return cls(level.alpha, None, None)
         noise = level.sigma / level.alpha
         law, moments = dataset.noised(noise) if noise > 0 else dataset, dataset.moments()

@@ -64,18 +64,18 @@ class Table:
     # start, the K outputs and the D draws
     weights: Tensor
     levels: Tensor  # t, α and σ of the evaluations, shape (3, K)
-    # the largest difference between the states of a run on other numbers and what the weights give
-    # for them, as a share of the largest term; 0 if they are read off the code
+    # the largest difference between the states of a run on test numbers and those by the weights,
+    # as a share of the largest term; 0 if the weights are read off the code
     error: float
 
     @property
     def evaluations(self) -> int:
-        """K."""
+        """The number of evaluations, K."""
         return self.levels.shape[1]
 
     @property
     def draws(self) -> int:
-        """D."""
+        """The number of draws, D."""
         return self.weights.shape[1] - 1 - self.evaluations
 
 
@@ -112,11 +112,11 @@ def table_of_states(
     taken = islice(iterate(sampler, recorder, recorder.start, levels, recorder), steps)
     last = deque(taken, maxlen=1)[0].x
     states = torch.cat([*recorder.states, last])
-    made = 1 + len(recorder.levels)
+    done = 1 + len(recorder.levels)
     # the columns of evaluations that were not made are left out
     after = slice(1 + declared, 1 + declared + len(recorder.columns))
-    weights = torch.cat([states[:, :made], states[:, after]], 1)
-    numbers = torch.cat([recorder.numbers[:made], recorder.numbers[after]])
+    weights = torch.cat([states[:, :done], states[:, after]], 1)
+    numbers = torch.cat([recorder.numbers[:done], recorder.numbers[after]])
     difference = states[:, -_PROBES:] - weights @ numbers
     size = float((weights.abs() @ numbers.abs()).max())
     rows = [(level.t, level.alpha, level.sigma) for level in recorder.levels]
@@ -236,7 +236,7 @@ class Runs:
     Attributes:
         linear: whether the runs are rows of one batch.
         grids: the number of grids so far.
-        evaluations: of the denoiser so far; a call for n states counts n times.
+        evaluations: the evaluations of the denoiser so far; a call for n states counts n times.
 
     Raises:
         NotLinear: the runs are not linear, and with tangents or draws cannot be made separately.
@@ -319,7 +319,7 @@ class Runs:
         weights = base.weights.to(self.x)
         rates = (torch.stack([table.weights for table in moved]).to(self.x) - weights) / change
         logs = torch.stack([_log_ratio(table.levels) for table in (base, *moved)])
-        shifts = (logs[1:] - logs[0]).nan_to_num(nan=0.0)  # without signal, −∞ less −∞
+        shifts = (logs[1:] - logs[0]).nan_to_num(nan=0.0)  # NaN without signal: ∞ − ∞
         terms = self.x.new_zeros(1 + count, self.x.numel())
         by_level = self.x.new_zeros(len(moved), 1 + count, self.x.numel())
         terms[0] = self.x.reshape(-1)
@@ -348,7 +348,7 @@ class Runs:
         """The last states, and the terms of all states, shape (grids, 1 + K + D, n·dim).
 
         Args:
-            since: for each grid, the first evaluation that differs from that of the first grid.
+            since: for each grid, the first evaluation that differs from the first grid's.
             known: the terms of the first grid, if it has run before.
         """
         count, size = tables[0].evaluations, self.x.numel()

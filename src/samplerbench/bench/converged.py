@@ -53,8 +53,8 @@ class ConvergedRuns:
 
     def get(self, sweep: Sweep, cell: Cell, levels: Levels, block: int, x: Tensor) -> Converged:
         """The converged run of a block of a cell from its first states x, (n, dim), or an error."""
-        of = (cell.denoiser, cell.start, cell.repetition, block)
-        key = (*of, levels.rows[0], levels.rows[-2])
+        ends = levels.rows[0], levels.rows[-2]
+        key = (cell.denoiser, cell.start, cell.repetition, block, *ends)
         with self._lock:
             lock = self._locks.setdefault(key, Lock())
         with lock:

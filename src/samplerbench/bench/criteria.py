@@ -188,7 +188,7 @@ class Paired(Criterion):
 
 @dataclass(frozen=True)
 class KL(Criterion):
-    """KL(q ‖ p), q the law of the output and p that of the data."""
+    """KL(q ‖ p), with q the law of the output and p the law of the data."""
 
     unit: ClassVar[str] = "nats"
 

@@ -16,7 +16,7 @@ random: the law is the same, and the error of n points is smaller. Their number 
 a power of two. Cost: about dim + 2 times the sampling alone.
 
 Reference: R. T. Q. Chen et al., Neural Ordinary Differential Equations, NeurIPS 2018, arXiv
-1806.07366, for the density at the end of an ODE; here it is that of the discrete map itself.
+1806.07366, for the density at the end of an ODE; here the map is the discrete one.
 """
 
 from __future__ import annotations

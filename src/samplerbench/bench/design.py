@@ -96,7 +96,7 @@ class Value:
 
 @dataclass(frozen=True, eq=False)
 class Gain:
-    """How many times smaller the value of one grid is than that of another, on the same starts."""
+    """The ratio of the values of two grids on the same starts: above 1 the first grid is better."""
 
     ratio: float  # of the values
     lower: float  # end of its 95 % interval

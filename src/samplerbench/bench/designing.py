@@ -130,7 +130,7 @@ class Designed:
     unit: str  # of the values
     grid: str  # designed, or the best standard grid if the design is not better
     standard: str  # the best standard grid
-    standard_value: float  # of it, held out
+    standard_value: float  # of the standard grid, held out
     designed_value: float  # of the designed levels, held out
     training: float  # of the designed levels, on the training starts
     gain: float  # standard_value/designed_value

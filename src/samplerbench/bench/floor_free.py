@@ -56,7 +56,7 @@ class FloorFree:
         if KL in sweep.metrics:
             return "the job measures it"
         if sweep.truth is not None:
-            return "it is that from the data, and the job compares with noised data"
+            return "it compares with the data, and the job compares with noised data"
         if sweep.dataset.dim > MOST_DIM:
             return f"in {sweep.dataset.dim:,} dimensions it takes long; metric={KL} measures it"
         return KLLaw().why_incompatible(sweep.dataset) or (

@@ -64,7 +64,7 @@ class Resolution:
 
     spacing: float  # r, the distance of nodes, in widths w
     points: int  # J, the number of points for the x̂₀ that a method of two steps remembers
-    tolerance: float  # of the integrals over the last panels
+    tolerance: float  # the tolerance of the integrals over the last panels
 
 
 RESOLUTIONS = [Resolution(1.0, 4, 1e-7), Resolution(0.7, 8, 1e-9), Resolution(0.5, 12, 1e-10)]

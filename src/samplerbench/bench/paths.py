@@ -98,7 +98,7 @@ def _scales(sampler: Sampler, model: Score, levels: Levels, starts: Tensor) -> l
 
     chain, _ = transitions(sampler, model, levels, starts)
     drive(sampler, model, starts.clone(), levels, lambda _, like: torch.zeros_like(like), note)
-    if [of.event for of in chain] != yields[: len(chain)] or len(chain) < levels.steps - 1:
+    if [one.event for one in chain] != yields[: len(chain)] or len(chain) < levels.steps - 1:
         raise Refused("not every step draws once, after its last call of the model")
     return chain
 
@@ -112,7 +112,7 @@ def _along(
     key: tuple[int | str, ...],
 ) -> tuple[Tensor, Tensor, int]:
     """ln P/Q of the steps of paths from x, the last states with noise, and the evaluations."""
-    noise, place = KeyedNoise(key), {of.event: step for step, of in enumerate(chain)}
+    noise, place = KeyedNoise(key), {one.event: step for step, one in enumerate(chain)}
     total, before, dim = torch.zeros_like(x[:, 0]), x.clone(), x.shape[1]
 
     def draw(number: int, like: Tensor) -> Tensor:

@@ -240,7 +240,7 @@ def laws(
     return values, x[:8].double().cpu().numpy()
 
 
-#: Blocks of the track of laws begin here; those of paths are the numbers of rounds.
+#: Blocks of the track of laws begin here; on the track of paths they are the numbers of rounds.
 LAW_BLOCKS = 100
 
 

@@ -28,7 +28,7 @@ class Recommendation:
         default: the entrant that the winner is compared with; None if it cannot run.
         refused: samplers and grids that could not take part, with the reasons.
         raced: the number of entrants.
-        evaluations: of the denoiser in the race: calls times states.
+        evaluations: the evaluations of the denoiser in the race: calls times states.
         seconds: the duration of the race.
     """
 
@@ -71,8 +71,8 @@ class Recommendation:
     @property
     def _which(self) -> str:
         plain = isinstance(self.levels, TruncatedLevels)
-        of = self.sampler.plain_evaluations if plain else self.sampler.evaluations
-        cost = of(self.steps)
+        evaluations = self.sampler.plain_evaluations if plain else self.sampler.evaluations
+        cost = evaluations(self.steps)
         same = self.verdict.winner.same
         also = f" (the same as {_listed(same)})" if same else ""
         size = f"{counted(self.steps, 'step')}, {counted(cost or 0, 'evaluation')}"

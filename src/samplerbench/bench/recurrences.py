@@ -106,11 +106,11 @@ class Recurrence:
         if any((kind.row > kind.place + 1).any() for kind in both):
             by_output = self._backward(gain, by_state)
         else:  # each state depends only on the one before it
-            by, of = np.zeros((2, count, 1))
-            for coefficients, kind in zip((by, of), both, strict=True):
+            by_x0, by_x = np.zeros((2, count, 1))
+            for coefficients, kind in zip((by_x0, by_x), both, strict=True):
                 coefficients[kind.place, 0] = kind.value
-            by_state[:count] = np.cumprod((of + gain * by)[::-1], 0)[::-1]
-            by_output = by * by_state[1:]
+            by_state[:count] = np.cumprod((by_x + gain * by_x0)[::-1], 0)[::-1]
+            by_output = by_x0 * by_state[1:]
         by_start = self.start.along(by_state, 1)[0]
         return by_start, by_output, self.drawn.along(by_state, self.draws)
 

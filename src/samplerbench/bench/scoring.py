@@ -134,7 +134,7 @@ class Line:
         half_width: half of its 95 % interval; NaN if it has none.
         verdict: in words.
         minus: name of the other cloud; empty for a distance.
-        p_value: of a difference, corrected.
+        p_value: the corrected p-value of a difference.
         ess: effective sample size, n for independent samples; 0 (empty in a table) for a
             difference.
         r_hat: split R̂ of chains.
@@ -181,7 +181,7 @@ def truths(
         data: a data set, or points of shape (m, dim).
         origin: the name of the data set, or of the file of points, for the output.
         n_reference: the number of points that represent a data set.
-        seed: of all random numbers.
+        seed: the seed of all random numbers.
 
     Raises:
         InvalidSetting: a metric cannot be used with these data.

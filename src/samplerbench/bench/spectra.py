@@ -122,8 +122,8 @@ def output_spectrum(
     Args:
         sampler: a method with fixed steps.
         model: a denoiser that acts on each coordinate separately.
-        start_mean: of the first state, shape (dim,).
-        start_variances: of its independent coordinates, shape (dim,).
+        start_mean: the mean of the first state, shape (dim,).
+        start_variances: the variances of its independent coordinates, shape (dim,).
         steps: the number of steps to take; None for all.
 
     Raises:
@@ -132,10 +132,10 @@ def output_spectrum(
     parts = []
     for first in range(0, len(start_mean), _AT_ONCE):
         some = slice(first, first + _AT_ONCE)
-        of = affine_map(
+        run = affine_map(
             sampler, _part(model, some), levels, start_mean[some], diagonal=True, steps=steps
         )
-        variances = of.by_state.square() * start_variances[some].double()
-        parts.append(torch.stack([of.output, variances + of.by_draws.square().sum(0)]))
+        variances = run.by_state.square() * start_variances[some].double()
+        parts.append(torch.stack([run.output, variances + run.by_draws.square().sum(0)]))
     mean, variances = torch.cat(parts, 1)
     return mean, variances

@@ -187,8 +187,8 @@ def lost_repetitions(table: pd.DataFrame) -> pd.DataFrame:
     counts = rows.groupby(cell, dropna=False)["lost"].agg(["sum", "size"]).reset_index()
     first = rows[rows["lost"]].drop_duplicates(cell)[[*cell, "status"]]
     lines = counts[counts["sum"] > 0].merge(first, on=cell)
-    of, status = lines.pop("size").astype(str), lines.pop("status")
-    why = lines["sum"].astype(str) + " of " + of + " " + status
+    sizes, status = lines.pop("size").astype(str), lines.pop("status")
+    why = lines["sum"].astype(str) + " of " + sizes + " " + status
     return lines.rename(columns={"sum": "lost"}).assign(why=why)
 
 
@@ -347,7 +347,7 @@ def units(table: pd.DataFrame, selection: Selection, name: str, over: str) -> pd
 def welch(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Estimate:
     """The difference of two expectations from independent values, shapes (R,) and (S,), R, S > 1.
 
-    The estimate's count is the smaller of R and S, its sd that of the first.
+    In the estimate, count is the smaller of R and S, and sd is that of the first.
     """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     require_repetitions(min(len(a), len(b)), what="a comparison")
@@ -435,10 +435,10 @@ def against_floor(
 ) -> pd.DataFrame:
     """Compare every cell with fresh draws of the law: one line per cell.
 
-    Columns: those of a cell, mean, sd, count, floor, floor_sd, floor_count, excess (mean − floor),
-    p_value, p_holm (corrected over the whole table) and significant. A cell can also be
-    significantly below the floor: then its excess is negative, as with stratified starts against
-    random draws. If the table has floor rows with the name of the cell's start, they are its floor;
+    Columns: the columns of a cell, mean, sd, count, floor, floor_sd, floor_count, excess (mean −
+    floor), p_value, p_holm (corrected over the whole table) and significant. A cell can also be
+    significantly below the floor, with a negative excess, as with stratified starts against random
+    draws. If the table has floor rows with the name of the cell's start, they are its floor;
     otherwise the floor rows without a start are. Cells with lost repetitions are left out.
 
     Args:
@@ -502,8 +502,8 @@ def against_floor(
 def by_floor(table: pd.DataFrame) -> Iterator[tuple[list[str], pd.DataFrame]]:
     """Divide a table of one metric by floor: the starts that share a floor, and their rows.
 
-    Random starts have the floor of random draws, and an even start that of even draws. The mean of
-    both floors would be wrong for each of them.
+    Random starts have the floor of random draws, and an even start has the floor of even draws. The
+    mean of both floors would be wrong for each start.
     """
     law = table["denoiser"] == "law"
     floors = set(table.loc[law, "start"])

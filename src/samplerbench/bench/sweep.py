@@ -145,8 +145,8 @@ class Sweep:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))  # of the state
     workers: int = 1  # the number of threads, one cell each; it changes no bit
     labels: Labels = field(default_factory=Labels)  # names for the table
-    # the law that samples are measured against, if it is not that of the data: the data with the
-    # noise of a Langevin sampler's level
+    # the law that samples are measured against; None for the law of the data. Otherwise it is the
+    # data with the noise of a Langevin sampler's level
     truth: Dataset | None = None
     # bounds on the evaluations, for comparisons at equal cost. If given, each sampler takes the
     # most steps within each bound, and `steps` is not used.
@@ -156,7 +156,7 @@ class Sweep:
     final: str = "denoise"
     # returns the stored row of a cell_id, or None; a stored row is not computed again
     recall: Callable[[str], Row | None] = recall_nothing
-    # of the software that determines the bits; part of every identity
+    # versions of the software that determines the bits; part of every identity
     versions: Mapping[str, str] = field(default_factory=lambda: VERSIONS)
     # levels of single samplers at single numbers of steps, in place of `grid`
     own_grids: Sequence[OwnGrid] = ()

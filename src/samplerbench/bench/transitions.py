@@ -217,7 +217,7 @@ def _measured(
     sampler: Sampler, model: Score, levels: Levels, starts: Tensor, chain: list[Transition]
 ) -> list[Transition]:
     """The transitions with scale and slope, measured along noisy paths from the starts."""
-    source, place = KeyedNoise(("transitions", "scale")), {of.event: of for of in chain}
+    source, place = KeyedNoise(("transitions", "scale")), {one.event: one for one in chain}
     # four versions of each path: unchanged, the draw moved by 1 and −2, and the state moved
     moves = torch.tensor([0.0, 1.0, -2.0, 0.0], dtype=starts.dtype)[:, None, None]
     distance = 1e-4 * float((starts - starts.mean(0)).abs().max())
@@ -251,4 +251,4 @@ def _measured(
     first = starts.repeat(4, 1)
     first[-len(starts) :] += distance
     drive(sampler, model, first, levels, make, at)
-    return [measured[of.event] for of in chain if of.event in measured]
+    return [measured[one.event] for one in chain if one.event in measured]

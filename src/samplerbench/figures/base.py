@@ -73,7 +73,7 @@ class Animation:
         column = Image.fromarray(np.concatenate(list(self.images())))
         column = column.quantize(PALETTE, Image.Quantize.MAXCOVERAGE)
         width, height = column.width, column.height // self.frames
-        first, *others = [
+        first, *further = [
             column.crop((0, height * frame, width, height * (frame + 1)))
             for frame in range(self.frames)
         ]
@@ -82,7 +82,7 @@ class Animation:
                 temporary,
                 format="GIF",
                 save_all=True,
-                append_images=others,
+                append_images=further,
                 duration=[self.milliseconds] * (self.frames - 1) + [self.rest],
                 loop=0,
                 optimize=True,

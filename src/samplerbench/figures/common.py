@@ -170,7 +170,7 @@ def sizes(metrics: Iterable[str], n_samples: Iterable[int], exact: bool = False)
     """The source of values: "n = 2,000 samples", exact laws, or the points of a density.
 
     Args:
-        exact: whether densities are those of exact laws, as they are on a line.
+        exact: whether densities are exact laws, as on a line.
     """
     kinds, counts = set(map(_kind, metrics)), sorted(set(n_samples))
     if kinds <= EXACT_METRICS or (exact and kinds <= EXACT_METRICS | _DENSITIES):

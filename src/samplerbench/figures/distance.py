@@ -279,9 +279,9 @@ def legend_keys(
     styles: Mapping[str, CurveStyle], cells: pd.DataFrame, lines: Lines | None, with_floor: bool
 ) -> list[Line2D | Patch]:
     """The entries of a legend: settings, denoisers, and the floor."""
-    # if a setting has curves of several denoisers, its entry looks like that of the learned one
+    # the entry of a setting looks like its curve of the learned denoiser, if it has several curves
     of_names = cells.groupby("name")["denoiser"].agg(set)
-    first = {name: "learned" if "learned" in of else min(of) for name, of in of_names.items()}
+    first = {name: "learned" if "learned" in own else min(own) for name, own in of_names.items()}
     denoisers = sorted(set(cells["denoiser"]))
     handles: list[Line2D | Patch] = [
         Line2D([], [], label=name, **curve_look(style, first[name], lines))  # type: ignore[arg-type]

@@ -60,7 +60,7 @@ def distance_figure(
 ) -> Figure:
     """Distance against x, a key of `X_TITLES`; with many samplers there are panels by family.
 
-    Families are those of sampler settings, by the name of `sampler_name`.
+    The families are given by the `sampler_name` of each sampler with its settings.
     """
     if len(families) <= MOST_CURVES:
         return distance_against(table, metric, x)

@@ -95,9 +95,9 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
             draw_curves(axes, paired, x, styles, lines)
             fit_distances(axes, paired["mean"], pd.Series(dtype=float))
             axes.set_title("Without a floor: samplers with noise", fontsize="medium")
-            of = f"{paired['start'].iloc[0]} start, {score_title(paired['denoiser'].iloc[0])}"
+            what = f"{paired['start'].iloc[0]} start, {score_title(paired['denoiser'].iloc[0])}"
             to = f"to the run with {view.converged_steps} steps,"
-            axes.set_ylabel(f"{metric_title(metric)} {to}\nsame noise, {of}", fontsize="medium")
+            axes.set_ylabel(f"{metric_title(metric)} {to}\nsame noise, {what}", fontsize="medium")
         for axes in panels:
             label_log_axis(axes, cells[x], 0.8 / columns)
             axes.set_xlabel(X_TITLES[x])

@@ -34,7 +34,10 @@ from samplerbench.figures.style import new_figure, subtitle
 
 @dataclass(frozen=True)
 class Samples(PathPicture):
-    """A row for each sampler setting, a column for each denoiser; a single setting fills rows."""
+    """A row for each sampler setting, a column for each denoiser.
+
+    With a single setting the denoisers fill several rows.
+    """
 
     shown_dim: ClassVar[int] = 2
     chains: int = 300  # number of samples

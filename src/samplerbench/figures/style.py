@@ -84,7 +84,7 @@ def interval_curve(
     """Draw a curve of means with their intervals.
 
     Args:
-        curve: with the columns mean, lower and upper, and that of `x`; an interval may be NaN.
+        curve: a table with the columns mean, lower, upper and `x`; an interval may be NaN.
             Where the column lost is above 0, the point has a cross.
         x: the column along the axis.
         cap: length of the intervals' caps, in points.

@@ -42,8 +42,8 @@ def compare(first: Entry, second: Entry) -> Comparison:
     cells, other_cells = map(_cells, rows)
     lost = {
         key: f"{line['why']} in {entry.label}"
-        for entry, of in ((first, rows[0]), (second, rows[1]))
-        for line in lost_repetitions(of).to_dict("records")
+        for entry, own in ((first, rows[0]), (second, rows[1]))
+        for line in lost_repetitions(own).to_dict("records")
         for key in [tuple(line[name] for name in _KEY)]
     }
     shared = [key for key in cells if key in other_cells]
@@ -59,9 +59,9 @@ def compare(first: Entry, second: Entry) -> Comparison:
     verdicts = [lost.get(key, verdict) for key, verdict in zip(shared, of_tests, strict=True)]
     unmatched = [
         f"only in {entry.label}: {_cell_name(key)}"
-        for entry, own, others in ((first, cells, other_cells), (second, other_cells, cells))
+        for entry, own, other in ((first, cells, other_cells), (second, other_cells, cells))
         for key in own
-        if key not in others
+        if key not in other
     ]
     lines = lines.drop(columns="p_value").assign(verdict=verdicts)
     return Comparison((first.label, second.label), lines, unmatched)

@@ -100,7 +100,7 @@ class Value:
     lost: bool  # whether repetitions have no value
 
     def text(self) -> str:
-        """The numbers."""
+        """The value with its interval."""
         return distance(self.mean, self.half, self.metric)
 
 

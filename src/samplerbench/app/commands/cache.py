@@ -3,8 +3,8 @@
     samplerbench cache                    list the trained models, values and figures
     samplerbench cache prune days=30      remove everything older than 30 days
 
-Both take `cache_dir=FOLDER`. Pruning keeps models that a job is training, and all files whose name
-is not that of a cache file.
+Both take `cache_dir=FOLDER`. Pruning keeps models that a job is training, and all files that do not
+belong to the cache.
 """
 
 from __future__ import annotations

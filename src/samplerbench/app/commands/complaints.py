@@ -25,7 +25,7 @@ COMMANDS = (
 PLUGINS = dict.fromkeys(("joblib", "submitit_local", "submitit_slurm"), "launchers")
 PLUGINS |= {"ray": "ray", "optuna": "optuna"}
 #: Advice for a user whose own members are in another folder.
-ADDING = "; --config-dir DIR adds those of a folder of your own"
+ADDING = "; --config-dir DIR adds those of your own folder"
 
 
 def complain(message: str, status: int = 2) -> int:

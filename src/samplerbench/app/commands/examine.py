@@ -296,7 +296,7 @@ def _object(kind: str, name: str, given: Sequence[str] = ()) -> Any:
 
 
 def _node(kind: str, name: str, given: Sequence[str] = ()) -> DictConfig:
-    """The settings of a member's yaml with those of `given`, or a class with its defaults."""
+    """The settings of a member's yaml, changed by `given`, or a class with its defaults."""
     own = [word for word in given if word.startswith(f"{kind}.")]
     if "." not in name:
         if not own:

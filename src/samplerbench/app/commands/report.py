@@ -96,10 +96,10 @@ def main(words: list[str]) -> None:
             skipped.append(error)
     if skipped and not found:
         raise skipped[0]
-    paths = list(dict.fromkeys(path.resolve() for of in found for path in of))
+    paths = list(dict.fromkeys(path.resolve() for runs in found for path in runs))
     if comparing:
         allowed = "two folders with one run each"
-        require([len(of) for of in found] == [1, 1], "--compare", " ".join(words), allowed)
+        require([len(runs) for runs in found] == [1, 1], "--compare", " ".join(words), allowed)
         require(len(paths) == 2, "--compare", " ".join(words), "two different runs")
     out = out or Path("multirun") / f"report_{run_name()}"
     left_out = [f"left out: {error}" for error in skipped]
@@ -264,7 +264,7 @@ def _with_panels(report: Report, runs: Mapping[str, StoredRun]) -> Report:
     charts: list[Chart] = []
     notes = list(report.notes)
     with_cells = report.lines[report.lines["mean"].notna()]
-    lines_of_runs = {str(label): of for label, of in with_cells.groupby("run") if label in runs}
+    lines_of_runs = {str(label): own for label, own in with_cells.groupby("run") if label in runs}
     for label, lines in list(lines_of_runs.items())[:MOST_PANELS]:
         first = lines[lines["measure"] == lines["measure"].iloc[0]]
         title = label if len(report.entries) > 1 else ""

@@ -182,9 +182,9 @@ def main(words: list[str]) -> None:
     for subdir in subdirs(words):  # before Hydra creates it
         if subdir.startswith("/") or ".." in Path(subdir).parts:
             sys.exit(complain(str(_outside(subdir))))
-    # on the command line Hydra removes a group with ~, in a yaml file with null
+    # Hydra removes a group by ~ on the command line, and by null in a yaml file
     sys.argv[1:] = ["~dataset" if word == "dataset=null" else word for word in words]
-    # then Hydra raises its errors instead of printing several lines and exiting with status 1
+    # makes Hydra raise its errors instead of printing several lines and exiting with status 1
     os.environ["HYDRA_FULL_ERROR"] = "1"
     debug = any(re.fullmatch(r"\+*debug=(true|1|yes|on)", word, re.I) for word in words)
     try:

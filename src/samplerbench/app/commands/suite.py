@@ -12,9 +12,9 @@ The suite is one multirun of jobs, `experiment=suite/v1/LAW-PATH`, each of which
 Give the command again to continue an interrupted suite; values in the cache are not computed again.
 Other words are those of a multirun; `hydra.sweep.dir` is the folder, by default multirun/suite-v1.
 It gets `results.parquet`, one row per value, and the page `index.html`. With `sampler=…` it also
-gets an entry, `entry.parquet`. `verify` checks `cells=12` cells of an entry from other starts, of a
-random `seed`. A value that a sampler cannot give is marked × with the reason, and counts as
-unsolved.
+gets an entry, `entry.parquet`. `verify` checks some cells of an entry, by default `cells=12`, also
+from other starts, which a random `seed` determines. A value that a sampler cannot give is marked ×
+with the reason, and counts as unsolved.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ QUICK_SIZE = f"{VERSION} quick"
 RESULTS, OUTPUT, PRINTED = "results.parquet", "output.txt", 15
 #: The file of an entry.
 ENTRY = "entry.parquet"
-#: Tasks (prefixes) of samplers that draw noise, and the one that only these samplers have.
+#: Prefixes of the tasks of samplers that draw noise, and of the tasks that only these have.
 NOISY_TASKS, ONLY_NOISY = ("four_wells_noisy", "gaussian"), "four_wells_noisy"
 
 
@@ -283,8 +283,8 @@ def _written(folders: Sequence[Path], place: Path) -> None:
     parts = {place: _read(place) for place in folders}
     sizes = {place: _size(rows) for place, rows in parts.items()}
     listed = ", ".join(f"{path} is {size}" for path, size in sizes.items())
-    (size, *others) = sorted({*sizes.values()})
-    require(not others and size != "both", "suite", listed, "all of one size")
+    (size, *more_sizes) = sorted({*sizes.values()})
+    require(not more_sizes and size != "both", "suite", listed, "all of one size")
     results = pd.concat(parts.values(), ignore_index=True)
     twice = results.loc[results.duplicated(KEY), KEY]
     example = " ".join(map(str, twice.head(1).to_numpy().ravel()))

@@ -78,7 +78,7 @@ def unknown_key(key: str, words: Sequence[str]) -> InvalidSetting:
 
 
 def _paths(node: DictConfig, above: str = "") -> Iterator[str]:
-    """All keys of a config, with dots."""
+    """All keys of a config, in dotted form."""
     for name in node:
         key = str(name)
         yield f"{above}{key}"

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig
 from samplerbench.app.config.construct import convert
 from samplerbench.errors import require
 
-#: Integer keys of every job: those with values of at least 1, and those of at least 0.
+#: Integer keys of every job: keys whose least value is 1, and keys whose least value is 0.
 COUNTS = ("threads", "n_samples", "n_reference", "repetitions")
 FROM_ZERO = ("seed", "data_seed", "train_seed", "metric_seed", "floor_repetitions", "chains")
 #: Upper limits; larger numbers would only fill the memory.

@@ -42,7 +42,7 @@ COMPLETE = "a complete run of this version"
 
 
 def weights_folder(training: str) -> str:
-    """The subfolder of a run that has the weights of a training: `learned`, or that of a guide."""
+    """The subfolder of a run that has the weights of a training: `learned`, or a guide's."""
     return CHECKPOINTS if training == "learned" else f"{CHECKPOINTS}/{training}"
 
 

@@ -62,8 +62,8 @@ def make_basis(
     """Make the law, path, device and seeds, and set the number of threads.
 
     Args:
-        dataset: a law that replaces that of the config.
-        schedule: a path that replaces that of the config.
+        dataset: a law to use instead of the config's.
+        schedule: a path to use instead of the config's.
         given: keys that the user has set, in addition to those on the command line.
     """
     resolved = OmegaConf.to_container(config, resolve=True)
@@ -202,4 +202,6 @@ def chosen_look(config: DictConfig) -> Look:
     node["format"] = [formats] if isinstance(formats, str) else formats
     kinds = {"style": str, "format": tuple[str, ...], "font": float | None, "width": float | None}
     given = {name: kind for name, kind in kinds.items() if name in node}
-    return Look(**{name: convert(node[name], of, f"figure.{name}") for name, of in given.items()})
+    return Look(
+        **{name: convert(node[name], kind, f"figure.{name}") for name, kind in given.items()}
+    )

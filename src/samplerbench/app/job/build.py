@@ -161,7 +161,7 @@ def assemble(
     starts, metrics = chosen_members(config, "start"), chosen_members(config, "metric")
     require(len(starts) > 0, "start", config.get("start"), "at least one member of conf/start/")
     nfe = whole_numbers(config, "nfe")
-    steps = whole_numbers(config, "steps") or nfe  # the sweep does not use steps beside nfe
+    steps = whole_numbers(config, "steps") or nfe  # the sweep ignores steps if nfe is given
     require(len(steps) > 0, "steps", config.steps, "numbers of steps, or null with nfe given")
     allowed = "left out beside nfe, which determines the numbers of steps"
     given_twice = nfe and is_typed("steps") and config.steps is not None
@@ -233,7 +233,7 @@ def make_labels(base: Basis, run: str, noise: str) -> Labels:
 
 
 def chosen_grids(config: DictConfig, sweep: Sweep, of_suite: bool) -> tuple[str, ...]:
-    """The names of the grids from which each sampler's is chosen; empty if all have one grid."""
+    """The names of the grids among which each sampler's is chosen; empty if all have one grid."""
     value = config.get("grids")
     if value is None:
         return ()
@@ -242,7 +242,7 @@ def chosen_grids(config: DictConfig, sweep: Sweep, of_suite: bool) -> tuple[str,
     good = names == (EACH_BEST,) or (0 < len(names) == len({*names}) and {*names} <= {*known})
     allowed = f"null, {EACH_BEST}, or a list of grids, each once, of {', '.join(known)}"
     require(good and names != (DESIGNED,), "grids", value, allowed)
-    allowed = "null beside grid=designed: the best grid may be a designed one in any case"
+    allowed = "null with grid=designed: the choice includes designed levels in any case"
     require(not isinstance(sweep.grid, DesignedGrid), "grids", value, allowed)
     first = next(iter(sweep.denoisers.values()), None)
     allowed = "null here: it compares grids by runs of the first denoiser, and there is none"

@@ -60,25 +60,25 @@ def print_cells(
         data = f"{first['n_reference']:,} data points"
         against = law if first["reference"] == "law" else data
         title = metric_name(str(metric), first["metric_settings"])
-        of = f"n = {first['n_samples']:,} samples against {against}; "
-        of += "mean ± half of the 95 % interval"
+        caption = f"n = {first['n_samples']:,} samples against {against}; "
+        caption += "mean ± half of the 95 % interval"
         used = (metrics or {}).get(str(metric))
         if isinstance(used, OutputLawMetric):
             points = point_count(first["n_samples"])
             how = f"at {points:,} points; value ± half of the 95 % interval"
             how = "exact" if metric in exact else how
-            of = f"the law of the output against that of the data, {how}"
+            caption = f"the law of the output against that of the data, {how}"
             if used.needs == "paths":
-                of = f"an upper bound of the divergence of the law of the output, {how}"
+                caption = f"an upper bound of the divergence of the law of the output, {how}"
             if used.needs == "converged":
-                of = "root mean square distance to the converged run from the same starts, "
-                of += f"in sds of the data, {how}"
+                caption = "root mean square distance to the converged run from the same starts, "
+                caption += f"in sds of the data, {how}"
             if used.needs == "log_z":
-                of = f"ln of the estimate − ln Z by n = {first['n_samples']:,} samples; "
-                of += "value ± half of the 95 % interval"
+                caption = f"ln of the estimate − ln Z by n = {first['n_samples']:,} samples; "
+                caption += "value ± half of the 95 % interval"
         if "final" in cells and set(cells["final"]) == {"none"}:
-            of += "; final=none"
-        out.print(f"\n{title} on {first['dataset']}: {of}")
+            caption += "; final=none"
+        out.print(f"\n{title} on {first['dataset']}: {caption}")
         if not cells.empty:
             _print_means(out, cells, unit)
         print_info(out, rows[rows["denoiser"] != "law"], unit)
@@ -278,9 +278,9 @@ def print_claims(
     of_samples = [m for m in metrics.values() if not isinstance(m, OutputLawMetric)]
     if of_samples and not (table["denoiser"] == "law").any():
         out.print("no floor: the distance of a perfect sampler at this n is not known")
-    for whose, apart in sampled[sampled["status"] == "ok"].groupby(["start", "denoiser"]):
-        start, denoiser = cast(tuple[str, str], whose)
-        there = dict.fromkeys(map(tuple, apart[_CHAINS].itertuples(index=False)))
+    for key, group in sampled[sampled["status"] == "ok"].groupby(["start", "denoiser"]):
+        start, denoiser = cast(tuple[str, str], key)
+        there = dict.fromkeys(map(tuple, group[_CHAINS].itertuples(index=False)))
         names = ", ".join(unmixed[chain] for chain in there if chain in unmixed)
         if names:
             text = "not ranked, since their chains have not mixed"

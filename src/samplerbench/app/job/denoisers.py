@@ -73,7 +73,7 @@ def build_trainings(base: Basis, kinds: Sequence[str]) -> dict[str, Training]:
 
 
 def altered(base: Basis) -> str:
-    """The name of the denoiser that those of `GRIDS` alter. Earlier configs lack the key."""
+    """The name of the denoiser that is altered by `GRIDS`. Earlier configs lack the key."""
     name = base.config.get("altered", ALTERED[0])
     require(name in ALTERED, "altered", name, " or ".join(ALTERED))
     return str(name)
@@ -81,7 +81,7 @@ def altered(base: Basis) -> str:
 
 def scores_of(base: Basis, kind: str, trainings: Trainings) -> dict[str, Score]:
     """The denoisers of one of `DENOISERS` by name: several if one of its settings is a list."""
-    lists = [_listed(base, key, of) for key, of in GRIDS.get(kind, {}).items()]
+    lists = [_listed(base, key, value_type) for key, value_type in GRIDS.get(kind, {}).items()]
     scores = {}
     for values in product(*lists):
         parts = [text[value] for text, value in zip(lists, values, strict=True) if len(text) > 1]
@@ -89,15 +89,15 @@ def scores_of(base: Basis, kind: str, trainings: Trainings) -> dict[str, Score]:
     return scores
 
 
-def _listed(base: Basis, key: str, of: type) -> dict[Any, str]:
+def _listed(base: Basis, key: str, value_type: type) -> dict[Any, str]:
     """The values of a setting that may be a list, and their short texts."""
     node = OmegaConf.select(base.config, key)
-    given = list(node) if isinstance(node, ListConfig) else [node]
-    kind = "number" if of is float else "name"
-    require(len(given) > 0, key, given, f"a {kind}, or a list of {kind}s")
-    values = [convert(value, of, key) for value in given]
-    require(len(set(values)) == len(values), key, given, f"different {kind}s")
-    short = {value: f"{value:g}" if of is float else value for value in values}
+    listed = list(node) if isinstance(node, ListConfig) else [node]
+    kind = "number" if value_type is float else "name"
+    require(len(listed) > 0, key, listed, f"a {kind}, or a list of {kind}s")
+    values = [convert(value, value_type, key) for value in listed]
+    require(len(set(values)) == len(values), key, listed, f"different {kind}s")
+    short = {value: f"{value:g}" if value_type is float else value for value in values}
     if len(set(short.values())) < len(values):  # equal in six digits
         short = {value: repr(value) for value in values}
     return short
@@ -218,6 +218,6 @@ def altered_origin(kind: str, score: Score, made_by: Mapping[str, tuple[str, str
     """The origin of one of `GRIDS` that alters the learned denoiser, by the job's trainings."""
     inner = score.model if isinstance(score, Graphed) else score
     assert isinstance(inner, Guided | Corrupted)
-    of = [type(inner), inner.settings]
+    alteration = [type(inner), inner.settings]
     used = [made_by[name] for name in ("learned", kind) if name in made_by]
-    return Origin(kind, *(identity([of, [one[place] for one in used]]) for place in (0, 1)))
+    return Origin(kind, *(identity([alteration, [ids[place] for ids in used]]) for place in (0, 1)))

@@ -47,7 +47,7 @@ def racing_samplers(sweep: Sweep, names: Sequence[str] | None = None) -> Sampler
     every = list(dict.fromkeys([*(name for name, _ in own), *member_files("sampler")]))
     found: list[tuple[str, Sampler]] = []
     for name in every if names is None else names:
-        settings = [sampler for of, sampler in own if of == name]
+        settings = [sampler for own_name, sampler in own if own_name == name]
         if not settings or name in member_files("sampler"):
             settings += _unless_missing(partial(sampler_settings, name), names is not None) or []
         if not settings or (names is None and isinstance(settings[0], Peer)):

@@ -80,7 +80,7 @@ def _tried(sweep: Sweep) -> list[tuple[str, str, str | None]]:
 
 
 def _require_described(sweep: Sweep) -> None:
-    """Refuse an object without an identity: its values could be confused with those of another."""
+    """Refuse an object without an identity: its values could be taken for those of another."""
     objects = {
         "dataset": sweep.dataset,
         "schedule": sweep.schedule,

@@ -245,8 +245,8 @@ def fit_grid(job: Job, directory: Path, out: Console) -> Job:
     assert done is not None
     out.print(done.line)
     write_atomically(directory / TABLE, done.table)
-    of = {name: getattr(done, name) for name in ("grid", "denoiser", "evaluations", "fit_id")}
-    amend(directory, {"sweep_id": sweep.books.sweep_id, "grid": of})
+    about = {name: getattr(done, name) for name in ("grid", "denoiser", "evaluations", "fit_id")}
+    amend(directory, {"sweep_id": sweep.books.sweep_id, "grid": about})
     return with_sweep(job, sweep)
 
 
@@ -309,8 +309,8 @@ def fit(job: Job, name: str, view: Scene, directory: Path, log: Log, out: Consol
     steps = f"{recipe.steps:,} steps of {recipe.batch_size:,}{arithmetic}"
     learned = name == "learned"
     if learned:
-        of = f"{labels.network} with {labels.objective} on {labels.dataset}"
-        out.print(f"training {of}: {steps}")
+        model_text = f"{labels.network} with {labels.objective} on {labels.dataset}"
+        out.print(f"training {model_text}: {steps}")
     else:
         out.print(f"training the guide of {name}: {steps}")
     model = training.objective.model

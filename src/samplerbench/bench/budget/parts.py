@@ -101,7 +101,7 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
     differences["total"] = last
     differences = _complete(differences)
     once = _metrics_without_repetitions(table)
-    blocks = [_intervals(of, part, "difference", level, once) for part, of in differences.items()]
+    blocks = [_intervals(own, part, "difference", level, once) for part, own in differences.items()]
     for part, reference in NEIGHBOURS.items():
         if part == "truncation":  # between limits, which many cells share
             apart = _at_limit(limits, [reference], end, frame.index)

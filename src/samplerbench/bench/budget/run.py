@@ -45,14 +45,14 @@ Neighbours depend on each other, so a metric that needs independent clouds (an u
 distance, an MMD) has only the differences.
 
 *Converged runs* have the settings of their sampler: the limits of DDIM at η = 0 and 1 are an ODE
-and an SDE, and a learned score has different laws on them. All deterministic samplers have the same
+and an SDE, whose laws differ with a learned score. All deterministic samplers have the same
 limit, the probability-flow ODE, which Heun reaches with the fewest steps. Convergence is checked by
 doubling M, the number of steps. Let μ be the mean over repetitions of d(C_2M) − d(C_M), and h half
 of its 95 % interval. A limit is
 
     converged                if |μ| + h ≤ tolerance·d(C_2M),
     NOT converged            if |μ| > tolerance·d(C_2M),
-    perhaps not converged    otherwise, also if a single repetition has no h.
+    perhaps not converged    otherwise, and for a single repetition, which has no h.
 
 For a metric of laws d(C_2M) can be as small as rounding. There the smallest distance that the
 budget decomposes replaces it, if that is larger.
@@ -132,10 +132,10 @@ class Budget:
             list(self.sweep.denoisers),
             "with oracle: the budget needs the exact denoiser",
         )
-        others = scores(self.sweep.denoisers)
+        tested = scores(self.sweep.denoisers)
         allowed = "one score beside oracle: an error budget has one part for it; run one for each"
-        require(len(others) <= 1, "denoiser", others, allowed)
-        split = "empirical" in self.sweep.denoisers and others not in ([], ["learned"])
+        require(len(tested) <= 1, "denoiser", tested, allowed)
+        split = "empirical" in self.sweep.denoisers and tested not in ([], ["learned"])
         allowed = "without empirical, which splits the error of a learned score only"
         require(not split, "denoiser", list(self.sweep.denoisers), allowed)
         starts = self.sweep.starts
@@ -176,7 +176,7 @@ class Budget:
         try:
             self.sweep.dataset.draws(count, "train", self.sweep.data_seed)
         except InvalidSetting as error:
-            allowed = f"{error.allowed}; an error budget measures to as many training points"
+            allowed = f"{error.allowed}; an error budget also uses as many training points"
             raise InvalidSetting("n_reference", count, allowed) from error
 
     @property
@@ -326,7 +326,7 @@ class Budget:
         end: LazySamples,
         to_data: dict[str, Reference],
     ) -> list[Row]:
-        """C, B and A at every number of steps, each measured to the data and to its neighbour."""
+        """C, B and A at every number of steps, with the distances to the data and the neighbour."""
         rows: list[Row] = []
         for steps in self.sweep.steps_of(sampler):
             before = end

@@ -201,8 +201,8 @@ def _between(budget: Budget, lines: pd.DataFrame, steps: int) -> list[str]:
     lower = lines[lines["kind"] == "difference"].set_index("part")["lower"]
     hidden = [part for part in parts_of if part in lower.index and not lower[part] > 0]
     text = f"  between neighbours, N={steps}: {', '.join(texts)}"
-    *others, last = hidden or [""]
-    names = f"{', '.join(others)} and {last}" if others else last
+    *first, last = hidden or [""]
+    names = f"{', '.join(first)} and {last}" if first else last
     return [f"{text}; the floor hides {names}" if hidden else text]
 
 

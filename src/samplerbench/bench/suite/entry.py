@@ -212,7 +212,7 @@ def _require_rows(results: pd.DataFrame, about: Mapping[str, Any]) -> None:
     require(not several, "entry", ", ".join(several), f"with one {', '.join(DESCRIBES)} each")
     twice = results[results.duplicated(KEY)]
     require(twice.empty, "entry", _place(twice[:1]), "there once")
-    # a job measures all quantities of one task, so its rows cannot be called those of another one
+    # a job measures all quantities of one task, so its rows cannot be passed off as another task
     place = [name for name in (*TASK, "grid") if name != "quantity"]
     jobs = results[[*place, "command"]].drop_duplicates()
     strange = jobs[jobs.duplicated("command", keep=False) | jobs.duplicated(place, keep=False)]
@@ -239,7 +239,7 @@ class SuiteJob:
     """A job of a suite that can run again.
 
     Args:
-        sweep: its sweep, with trained networks and chosen grids.
+        sweep: the job's sweep, with trained networks and chosen grids.
         results: the rows of the results, from the table of some of its cells.
     """
 
@@ -474,7 +474,7 @@ class _Checks:
     def _values(self, cell: Cell) -> None:
         """Measure the cell again, from the same starts and from others."""
         again = self._results(self.job.sweep, cell)
-        others = [self._results(sweep, cell) for sweep in self.fresh]
+        from_fresh = [self._results(sweep, cell) for sweep in self.fresh]
         for row in self.rows.to_dict("records"):
             one = again.get(str(row["quantity"]))
             if one is None:
@@ -484,7 +484,7 @@ class _Checks:
             ran, named = one["chosen"], row["chosen"]
             self.note(row, "grid", "" if ran == named else f"it ran on {ran}, not on {named}")
             if row["status"] == "ok":
-                fresh = [of[str(row["quantity"])] for of in others]
+                fresh = [results[str(row["quantity"])] for results in from_fresh]
                 self.note(row, "starts", _worse_elsewhere(row, fresh))
 
     def _model(self, row: Values, cell: Cell, sampler: Sampler) -> None:
@@ -521,7 +521,7 @@ class _Checks:
             for k in range(2)
         )
         if isinstance(first, str) or isinstance(second, str):
-            return  # another check has the reason, or it fails with many steps only
+            return  # another check reports it, or it fails only at many steps
         depends, fault = not torch.allclose(first, second, 0, 0, equal_nan=True), ""
         if depends != sampler.stochastic:
             declared = "noise" if sampler.stochastic else "no noise"
@@ -613,8 +613,8 @@ def _worse_elsewhere(row: Values, fresh: Sequence[Values]) -> str:
     values = [float(one["value"]) if one["status"] == "ok" else math.inf for one in fresh]
     halves = [float(one["upper"]) - float(one["value"]) for one in fresh]
     gaps = [
-        own - value - BEYOND * math.hypot(half, 0.0 if math.isnan(of) else of)
-        for own, of in zip(values, halves, strict=True)
+        own - value - BEYOND * math.hypot(half, 0.0 if math.isnan(own_half) else own_half)
+        for own, own_half in zip(values, halves, strict=True)
     ]
     if min(gaps) <= ELSEWHERE * abs(value) + 1e-12:
         return ""
@@ -636,7 +636,7 @@ def opaque(model: Any, states: int) -> tuple[Denoiser, Callable[[], int]]:
     calls: list[int] = []
 
     def count(x: Tensor, level: AnyLevel) -> None:
-        # several levels can be given to each state without a copy of it, and vmap hides copies
+        # a call can have several levels for each state without copying it, and vmap hides copies
         given = [one for one in (x, level.t, level.alpha, level.sigma) if isinstance(one, Tensor)]
         shapes = [one.shape[:-1] for one in given]
         rows = math.prod(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]

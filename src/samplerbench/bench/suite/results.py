@@ -57,8 +57,7 @@ class About:
         dim: the number of coordinates of the data.
         own: whether every sampler has its own grid.
         command: the command that repeats the job.
-        entrants: by (sampler, settings) as in a row: package, version, order, noise, and whether
-            the levels are those of its package.
+        entrants: the entrant for the sampler and the settings of a row.
     """
 
     law: str

@@ -31,7 +31,7 @@ standard error s, and t* = (l̄* − l̄)/s* of K draws with replacement,
 They are for the expectation over a population of tasks from which the suite's tasks are independent
 draws. Tasks of one law resemble each other, so an interval over `unit="law"`, which is for other
 laws, is wider. The draws have a fixed seed. In the simulations of the tests the coverage is between
-93 and 97 % from 12 units on, also for skewed populations; that of Student's interval falls to 90 %.
+93 and 97 % from 12 units on, also for skewed populations, where Student's interval falls to 90 %.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def shares(
 
     Returns:
         One row per entrant × grid × value of `by` × n: the columns of `by`, entrant, grid, nfe,
-        share, problems (their number). Between two numbers the share is that of the smaller one.
+        share, problems (their number). Between two n the share is that of the smaller n.
     """
     steps = sorted({*runtimes.loc[runtimes["solved"], "runtime"]}) if at is None else sorted(at)
     groups = runtimes.groupby([*by, "entrant", "grid"], dropna=False, sort=True)
@@ -210,7 +210,7 @@ def ratio(runtimes: pd.DataFrame, a: str, b: str, grid: str = "own", unit: str =
     """The ratio of the runtimes of two entrants, over the problems that both can run.
 
     Args:
-        runtimes: from `runtimes`; select its rows first for the ratio on one path, say.
+        runtimes: from `runtimes`; select rows first, for example for the ratio on one path.
         a: an entrant.
         b: another one.
         grid: the grid setting.
@@ -250,7 +250,7 @@ def standing(runtimes: pd.DataFrame, unit: str = "task") -> pd.DataFrame:
     rank, and its row is below those with a rank.
 
     Args:
-        runtimes: from `runtimes`; select its rows first for the table of one path, say.
+        runtimes: from `runtimes`; select rows first, for example for the table of one path.
         unit: the independent units of the intervals, task or law.
 
     Returns:
