@@ -89,7 +89,7 @@ def test_a_run_without_its_choices_is_refused_in_one_line(best, command, capsys,
         (["grids=[]"], "or a list of grids"),
         (["grids=[karras,karras]"], "each once"),
         (["grids=[designed]"], "or a list of grids"),
-        (["grids=each-best", "grid=designed"], "null beside grid=designed"),
+        (["grids=each-best", "grid=designed"], "null with grid=designed"),
         (["grids=each-best"], "heun runs on none: "),
     ],
 )

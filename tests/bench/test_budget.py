@@ -604,7 +604,7 @@ def test_the_setting_that_limits_the_noise_is_named():
     assert "raise schedule.beta_max until σ/α" in advice(VPLinear(), uniform, end, 2 * end)
     early = partial(uniform, t_max=0.5)
     assert "raise grid.t_max until σ/α" in advice(EDM(10.0), early, 5.0, 8.0)
-    assert "not from too little noise" in advice(EDM(10.0), made, 10.0, 4.0)
+    assert "too little noise is not the cause" in advice(EDM(10.0), made, 10.0, 4.0)
 
 
 def test_a_fixed_start_is_not_told_to_raise_the_noise(gaussian_budget):
