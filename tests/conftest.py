@@ -83,7 +83,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.fixture(autouse=True)
 def gradients_stay_on() -> Iterator[None]:
-    """A test that leaves gradients switched off fails, and not the tests after it."""
+    """A test that leaves gradients switched off fails itself, instead of the tests after it."""
     yield
     on = torch.is_grad_enabled()
     torch.set_grad_enabled(True)
@@ -92,7 +92,7 @@ def gradients_stay_on() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_time_is_lost() -> Iterator[None]:
-    """A process that runs a thousand tests leaves out what only costs time in each of them.
+    """A process that runs a thousand tests leaves out work that only costs time.
 
     Imported modules are not searched for garbage again and again, files are not forced onto the
     disk (tests of a full disk put their own `os.fsync` here), a yaml file of conf/ is parsed once,

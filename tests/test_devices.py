@@ -48,7 +48,7 @@ def weights(model):
 
 
 class Witness(Callback):
-    """Writes down what a process saw: its batches, its losses, and its weights at the end."""
+    """Records the batches, the losses and the final weights of a process."""
 
     def __init__(self, directory):
         self.directory, self.batches, self.losses = directory, [], []

@@ -1,4 +1,4 @@
-"""`multirun/gallery/make.py`: the index of what there is, and the table of all samplers."""
+"""`multirun/gallery/make.py`: the index of the entries, and the table of all samplers."""
 
 import json
 import sys

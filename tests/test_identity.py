@@ -86,12 +86,12 @@ def test_tensors_and_models_are_described_by_their_content():
     assert identity(models[0]) != identity(models[1])
     models[1].load_state_dict(models[0].state_dict())
     assert identity(models[0]) == identity(models[1])
-    models[1]._factor = 3.0  # also what is meant to be private decides
+    models[1]._factor = 3.0  # private attributes count too
     assert identity(models[0]) != identity(models[1])
 
 
 def test_the_code_of_torch_is_not_read(tmp_path, monkeypatch):
-    """Wherever it lies: its version is known, and to read it takes a minute."""
+    """Wherever it lies: its version is known, and reading its source would take a minute."""
     (tmp_path / "of_torch.py").write_text("import torch\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr("samplerbench.identity.INSTALLED", ())
@@ -304,7 +304,7 @@ def test_a_tensor_is_read_whatever_its_strides():
 
 
 def test_a_file_that_was_edited_after_its_import_is_not_what_runs(tmp_path):
-    """Neither what was imported nor what is there now: what it gives is recalled by nobody."""
+    """Its code is neither the imported nor the current one, so its values are never recalled."""
     other = FILES | {"lab/parts.py": "import local\nFACTOR = 7\n"}
     old, new = identity_in(tmp_path / "a", FILES), identity_in(tmp_path / "b", other)
     folder = tmp_path / "c"

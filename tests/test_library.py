@@ -89,7 +89,7 @@ def run(finished):
 
 
 def bits(table):
-    """What a table says but for clocks and labels, by value."""
+    """The content of a table without clocks and labels, by value."""
     labels = ["experiment", "dataset", "schedule", "grid", "sampler", "start", "metric"]
     return table.drop(columns=[*CLOCKS, *labels]).sort_values("cell_id", ignore_index=True)
 
@@ -616,7 +616,7 @@ def test_tables_of_two_laws_are_two_curves():
 
 
 def test_two_grids_are_compared_in_pairs():
-    """They share their random numbers, which pooled would make an interval too narrow."""
+    """They share their random numbers, so pooling them would make the interval too narrow."""
     law, tables = sb.dataset("gaussian"), []
     for rho in (3.0, 9.0):
         grid = sb.grid("karras", rho=rho)
@@ -676,7 +676,7 @@ def test_samples_that_do_not_arrive_are_no_value():
 
 
 def test_values_that_two_tables_share_count_once():
-    """Such as the floor of two grids, and all of a cell of a notebook that is run twice."""
+    """For example the floor of two grids, or a notebook's cell that runs twice."""
     law = sb.dataset("gaussian")
     tables = [
         sb.sweep(law, "heun", steps=4, starts="exact", grid=sb.grid("karras", rho=rho), **FEW)

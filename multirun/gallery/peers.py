@@ -216,31 +216,29 @@ versions are in the titles. [Samplers and their peers](samplers_peers.md#run-the
 how their code runs here.
 
 - **Errors** are distances from the exact result, in standard deviations of the data, on a Gaussian
-  / on a mixture of two unequal modes, both on the line. With noise it is the W₂
-  distance of the law, without Monte Carlo; on the mixture at N = {laws}, for codes that
-  continue with the state that the model or the bench has seen, remember at most one x̂₀ besides, and
-  draw noise of one width for all states. The
-  start has the exact law of the first level, and the end is compared with the exact flow at the
-  *last level of the sampler*. So the errors of a wrong start and of a last level above 0 are
-  not in it; the column σ/α has both levels
-  at N = 20. Where an error stays at a floor of float32, it is made of rounding errors and depends
-  on the processor: on an AMD EPYC and an Intel Xeon DEIS of order 3 has 1.3e-02 and 1.8e-02 at
-  N = 320, and UniPC of order 3 at N = 1000 ends in an error on one, and is not a number on the
-  other.
+  / on a mixture of two unequal modes, both on the line. With noise it is the W₂ distance of the
+  law, without Monte Carlo. On the mixture it is known at N = {laws}, for samplers that keep no
+  other memory than their state and at most one x̂₀, and whose noise has the same width for all
+  states. The start has the exact law of the first level, and the end is compared with the exact
+  flow at the *last level of the sampler*. So the error does not include a wrong start or a last
+  level above 0; the column σ/α has both levels at N = 20. An error that stays at a floor of float32
+  consists of rounding errors and depends on the processor: on an AMD EPYC and an Intel Xeon DEIS of
+  order 3 has 1.3e-02 and 1.8e-02 at N = 320, and UniPC of order 3 at N = 1000 ends in an error on
+  one, and is not a number on the other.
 - **Order** is the slope from N = 10 down to five times the smallest error, on both laws. Where the
   error has a floor or jumps, read the curve.
 - **Depends on** is "global generator" if the code as shipped draws from torch's global generator
   and has no argument for another one (here all draws are keyed), and "other rows" if the result of
-  a row depends on the others of its batch.
+  a row depends on the other rows of its batch.
 - **What to know** comes from runs at every N up to {every}, every {apart}th above, {curve},
-  and the first three N above whose levels repeat. Refused N and numbers of levels are those of
+  and the first three N above these whose levels repeat. Refused N and numbers of levels come from
   every N up to {most}. A floor is ascribed to float32 if it falls to less than a third when the
-  package's tables are made in float64.
+  package's tables are computed in float64.
 - **Better settings** is the row of the same class with the smallest error at N = 20 and equal cost.
 - **Ours** is our sampler of the same method on the same levels, and the largest distance at N = 20.
 
-A new version of a package that does something else changes its row, and a test that measures a
-dozen rows again fails.
+If a new version of a package behaves differently, its row changes, and a test that measures a dozen
+rows again fails.
 """
 
 

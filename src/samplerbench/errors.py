@@ -16,13 +16,13 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
-#: Where the standard library and installed packages lie.
+#: The folders of the standard library and of installed packages.
 INSTALLED = tuple(
     Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
 
 
-#: The begin of the note that an error in a sampler's step gets; see `samplers.base.iterate`.
+#: The note on an error in a sampler's step starts with this; see `samplers.base.iterate`.
 IN_STEP = " in step "
 
 
@@ -57,13 +57,13 @@ def require(condition: bool, field: str, value: object, allowed: str) -> None:
 
 
 def require_compatible(reason: str | None, field: str, value: object) -> None:
-    """Raise `InvalidSetting` if there is a reason why the value is not possible here."""
+    """Raise `InvalidSetting` if there is a reason why the value is not possible."""
     require(reason is None, field, value, f"another one: {reason}")
 
 
 @contextmanager
 def refusing(field: str, value: object, allowed: str) -> Iterator[None]:
-    """Any error in the block means that the value is not `allowed`: raise `InvalidSetting`."""
+    """Turn any error in the block into `InvalidSetting`: the value is not `allowed`."""
     try:
         yield
     except Exception as error:  # files and a user's code may raise anything
@@ -79,7 +79,7 @@ def warn(text: str) -> None:
 
 
 def similar(word: str, known: Iterable[str]) -> str:
-    """A question with the known words that are similar to a word; empty if there are none."""
+    """The text "; did you mean …?" with known words similar to a word; empty if there are none."""
     names = list(known)
     last = word.rpartition(".")[2]
     same = [name for name in names if name.rpartition(".")[2] == last]

@@ -1,16 +1,16 @@
 """Identity: a short hash of everything that determines a result, and of nothing else.
 
-Two results with the same identity have the same bits on the same machine. Worker, order and folder
-are not part of it. Settings are described by their class or function and their values. So renaming
-a yaml file changes nothing, and changing a number changes the hash; equal numbers have equal
-descriptions. Points, weights and other tensors are described by their content.
+Two results with the same identity have the same bits on the same machine. The process, the order of
+the cells and the folder are not part of it. Settings are described by their class or function and
+their values. So renaming a yaml file changes nothing, and changing a number changes the hash; equal
+numbers have equal descriptions. Points, weights and other tensors are described by their content.
 
 The code of a member is part of its identity. For this package it is one hash of the modules that
 affect values; for the other packages in `VERSIONS`, such as torch, it is their version. For a
-member of another package it is its module and the modules that it imports, unless they are
-installed: their files, without comments and docstrings, and the classes and functions in memory
-with the values that they look up. Files that code reads while it runs, and modules that it imports
-by a computed name, are not included.
+member of any other package it is the code of its module and of the modules that this one imports,
+without installed packages: the files without comments and docstrings, and the classes and functions
+in memory with the values that they look up. Files that the code reads while it runs, and modules
+that it imports by a computed name, are not included.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ PRESENTATION = (
 def package_code(package: str, excluded: tuple[str, ...] = ()) -> str:
     """A hash of the source of a package or module.
 
-    It does not include comments and docstrings, except for this package: removing them would make
+    Comments and docstrings are left out, but not those of this package: removing them would make
     every start slower.
 
     Args:
-        excluded: files and folders of it that are left out.
+        excluded: files and folders of the package that are left out.
     """
     spec = find_spec(package)
     if spec is None:
@@ -98,8 +98,8 @@ def describe(thing: object, *, code: bool = False) -> Any:
     """A settings object as plain data for JSON.
 
     A frozen dataclass gives its class and fields, `functools.partial` its function and arguments,
-    and a tensor, array or module its content. An integer in a field that is annotated as float is a
-    float: DDIM(1) is DDIM(1.0).
+    and a tensor, array or module its content. An integer in a field that is annotated as float
+    becomes a float, so DDIM(1) and DDIM(1.0) are the same.
 
     Args:
         code: whether to include the code of classes and functions that are not installed.
@@ -325,7 +325,7 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 
 def _as_float(value: object, is_float: bool) -> object:
-    """The value; if it should contain floats, its integers become floats."""
+    """The value, with its integers as floats if its annotation says float."""
     if not is_float:
         return value
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -358,7 +358,7 @@ def _leaves(hint: Any) -> Iterator[Any]:
 
 
 def _found_again(thing: Any) -> bool:
-    """Whether the module of the object has this object under its name."""
+    """Whether the object's module has the same object under the object's name."""
     found: Any = sys.modules.get(thing.__module__)
     for name in thing.__qualname__.split("."):
         found = getattr(found, name, None)

@@ -6,11 +6,11 @@
     table = sb.sweep(law, ["ddim", "heun", MySampler()], steps=[4, 8, 16])
     sb.plot(table)
 
-These functions are also in the package itself. A member of a config group is given by its name
+The package itself has these functions too. A member of a config group is given by its name
 (`samplerbench list`), or as an object: a frozen dataclass that derives from `Sampler`, `Dataset`,
 `NoiseSchedule`, `Start` or `Metric`. All other settings are those of the main job, so the numbers
 are the same as on the command line, bit for bit. `sweep` returns the table of `cells.parquet`, one
-row per value (see `bench.cell.Row`). `ranking` and the functions of `bench.statistics` read it.
+row per value (see `bench.cell.Row`), for `bench.ranking` and the functions of `bench.statistics`.
 
 Every function raises `InvalidSetting` before any work if its arguments do not fit.
 """
@@ -61,7 +61,7 @@ from samplerbench.identity import describe
 from samplerbench.metrics.base import LawMetric, Metric
 from samplerbench.samplers.base import Sampler
 
-#: An attribute of members that were built by name: their name.
+#: The attribute that keeps the name of a member that was built by name.
 _NAME = "_samplerbench_name"
 
 #: Denoisers that alter the exact one and have settings in the config.
@@ -71,7 +71,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 P = ParamSpec("P")
 
-# names and objects that a group's argument takes
+# the types of arguments: names and objects of a group
 Samplers = (
     str
     | Sampler
@@ -87,7 +87,7 @@ Array = NDArray[Any] | torch.Tensor
 
 
 def _hinting(function: Callable[P, T]) -> Callable[P, T]:
-    """The function, with a question in its error for a wrong keyword: "did you mean metrics?"."""
+    """The function, with a hint in its error for a wrong keyword: "did you mean metrics?"."""
     known = inspect.signature(function).parameters
 
     @wraps(function)
@@ -106,7 +106,7 @@ class Run:
     """A trained score model with its data set, schedule and grid; the result of `load` and `train`.
 
     Args:
-        sweep: its objects, and the grid of its cells.
+        sweep: the objects of the run, and its grid of cells.
         losses: one row for each logged loss: step, name ("train", "validation") and loss.
         table: the values of the run so far; empty after `train`.
     """
@@ -158,9 +158,9 @@ def _by_name(group: str, example: str) -> ByName[Any]:
     build.__doc__ = f"""A member of conf/{group}/ by the name of its yaml: `{example}`.
 
     Args:
-        name: see `samplerbench list {group}`.
-        settings: replace those of its yaml. If a setting of a sampler is a list, such as η of ddim,
-            the result is a list of samplers, which `sweep` takes.
+        name: a name of `samplerbench list {group}`.
+        settings: settings that replace those of the yaml. If a setting of a sampler is a list, such
+            as η of ddim, the result is a list of samplers, which `sweep` accepts.
 
     Raises:
         InvalidSetting: there is no such member or setting.
@@ -182,12 +182,12 @@ def check(kind: str, member: Any) -> pd.DataFrame:
 
     Args:
         kind: "dataset", "schedule", "network", …: a config group.
-        member: a name of conf/KIND/, a class "package.Class", or an object. A network is given as
-            a function of the seed, an objective as a function of the network (None: its own).
+        member: a name of conf/KIND/, a class "package.Class", or an object. For a network it is a
+            function of the seed, for an objective a function of the network (None for its own).
 
     Returns:
         One row per promise: promise, meaning, value ("kept", "broken" or a measured value), and
-        fault, which is None for a promise that is kept.
+        fault, which is None for a kept promise.
     """
     from samplerbench.app.commands.examine import measurements, objects, promises, trust
 
@@ -205,9 +205,9 @@ def load(directory: str | Path, *, trusted: str | Sequence[str] = (), device: st
     """A run of the command line, with its trained weights.
 
     Args:
-        directory: of the run: "multirun/2026-01-31_12-00-00_…".
-        trusted: your packages, one or several, whose classes its config may name.
-        device: of the models.
+        directory: the folder of the run: "multirun/2026-01-31_12-00-00_…".
+        trusted: your packages, one or several, whose classes the config of the run may name.
+        device: the device of the models.
     """
     from samplerbench.app.job.objects import stored_sweep
 
@@ -237,10 +237,10 @@ def train(
     Args:
         law: a data set, or its name.
         objective: the name of a training loss; its yaml selects a target, weighting and so on.
-        network: its name; None for that of the objective.
-        schedule: the path, or its name; None for that of the objective.
-        steps: of the optimiser; None for those of the trainer.
-        seed: of data and training.
+        network: the name of a network; None for the network of the objective.
+        schedule: the path, or its name; None for the path of the objective.
+        steps: the number of steps of the optimiser; None for the trainer's.
+        seed: the seed of data and training.
         settings: other keys of a job's config: {"trainer.lr": 1e-3, "objective.noise": 3.0}; also
             the names of its parts: {"trainer": "long", "level_law": "uniform"}.
         progress: whether to show a progress bar; None: only in a notebook or a terminal.
@@ -296,28 +296,29 @@ def sweep(
 ) -> pd.DataFrame:
     """Run samplers and measure the distance of their samples to the data.
 
-    If an argument is None, the setting of the run is used; for a data set, that of the main job.
+    If an argument is None, the setting of the run is used, or for a data set that of the main job.
     Samplers, starts and metrics are given as a list of names and objects, or as a mapping from
-    names to objects; an object without a name gets that of its class.
+    names to objects; an object without a name gets the name of its class.
 
     Args:
         model: a run, or a data set (or its name), whose exact denoiser is then used.
         samplers: a name means all settings of its yaml: "ddim" is four samplers.
         steps: numbers of steps.
-        nfe: numbers of network evaluations, instead of steps: each sampler takes the largest number
-            of steps within this bound.
-        denoisers: names of the run's ("learned", "oracle"); "corrupted" and "autoguided", with the
-            settings of the main job, change the exact one; or your denoisers by name.
+        nfe: bounds on the network evaluations, instead of steps: each sampler takes the largest
+            number of steps within each bound.
+        denoisers: names of denoisers of the run ("learned", "oracle"); "corrupted" and
+            "autoguided", which change the exact denoiser by the settings of the main job; or your
+            denoisers by name.
         starts: laws of the first state.
         metrics: distances to the data.
         schedule: the path; a run has its own.
         grid: the levels of the samplers.
         final: the end of a run: "denoise" (x̂₀), or "none", a normal step to the smallest σ > 0.
-        n_samples: per cell and repetition.
-        repetitions: independent sets of samples per cell.
-        floor_repetitions: sets of fresh draws, for the distance of a perfect sampler.
-        chains: number of chains of each Langevin sampler to examine, see docs/mcmc.md.
-        seed: of starts and noise; on a data set, also of its draws.
+        n_samples: the number of samples per cell and repetition.
+        repetitions: the number of independent sets of samples per cell.
+        floor_repetitions: the number of sets of fresh draws, for the distance of a perfect sampler.
+        chains: the number of chains of each Langevin sampler to examine, see docs/mcmc.md.
+        seed: the seed of starts and noise, and of the draws of a data set.
         progress: whether to show a progress bar; None: only in a notebook or a terminal.
 
     Returns:
@@ -355,7 +356,7 @@ class ErrorBudget:
 
     Args:
         parts: one line per cell and part: mean, sd, the interval and so on.
-        words: what dominates, and what would help.
+        words: sentences about the dominant part, and what would reduce it.
         table: all values, one row each, as `sweep` returns them.
     """
 
@@ -404,11 +405,11 @@ def budget(
 
     Args:
         denoisers: as in `sweep`, with "oracle" among them.
-        starts: an exact one, and at most one other.
-        final: as in `sweep`; with "none" there is the part truncation.
+        starts: an exact start, and at most one other.
+        final: as in `sweep`; "none" adds the part truncation.
         repetitions: as in `sweep`, at least 2.
         converged_steps: the number of steps of the converged runs.
-        tolerance: the largest change of the distance if that number is doubled, as a share of it.
+        tolerance: the largest relative change of the distance when that number is doubled.
     """
     from samplerbench.bench.budget.parts import parts
     from samplerbench.bench.budget.run import Budget
@@ -451,16 +452,16 @@ def recommend(
 ) -> Recommendation:
     """The best sampler on the best grid for a number of evaluations, as in the command `recommend`.
 
-    The default with which it is compared is the first sampler of the run on the grid of the run.
-    Other arguments are those of `sweep`.
+    It is compared with a default: the first sampler of the run on the grid of the run. Other
+    arguments are those of `sweep`.
 
     Args:
-        nfe: the largest number of evaluations of a run.
+        nfe: the largest number of evaluations.
         samplers: as in `sweep`; None for all members.
         grids: names, or functions by name; None for all members.
-        denoiser: the name of one in the run, or your own; None for the first one of the run.
-        start: the law of the first state; None for the first one of the run.
-        seed: of starts and noise.
+        denoiser: the name of a denoiser of the run, or your own; None for the first of the run.
+        start: the law of the first state; None for the first start of the run.
+        seed: the seed of starts and noise.
     """
     from samplerbench.app.config.compose import sampler_settings
     from samplerbench.app.job.racing import racing_grids, racing_samplers, recommended
@@ -501,15 +502,15 @@ def score(
     """The distance of samples from any source to data, with its floor, as in the command `score`.
 
     Args:
-        samples: an array of shape (n, dim), a file or a folder as in the command, or a mapping
-            from names to several of these, which are compared with each other too.
-        data: a data set or its name, the run whose data set it is, or an array of data (m, dim).
-        layout: of arrays and files of Markov chains: "draw", "chain,draw" or "draw,chain"; or a
-            mapping from the names of those samples that are chains.
+        samples: an array of shape (n, dim), a file or a folder as in the command; or a mapping
+            from names to several of these, which are also compared with each other.
+        data: a data set or its name, a run with that data set, or an array of data (m, dim).
+        layout: the layout of Markov chains: "draw", "chain,draw" or "draw,chain"; or a mapping
+            from the names of the samples that are chains to their layouts.
         array: the name of one of several arrays in `.npz` or `.pt` files.
         columns: names of some columns of files with tables, with commas between them.
         n_reference: the number of points that represent a data set.
-        seed: of all random numbers.
+        seed: the seed of all random numbers.
 
     Returns:
         One row per set of samples and per pair of them, with the columns of the command's `out=`:
@@ -609,8 +610,8 @@ def sample(
         steps: the number of steps.
         n: the number of samples.
         every: k, to return the states after 0, k, 2k, … steps and after the last one.
-        denoiser: the name of one in the run, or your own; None for the first one of the run.
-        start: the law of the first state; None for the first one of the run.
+        denoiser: the name of a denoiser of the run, or your own; None for the first of the run.
+        start: the law of the first state; None for the first start of the run.
 
     Returns:
         Shape (n, dim), or (frames, n, dim) with `every`.
@@ -642,7 +643,7 @@ class Designs:
 
     Args:
         designs: one for each sampler and number of steps.
-        carried: what each is worth on something that it was not made for.
+        carried: the comparisons of each design on other denoisers, data and samplers.
         schedule: the path.
     """
 
@@ -652,7 +653,7 @@ class Designs:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One line per design: the best standard grid, the designed one, the gain, the levels."""
+        """One line per design: the best standard grid, the designed grid, the gain, the levels."""
         columns = [
             *("sampler", "settings", "steps", "nfe", "grid", "standard", "standard_value"),
             *("designed_value", "gain", "lower", "upper", "candidates", "evaluations", "ratios"),
@@ -661,7 +662,7 @@ class Designs:
 
     @property
     def carried_table(self) -> pd.DataFrame:
-        """One line per design and place: the standard grid, the designed one, the gain."""
+        """One line per comparison of `carried`: the standard grid, the designed grid, the gain."""
         return pd.DataFrame([asdict(one) for one in self.carried])
 
     def export(self) -> list[dict[str, Any]]:
@@ -697,20 +698,21 @@ def design(
     seed: int = 0,
     settings: Mapping[str, object] | None = None,
 ) -> Designs:
-    """The noise levels that are best for samplers at numbers of steps; see docs/grids.md.
+    """Design the best noise levels for samplers at numbers of steps; see docs/grids.md.
 
     Other arguments are those of `sweep`.
 
     Args:
         samplers: as in `sweep`, without noise for the criteria paired and kl.
         criterion: "paired", "kl" or "spectrum".
-        denoisers: as in `sweep`; designed for the first one, and carried to the others.
+        denoisers: as in `sweep`; the levels are designed for the first one, and also measured on
+            the others.
         starts: as in `sweep`; the first one is used.
         carry: other data sets, on which each design is measured too.
         eta: η of runs with noise, on which the designs of a sampler with η = 0 are measured too;
             None is 0.5.
-        seed: of the starts of the design.
-        settings: others of grid=designed, such as {"budget": 500}.
+        seed: the seed of the starts of the design.
+        settings: other settings of grid=designed, such as {"budget": 500}.
     """
     chosen = {"criterion": criterion, "seed": _whole("seed", seed, 0), **(settings or {})}
     recipe = _built("grid", "designed", chosen)
@@ -738,13 +740,13 @@ def levels(
     schedule: NoiseSchedule | str | None = None,
     grid: Grid | str | None = None,
 ) -> pd.DataFrame:
-    """The noise levels of a grid, which is fitted first if it is a recipe; see docs/grids.md.
+    """The noise levels of a grid; a recipe is fitted first. See docs/grids.md.
 
     Args:
         model: a run, or a data set (or its name), whose exact denoiser is then used.
         steps: the number of steps, N.
         schedule: the path; a run has its own.
-        grid: its name, or a function of schedule and steps; None for that of the run.
+        grid: the name of a grid, or a function of schedule and steps; None for the run's grid.
 
     Returns:
         N + 1 rows: t, alpha, sigma and noise_to_signal, σ/α. `attrs["fit"]` has the cost of the
@@ -771,11 +773,11 @@ def plot(
     """The distance to the data against the number of steps, with the floor and with intervals.
 
     Args:
-        table: of `sweep`, or of a run.
-        metric: the name of one of its metrics; None for the first one.
+        table: the table of `sweep`, or of a run.
+        metric: the name of a metric in the table; None for the first one.
         x: "steps"; "nfe", the counted evaluations, for a comparison at equal cost; "rounds", the
-            sequential ones of them; or the numeric setting of the sampler in which its cells
-            differ, at one number of steps.
+            sequential evaluations; or, at one number of steps, the numeric setting of the sampler
+            in which the cells differ.
         ax: your axes to draw into, one for each start; None for a new figure. The last one gets
             the legend, above the curves. Points of one number of steps are side by side.
 
@@ -802,11 +804,11 @@ def plot(
 def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """One line per cell: mean, deviation and Student's interval over its repetitions.
 
-    If `lost` is above 0, so many repetitions have no value, and the mean is that of the others.
+    `lost` is the number of repetitions without a value; the mean is over the other repetitions.
 
     Args:
-        table: of `sweep`, or of a run; several tables may be concatenated.
-        level: of the intervals.
+        table: the table of `sweep`, or of a run; several tables may be concatenated.
+        level: the level of the intervals.
     """
     require(0 < level < 1, "level", level, "between 0 and 1")
     return statistics.summary(_of_cells(table), level)
@@ -821,7 +823,7 @@ def _of_cells(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _arranged(base: Sweep, samplers: Samplers, **given: Any) -> Sweep:
-    """The sweep of `_checked`, with the levels of its grid if that is a recipe."""
+    """The sweep of `_checked`; if its grid is a recipe, the levels are fitted or designed."""
     return designed(fitted(_checked(base, samplers, **given))[0])[0]
 
 
@@ -895,7 +897,7 @@ def _built(group: str, name: str, settings: Mapping[str, object]) -> Any:
     members = make_member(group, name, settings)
     name = title_of_data(name, settings) if group == "dataset" else name
     for member in members if isinstance(members, list) else [members]:
-        if is_dataclass(member):  # a table calls it as the command does
+        if is_dataclass(member):  # tables use the same name as the command
             object.__setattr__(member, _NAME, name)
     return members
 
@@ -907,7 +909,7 @@ def _base(
     seed: int | None,
     final: str | None,
 ) -> Sweep:
-    """The sweep of a run; for a data set, that of the main job with these data."""
+    """The sweep of a run, or for a data set the sweep of the main job with these data."""
     if isinstance(model, Run):
         allowed = "left out: a run has the one that it was trained for"
         require(schedule is None, "schedule", schedule, allowed)
@@ -934,7 +936,7 @@ def _base(
 
 
 def _one(group: str, given: str | T, kind: Any) -> tuple[str, T]:
-    """The object, and its name: that of the member, or of its class."""
+    """The name of a member (or of an object's class), and the object."""
     if isinstance(given, str):
         member = _built(group, given, {})
         allowed = f"one of the samplers that it is, as in sb.sampler({given!r}, eta=1.0)"
@@ -986,9 +988,9 @@ def _unique(group: str, given: Any, kind: Any) -> dict[str, Any]:
 
 
 def _with_denoisers(base: Sweep, given: str | Sequence[str] | Mapping[str, Score] | None) -> Sweep:
-    """The sweep with some of its denoisers, or with those of the user.
+    """The sweep with some of its denoisers, or with the user's denoisers.
 
-    A user's denoiser must have the path of the sweep. Its identity depends on its content only.
+    A user's denoiser must have the path of the sweep. Its identity depends only on its content.
     """
     if given is None:
         return base
@@ -1083,7 +1085,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _show_figures() -> None:
-    """Make a notebook show every figure of matplotlib; by default it shows those of pyplot."""
+    """Make a notebook show every figure of matplotlib; by default it shows only pyplot's."""
     shell = _shell()
     if shell is None:
         return

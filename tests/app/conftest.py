@@ -1,4 +1,4 @@
-"""Fixtures of the tests of commands: words that are run, copies of the finished run."""
+"""Fixtures of the tests of commands: run a command, copy the finished run."""
 
 import re
 import shutil

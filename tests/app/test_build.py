@@ -1,4 +1,4 @@
-"""What of the config is used and what is refused, before any work."""
+"""Keys of the config that are used or refused, before any work."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def test_settings_of_what_is_not_chosen_are_refused_by_name(composed):
         (["+metric.slicd.p=1"], r"^metric\.slicd=.* slicd is not in metric="),
         (["+start.exakt.std=1"], r"^start\.exakt=.*\[prior,exact\]$"),
         (["+picture.sampels.chains=9"], r"^picture\.sampels=.*picture=\[\]$"),
-        # known, but not chosen, and asked for by the user
+        # known but not chosen, and set by the user
         (["+sampler.heun.order=1"], r"^sampler\.heun=.* heun is not in sampler=\[ddim\]$"),
         ([*annealed, "sampler.ddim.eta=0"], r"^sampler\.ddim=.*sampler=\[annealed_langevin\]$"),
     ):
@@ -89,7 +89,7 @@ def test_a_small_file_gives_all_its_rows_unless_a_number_was_typed(composed, sma
 
 
 def test_the_shape_of_the_data_decides_how_many_rows_a_block_has():
-    config = OmegaConf.create({"block": None, "n_samples": 10})  # n decides nothing
+    config = OmegaConf.create({"block": None, "n_samples": 10})  # n is irrelevant here
     for shape, rows in (
         ((2,), 2000),
         ((784,), 2000),
@@ -235,7 +235,7 @@ def test_every_network_that_would_do_is_named(composed, objective, network, othe
 
 
 def test_the_empirical_denoiser_is_of_the_training_points(composed):
-    """With a data_seed of its own: where next to no noise is left it returns them."""
+    """It has its own data_seed: with almost no noise it returns the training points."""
     words = ("experiment=tiny", "denoiser=[learned,empirical]", "seed=3", "data_seed=5")
     job = build(composed(*words, "logger=none", "n_train=50"), {}, "x")
     assert job.training is not None
@@ -249,7 +249,7 @@ def test_the_empirical_denoiser_is_of_the_training_points(composed):
 
 @pytest.mark.slow
 def test_points_of_another_data_seed_are_another_reference(composed):
-    """Also training points, which a budget measures to where no law is known."""
+    """Also the training points of a budget, which are used if the law is not known."""
     words = ("experiment=tiny", "dataset=four_well", "metric=sliced", "denoiser=oracle", *FEW)
     budget = ("+budget.converged_steps=8", "+budget.tolerance=0.5", "start=exact", "steps=4")
     few = ("sampler.ddim.eta=0", "floor_repetitions=0", "block=50", "logger=none")
@@ -260,7 +260,7 @@ def test_points_of_another_data_seed_are_another_reference(composed):
         ids.append({(row.reference, row.cell_id) for row in job.budget.run()})
     assert "training" in {reference for reference, _ in ids[0]}
     shared = {reference for reference, _ in ids[0] & ids[1]}
-    assert shared == {"doubled", "converged"}  # of samples, which data_seed does not decide
+    assert shared == {"doubled", "converged"}  # of samples, which do not depend on data_seed
 
 
 def test_figures_have_one_setting(composed):
@@ -307,7 +307,7 @@ def test_the_gaussian_twin_replaces_the_law_of_a_data_set(composed):
 
 
 def test_lists_of_weights_and_errors_are_denoisers(composed):
-    """Named by their number if there are several; each has its own identity."""
+    """If there are several, their names contain the value; each has its own identity."""
     words = ["denoiser=[guided,corrupted]", "+dataset@guide=two_clusters", *FEW]
     words += ["guidance=[1,2.5]", "corruption.amplitude=[0.1,0.3]", "corruption.direction=across"]
     sweep = build(composed(*words), {}, "test").sweep
@@ -348,7 +348,7 @@ def test_a_guided_denoiser_needs_a_guide_with_an_exact_denoiser(composed):
     for more, message in (
         ([], r"^guide=None: must be a data set"),
         (["+dataset@guide=pinwheel"], r"^guide=Pinwheel: must be one with an exact denoiser$"),
-        (["+dataset@guide=gaussian_spectrum"], r"^guide.dim=3072: must be 2, as the data's$"),
+        (["+dataset@guide=gaussian_spectrum"], r"^guide.dim=3072: must be 2, as for the data$"),
         (["+dataset@guide=two_moons", "law=gaussian_twin"], r"^law=gaussian_twin: must be null"),
     ):
         with pytest.raises(InvalidSetting, match=message):

@@ -1,4 +1,4 @@
-"""`samplerbench cache`: what is kept is listed, and what is old is removed."""
+"""`samplerbench cache`: lists the stored results, and removes old ones."""
 
 import os
 import time
@@ -91,7 +91,7 @@ def test_only_what_has_a_name_of_the_cache_is_listed_and_pruned(typed, tmp_path)
     assert "thesis" not in said
     assert "1 trainings, 1 values and 1 archives of figures and grids, 0.0 MB" in said
     left_by_a_kill = tmp_path / f"values/01/.{some}.json.0011223344556677.tmp"
-    os.utime(left_by_a_kill, (time.time() - 7200,) * 2)  # a younger one may be being written
+    os.utime(left_by_a_kill, (time.time() - 7200,) * 2)  # a younger one may be unfinished
     said = typed("cache", "prune", "days=0", "cache_dir=.")[1]
     assert "removed 1 trainings, 3 values and 1 archives" in said
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}

@@ -27,7 +27,7 @@ def change(run):
 
 @pytest.fixture
 def cited(typed):
-    """What is cited of runs: comments by member, and the entries."""
+    """The output of cite for runs: a comment for each member, and the entries."""
 
     def cite(*words):
         status, out, err = typed("cite", *words)

@@ -31,7 +31,7 @@ CHOOSES_OTHERS = ("objective", "fidelity")  # members of these groups choose tho
 SEVERAL = ("sampler", "metric", "picture", "start")  # groups of which a job has several
 LITTLE = ["n_train=50", "n_reference=50", "n_samples=50"]
 FEW = ["n_train=10", "n_validation=5", "n_reference=10", "n_samples=10"]  # images
-# what a member needs of the others; all else stays as the main job has it
+# the settings of other members that a member needs; the rest is that of the main job
 LINE = ["dataset=four_well_boltzmann"]  # some pictures are of data on a line
 FREE = ["objective=hyvarinen", "sampler=ula", "grid=hold", "start=gaussian"]  # without a level
 CHAINS = ["denoiser=oracle", "sampler=hmc", "metric=moments"]
@@ -113,7 +113,7 @@ def main_job(composed):
 
 @pytest.fixture(scope="module")
 def own_data(tmp_path_factory):
-    """Points and images, as the members ask for that read a user's."""
+    """Files of points and images for the members that read a user's files."""
     folder = tmp_path_factory.mktemp("data")
     np.save(folder / "points.npy", np.random.default_rng(0).normal(size=(400, 2)))
     for k in range(50):

@@ -1,4 +1,4 @@
-"""What is printed of a table: claims that its numbers support, and what is missing for them."""
+"""The printed text of a table: claims that its numbers support, or what is missing for them."""
 
 import io
 import json
@@ -128,7 +128,7 @@ def test_failures_of_the_whole_table_are_named():
 
 
 def test_divergence_is_a_line_a_kind_and_names_the_samplers():
-    """How many samples diverged is no other kind, and neither is whose they are."""
+    """Messages of one kind are one line, whatever the sampler and the number of samples."""
 
     def diverged(sampler, count, settings=""):
         message = f"{count} of 50 samples are not finite, or 1e+15 and more"
@@ -147,7 +147,7 @@ def test_divergence_is_a_line_a_kind_and_names_the_samplers():
 
 
 def test_what_has_not_mixed_is_not_ranked():
-    """The smallest mean is that of chains that disagree: it is named apart, and is not best."""
+    """The smallest mean is from chains that disagree: it is listed separately, and is not best."""
 
     def chain(sampler, **values):
         rows = [cell([value], sampler=sampler, metric=name) for name, value in values.items()]
@@ -210,7 +210,7 @@ def test_a_ranking_at_equal_cost_says_who_made_fewer():
 
 
 def test_what_took_more_than_any_bound_is_told_apart():
-    """It is in no column, and ranked within none."""
+    """It is in no column and has no rank."""
     near, far = cell(NEAR, steps=64, nfe=64), cell(FAR, sampler="adaptive", steps=11, nfe=109)
     _, beyond = at_equal_cost(pd.concat([near, far]), [64])
     out = Console(file=io.StringIO(), width=200, markup=False)
@@ -295,7 +295,7 @@ def test_a_narrow_budget_keeps_what_names_its_lines(width):
 
 
 def test_an_interval_of_a_distance_ends_at_zero():
-    """A difference may be negative, a distance is at most so much."""
+    """A difference may be negative; a distance has only an upper end."""
     line = {"metric": "w", "sampler": "a", "sampler_settings": "", "steps": 4}
     line |= {"kind": "difference", "lower": -0.03, "mean": 0.09, "upper": 0.21}
     lines = [line | {"part": "start"}, line | {"part": "total"}]

@@ -1,4 +1,4 @@
-"""`samplerbench design`, grid=designed in a job, and what leaves it."""
+"""`samplerbench design`, grid=designed in a job, and exported designs."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Whatever the command refuses, the library and `samplerbench sample` refuse, in the same words."""
+"""The library and `samplerbench sample` refuse whatever a job refuses, in the same words."""
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra

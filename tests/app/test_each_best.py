@@ -65,7 +65,7 @@ def test_the_run_says_and_keeps_what_was_chosen(best, command, capsys, tmp_path,
 
 
 def test_a_choice_is_made_once(best, command, words, tmp_path, monkeypatch):
-    """The cache keeps it, and the values of its cells."""
+    """The cache keeps the choice and the values of its cells."""
     folder, _ = best
     monkeypatch.setattr(best_grids, "halve", None)
     again = tmp_path / "again"
@@ -89,7 +89,7 @@ def test_a_run_without_its_choices_is_refused_in_one_line(best, command, capsys,
         (["grids=[]"], "or a list of grids"),
         (["grids=[karras,karras]"], "each once"),
         (["grids=[designed]"], "or a list of grids"),
-        (["grids=each-best", "grid=designed"], "null beside grid=designed"),
+        (["grids=each-best", "grid=designed"], "null with grid=designed"),
         (["grids=each-best"], "heun runs on none: "),
     ],
 )

@@ -83,7 +83,7 @@ LOCALES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "iso8859-1"])
 def test_a_locale_changes_no_file(tmp_path, encoding):
-    """Nothing of a run's folder, nor of what is read, is in the encoding of the locale."""
+    """No file of a run and no file that is read has the encoding of the locale."""
     settings = {**os.environ, **LOCALES[encoding], "LOCPATH": str(tmp_path)}
     settings.pop("PYTHONIOENCODING", None)
     if encoding != "ascii":
@@ -136,7 +136,7 @@ def test_no_file_is_opened_in_the_encoding_of_the_locale():
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
             first = node.args[0].value if [*node.args, None][0].__class__ is ast.Constant else None
             text = name in ("read_text", "write_text") or (
-                # Path.open; what has other arguments is no Path
+                # Path.open; an open with other arguments is not that of Path
                 name == "open" and (not node.args or (isinstance(first, str) and "b" not in first))
             )
             if text and "encoding" not in [keyword.arg for keyword in node.keywords]:

@@ -1,4 +1,4 @@
-"""Whatever is typed or stored: a value, or one line and status 2; never a traceback or a hang.
+"""Any typed or stored input gives a value, or one line and status 2; never a traceback or a hang.
 
 Keys come from the composed config itself, so that a new one is tested the day it is there. Numbers
 that ask for more work than a test can wait for, but that a machine can do, are left out: ten
@@ -54,7 +54,7 @@ class Hang(BaseException):
 
 @contextlib.contextmanager
 def watched() -> Iterator[None]:
-    """Ends what takes too long; where a thread of its own hangs, with the whole process."""
+    """Ends an example that takes too long; if one of its threads hangs, ends the whole process."""
 
     def ring(number, frame):
         raise Hang
@@ -111,7 +111,7 @@ def typed(*words: str) -> tuple[int, str, str]:
 
 
 def check(status: int, err: str, folder: Path, words: object) -> None:
-    """What must be so after any command."""
+    """Conditions that hold after any command."""
     assert status in (0, 1, 2), (words, err)
     assert "Traceback" not in err, (words, err)
     # in a multirun Hydra says a line of its own before ours, for each job that failed
@@ -182,7 +182,7 @@ def configs():
 
 
 def ended(plain, hydra, changes) -> str:
-    """How a job of a changed config ends: ok, or what it says; anything else is a failure."""
+    """The end of a job of a changed config: ok or its message; anything else is a failure."""
     config = OmegaConf.create(plain)
     for key, value in changes:
         try:
@@ -202,7 +202,7 @@ def ended(plain, hydra, changes) -> str:
             assert not (folder / "run" / "config.yaml").exists(), (changes, "after work began")
             return str(error)
         except RunFailed as error:
-            if "not finite" in str(error):  # a training that went wrong leaves no weights
+            if "not finite" in str(error):  # a failed training leaves no weights
                 assert not list(folder.rglob("model.safetensors")), changes
                 return str(error)
             table = pd.read_parquet(folder / "run" / "cells.parquet")
@@ -251,7 +251,7 @@ OVERRIDES = st.one_of(
     st.sampled_from(ODD.split()),
     WORDS.filter(lambda word: not word.startswith("-") and "\0" not in word),
 )
-#: Where a run goes is the user's right; tests stay in their folder.
+#: A user may write a run anywhere; tests stay in their folder.
 SAFE = OVERRIDES.filter(lambda word: "\0" not in word and "cache" not in word)
 
 
@@ -328,7 +328,7 @@ JSON = st.recursive(
 
 @st.composite
 def damages(draw):
-    """A stored file and what becomes of it: cut, garbled, emptied, or whole with other values."""
+    """A stored file that is cut, garbled, emptied, or complete with other values."""
     name = draw(st.sampled_from(STORED))
     kind = draw(st.sampled_from(["cut", "bytes", "flip", "empty", "value", "gone", "folder"]))
     return name, kind, draw(st.floats(0, 1)), draw(st.binary(max_size=20)), draw(JSON)

@@ -1,4 +1,4 @@
-"""experiment=digits as a user runs it, and what a user without the extra or without images sees."""
+"""experiment=digits as a user runs it, also without the extra and without images."""
 
 from __future__ import annotations
 

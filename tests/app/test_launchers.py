@@ -1,4 +1,4 @@
-"""Hydra's launchers: one table whichever runs the jobs, and what is seen of a job that fails.
+"""Hydra's launchers: all give the same table, and report a job that fails.
 
 Slurm is a real one, of a single node, started and stopped by `.ci/slurm`.
 """
@@ -62,7 +62,7 @@ def same(first: dict[str, pd.DataFrame], second: dict[str, pd.DataFrame]) -> Non
 
 
 def one_line(done: subprocess.CompletedProcess[str], *parts: str) -> None:
-    """Standard error ends with one line that says all this, and there is no traceback."""
+    """Checks that standard error ends with one line with these parts, without a traceback."""
     assert "Traceback" not in done.stderr, done.stderr
     ours = [line for line in done.stderr.splitlines() if line.startswith("samplerbench: ")]
     assert len(ours) == 1, done.stderr
@@ -101,7 +101,7 @@ def test_a_launcher_changes_no_bit_and_jobs_share_a_training(tmp_path, basic, la
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_a_job_with_bad_input_is_named_and_the_others_run(tmp_path, launcher):
-    # no folder is given: all the jobs must agree on the name that is made up
+    # no folder is given: all jobs must use the same generated name
     words = [word for word in ORACLE if not word.startswith("hydra.sweep")]
     done = command(tmp_path, f"hydra/launcher={launcher}", *words, "seed=0,-1,1")
     assert done.returncode == 2
@@ -136,7 +136,7 @@ def test_a_defect_is_one_line_here_and_a_traceback_in_its_log(tmp_path):
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
-    """The settings that point at a Slurm which runs; nothing of it is left at the end."""
+    """The settings of a running Slurm, which is removed at the end."""
     missing = [name for name in ("slurmctld", "slurmdbd", "mariadbd") if not shutil.which(name)]
     if os.geteuid() != 0 or missing:
         pytest.skip(f"needs root and Debian's Slurm; missing: {' '.join(missing) or 'root'}")
@@ -188,7 +188,7 @@ def begin(folder: Path, slurm: dict[str, str], *words: str) -> subprocess.Popen[
 
 
 def on_slurm(slurm: dict[str, str], *words: str | Path) -> str:
-    """What a command of Slurm's prints."""
+    """The output of a command of Slurm."""
     done = subprocess.run(
         words,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | slurm,
@@ -213,7 +213,7 @@ def signal_job(slurm: dict[str, str], folder: Path, job: int) -> None:
 
 
 def until(there: Callable[[], object], seconds: float = 120) -> None:
-    """Wait for something to be there, so long at most."""
+    """Wait until a condition holds, with a time limit."""
     deadline = time.monotonic() + seconds
     while not there():
         assert time.monotonic() < deadline
@@ -239,7 +239,7 @@ LONG = (*JOB, *ALONE, "denoiser=learned,oracle", "trainer.steps=4000", "repetiti
 
 @pytest.mark.slow
 def test_jobs_that_are_taken_away_go_on_and_end_with_the_table_of_ones_left_alone(tmp_path, slurm):
-    """One in its training, by Slurm for a more urgent job, one among its values, by a signal."""
+    """Slurm preempts one job in its training for a more urgent job, and a signal stops another."""
     alone, folder = tmp_path / "alone", tmp_path / "taken"
     done = command(alone, *LONG, "cache=off")
     assert done.returncode == 0, done.stderr
@@ -264,7 +264,7 @@ def test_jobs_that_are_taken_away_go_on_and_end_with_the_table_of_ones_left_alon
 
 @pytest.mark.slow
 def test_a_job_goes_on_after_its_time_limit(tmp_path, slurm):
-    """One that would take hours, with two minutes at a time: Slurm warns it, submitit requeues."""
+    """A job of hours with a time limit of two minutes: Slurm warns it, and submitit requeues it."""
     limit = ("timeout_min=2", "signal_delay_s=60", "max_num_timeout=1")
     words = (f"hydra.launcher.{setting}" for setting in limit)
     running = begin(tmp_path, slurm, *ORACLE, "repetitions=50000", *words)
@@ -316,7 +316,7 @@ SUITE += ("hydra.sweep.dir=runs",)
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """The suite in one process, which nothing happened to: its folder, and what it printed."""
+    """The uninterrupted suite in one process: its folder and its output."""
     folder = tmp_path_factory.mktemp("suite")
     done = typed(folder, *SUITE)
     assert done.returncode == 0, done.stderr
@@ -350,7 +350,7 @@ def test_the_suite_has_the_same_bits_and_is_as_quiet(tmp_path, suite, launcher, 
 
 @pytest.mark.slow
 def test_a_suite_that_is_killed_goes_on_and_computes_no_value_again(tmp_path, suite):
-    """What is finished is in the cache."""
+    """Finished values are in the cache."""
     words = [word for word in SUITE if word != "cache=off"] + ["cache_dir=cache"]
     command = [sys.executable, "-m", "samplerbench", *words]
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)

@@ -298,7 +298,7 @@ def test_every_command_says_what_it_is(typed):
 
 
 def test_nobody_to_read_the_output_is_no_defect(tmp_path):
-    """Who reads has left (status 1), or the output was closed from the beginning."""
+    """The reader of the output has left (status 1), or the output was closed from the beginning."""
     pipes = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     for words in (["--help"], ["list", "datasets"]):
         command = [sys.executable, "-m", "samplerbench", *words]

@@ -1,4 +1,4 @@
-"""Samplers of other packages on the command line: beside ours in one table, or refused."""
+"""Samplers of other packages on the command line: in one table with ours, or refused."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def cells(folder):
 
 
 def test_beside_ours_at_equal_cost(command, lab):
-    """In a sweep at equal counted evaluations: named, with the version, on their own grid."""
+    """In a sweep at equal counted evaluations, by name and version, on their own grid."""
     words = (*SMALL, "sampler=[diffusers,k_diffusion,azula,heun]", "nfe=[9]", "hydra.run.dir=run")
     words += (
         "sampler.diffusers.scheduler=[DPMSolverMultistepScheduler,HeunDiscreteScheduler]",
@@ -111,7 +111,7 @@ def test_a_network_is_asked_within_its_training(command, lab, capfd):
 
 @pytest.mark.slow  # quick: test_peer_table.py
 def test_check_prints_the_curve(command, lab, capsys, monkeypatch):
-    """Of any settings; here the one whose last step is of second order from 15 steps on."""
+    """For any settings; here those whose last step has order two from 15 steps on."""
     monkeypatch.setattr(peer_curves, "EVERY", 16)
     monkeypatch.setattr(peer_curves, "FROM_THERE", 500)
     settings = "sampler.diffusers.settings={final_sigmas_type: sigma_min}"

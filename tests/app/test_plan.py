@@ -1,4 +1,4 @@
-"""A multirun's folder: begun, widened, refused; and what its plan says of it."""
+"""A multirun's folder: started, extended, refused; and the jobs of its plan."""
 
 import json
 import subprocess
@@ -36,7 +36,7 @@ def jobs(folder):
 
 @pytest.mark.slow
 def test_a_widened_multirun_goes_on_in_its_folder(multirun, tmp_path, capfd):
-    """The numbers move: 3 of the second command is 2 of the first, and 4 is 3."""
+    """The numbers of jobs change: 3 in the second command is 2 in the first, and 4 is 3."""
     grid = tmp_path / "grid"
     assert multirun("n_samples=50,60", "seed=0,1")[0] == 0
     before = jobs(grid)
@@ -80,9 +80,9 @@ def test_every_refused_job_is_named(multirun, tmp_path):
     assert status == 2
     lines = [line for line in err.splitlines() if line.startswith("samplerbench: job")]
     assert len(lines) == 2  # not that of seed=0, which is not of this command
-    assert all("of other versions: torch 1.0" in line for line in lines)
+    assert all("with other versions: torch 1.0" in line for line in lines)
     assert f"{tmp_path}/grid/1: must be a folder" in lines[0]
-    assert "job 2 of grid: it is of other versions" in lines[1]
+    assert "job 2 of grid: it was made with other versions" in lines[1]
 
 
 def test_jobs_stay_below_their_multirun(multirun, tmp_path):
@@ -110,7 +110,7 @@ def test_nested_folders_of_jobs_are_counted(multirun, capfd):
 
 @pytest.mark.slow
 def test_workers_of_joblib_end_with_the_command(tmp_path):
-    """Which was killed: then a job that it began holds its folder no longer."""
+    """The command was killed: then its jobs no longer hold their folders."""
     words = ["-m", *WORDS, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "repetitions=50000"]
     command = [sys.executable, "-m", "samplerbench", *words, "seed=0,1"]
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
@@ -150,7 +150,7 @@ def test_a_plan_is_hydra_s_own(tmp_path):
 
 
 def test_a_trusted_package_is_part_of_the_versions_that_are_compared(tmp_path, monkeypatch):
-    """After the command, when nothing is trusted any more."""
+    """After the command, when no package is trusted any more."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "trusted_one").mkdir()
     code = tmp_path / "trusted_one" / "__init__.py"
@@ -162,4 +162,4 @@ def test_a_trusted_package_is_part_of_the_versions_that_are_compared(tmp_path, m
     run = SimpleNamespace(state="finished", config=config, versions=before)
     assert why_refused(run) == ""
     code.write_text("value = 2\n")
-    assert "it is of other versions: trusted_one" in why_refused(run)
+    assert "it was made with other versions: trusted_one" in why_refused(run)

@@ -63,7 +63,7 @@ def test_the_command_uses_the_winner(finished, command, capsys):
 
 @pytest.mark.slow
 def test_designed_levels_are_given_as_numbers(command, capsys, monkeypatch):
-    """At few steps they win; the printed job runs on them."""
+    """At few steps designed levels win; the printed job runs on them."""
     monkeypatch.setattr(Size, "of", classmethod(lambda cls, dim: replace(SMALL, designs=1)))
     recommend.main(["dataset=two_modes", "sampler=heun", "grid=karras", "nfe=5"])
     text = capsys.readouterr().out

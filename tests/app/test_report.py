@@ -33,7 +33,7 @@ def runs(made, tmp_path, monkeypatch):
 
 @pytest.fixture
 def reported(runs, capsys):
-    """Writes a report without figures of samples: what is printed, its page, its values."""
+    """Writes a report without sample panels; returns the output, the page and the values."""
 
     def write(*words, out="out"):
         capsys.readouterr()
@@ -152,7 +152,7 @@ def test_jobs_that_have_not_begun_are_counted(runs, capsys):
     missing += ["seed=0 train_seed=2", "seed=1 train_seed=2"]
     assert f"runs: 1 of 6 jobs have started; not: {'; '.join(missing)}\n" in out
     assert "runs: runs that its last command does not have: a\n" in out
-    (runs / "a" / "run.json").unlink()  # which of the jobs it is nobody knows
+    (runs / "a" / "run.json").unlink()  # it is not known which of the jobs it is
     report.main(["runs", "out=other"])
     out = capsys.readouterr().out
     assert "runs: 2 of 6 jobs have started" in out

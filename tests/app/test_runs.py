@@ -1,4 +1,4 @@
-"""Runs on disk: read again, built again, and refused where they cannot be trusted."""
+"""Runs on disk: read and built again, and refused if they cannot be trusted."""
 
 import errno
 import json
@@ -91,7 +91,7 @@ def test_a_run_that_is_worked_on_is_left_alone(run, again):
     assert open_run(run).state == "interrupted"
     (run / ".lock").unlink()
     assert open_run(run).state == "interrupted"
-    running(run, lock=False)  # where there are no locks nobody knows
+    running(run, lock=False)  # without locks this is not known
     assert open_run(run).state == "running"
     status, err = again()
     assert status == 2
@@ -138,7 +138,7 @@ def test_a_run_of_other_versions_is_not_mixed_with_these(run, again):
     (run / "run.json").write_text(json.dumps(about))
     status, err = again()
     assert status == 2
-    assert "of other versions: torch 1.0, now " in err
+    assert "with other versions: torch 1.0, now " in err
     assert hold(run)  # the refused one gave it back
     release(run)
 

@@ -98,7 +98,7 @@ LAWS = {
     ("count", "most"), [(2, 0.045), (5, 0.06), (10, 0.06), (39, 0.025), (40, 0.025)]
 )
 def test_perfect_samples_are_outside_as_rarely_as_promised(law, count, most):
-    """2.5 % a side from 39 draws on, for any law; near that for fewer, of which t₃ has most."""
+    """2.5 % on each side from 39 draws on, for any law; nearly so for fewer, t₃ being the worst."""
     rng = np.random.default_rng(0)
     floors, more = LAWS[law](rng, 2000, count), LAWS[law](rng, 2000)
     low, high = np.transpose([prediction(floor) for floor in floors])
@@ -135,7 +135,7 @@ def test_two_files_of_one_law_are_told_apart_as_rarely_as_promised(n, m):
 
 
 def test_a_file_of_data_is_used_as_far_as_it_goes(files, capsys):
-    """Of 1 500 rows a fifth represents the data; a number that is given must be there."""
+    """A fifth of 1 500 rows represents the data; a larger given number is refused."""
     data, samples = files("data", 1.0, 1500), files("samples", 1.0, 100)
     words = [samples, "dataset=file", f"dataset.path={data}", "metric=sliced"]
     score.main([*map(str, words)])

@@ -1,4 +1,4 @@
-"""What somebody else's files can do to whoever opens them: nothing but be refused in one line."""
+"""Files of another person cannot harm a user who opens them: they are refused in one line."""
 
 import json
 import os
@@ -129,7 +129,7 @@ def test_weights_whose_losses_cannot_be_read_are_trained_again(again, training, 
 
 
 def tricks(tmp_path):
-    """Nodes that would do something if they were called."""
+    """Nodes whose targets would have an effect if they were called."""
     touched = str(tmp_path / "touched")
     yield {"_target_": "os.system", "command": f"touch {touched}"}
     yield {"_target_": "posix.system", "command": f"touch {touched}"}
@@ -140,7 +140,7 @@ def tricks(tmp_path):
     yield {"_target_": "hydra.utils.instantiate", "config": {"_target_": "os.system"}}
     yield {"_target_": "samplerbench.app.main.os.system", "command": f"touch {touched}"}
     yield {"_target_": "samplerbench.app.main.main"}
-    # ours, and yet nothing that a config has any business with
+    # ours, but not a member that a config may name
     write = "samplerbench.files.write_atomically"
     yield {"_target_": write, "path": touched, "content": "evil"}
     yield {"_target_": write, "path": touched, "content": "evil", "_partial_": True}

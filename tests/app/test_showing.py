@@ -1,4 +1,4 @@
-"""What a job shows: drawn once, and then known by all that decides it."""
+"""Figures of a job: drawn once, then found by everything that determines them."""
 
 import sys
 from dataclasses import replace
@@ -23,7 +23,7 @@ SHOWN = ("*.png", "*.gif", "score_errors.csv")
 
 @pytest.fixture
 def writes(monkeypatch):
-    """The names of what is drawn and not found."""
+    """The names of figures that are drawn, not found in the cache."""
     names = []
     write = base.write
 
@@ -120,7 +120,7 @@ def theirs(tmp_path):
 
 
 def test_a_picture_of_somebody_else_s_is_drawn_each_time(run, theirs, tmp_path):
-    """It may look at a file, or at another package: nobody knows what decides it."""
+    """It may read a file or another package, so it is not known what determines it."""
     first, _ = run(*PLAIN, *theirs)
     own, other = "distance_max_sliced_certified.png", "mine_distance_max_sliced_certified.png"
     assert {own, other} <= first.keys()

@@ -1,4 +1,4 @@
-"""Sweeps that survive: killed at any moment, spoilt, raced for; the same bits in the end."""
+"""Sweeps that are killed at any moment, damaged or run twice at once end with the same bits."""
 
 import errno
 import os
@@ -57,7 +57,7 @@ def table(run: Path) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The table of a command that nothing happened to, and the seconds it took."""
+    """The table of an undisturbed command, and the seconds it took."""
     assert job is not None
     directory = tmp_path_factory.mktemp("whole")
     began = time.perf_counter()
@@ -127,7 +127,7 @@ def test_a_cache_that_cannot_be_written_to_stops_no_job(whole, tmp_path, capfd):
 def test_a_cache_that_fails_during_a_training_stops_no_job(
     whole, tmp_path, monkeypatch, capfd, moment
 ):
-    """Its disk may be full, or what is done may be pruned before it is read."""
+    """Its disk may be full, or a finished training may be pruned before it is read."""
     train_here = job.train_here
 
     def fails(*args, resumable=False):
@@ -190,7 +190,7 @@ SLOW = pytest.mark.slow
 def test_a_full_disk_ends_with_one_line_and_the_command_goes_on(
     whole, tmp_path, monkeypatch, capfd, written
 ):
-    """The disk takes so many files, after those that claim the run, and then no more."""
+    """The disk takes some files after those that claim the run, and then no more."""
     real, count = os.fsync, iter(range(10_000))
 
     def full(handle: int) -> None:

@@ -1,4 +1,4 @@
-"""What a sweeper such as Optuna minimises: one metric, over all cells or infinity."""
+"""The value that a sweeper such as Optuna minimises: the mean of a metric, or infinity."""
 
 import math
 import sys

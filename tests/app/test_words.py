@@ -110,7 +110,7 @@ def test_a_folder_that_is_called_like_a_package_to_trust(tmp_path, monkeypatch):
 
 
 def test_reading_never_writes(typed, here, run, cache, files, tmp_path_factory):
-    """The folder of a run, and a cache, are after it what they were before."""
+    """The command changes neither the folder of a run nor a cache."""
     shutil.rmtree(run / "cells")
     (run / "cells").mkdir()
     (run / "cells" / "cut.json").write_text("{")

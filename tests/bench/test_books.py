@@ -1,4 +1,4 @@
-"""The books: every field of a sweep, a cell or a reference is in an identity, or decides nothing.
+"""The books: every field of a sweep, cell or reference is in an identity, or affects no value.
 
 A field that is added to one of these classes and is in neither of the two lists fails here.
 """
@@ -185,7 +185,7 @@ def test_every_field_of_an_origin_is_in_its_identities(sweep, field):
 
 
 def test_every_field_of_the_books_is_used(sweep):
-    """They are made of a sweep in one place, which the test of its fields cannot see into."""
+    """A sweep makes them in one place, which the test of its fields cannot check."""
     plain = {field.name: getattr(sweep.books, field.name) for field in fields(Books)}
     before = sweep.books.row(CELL, "certified", MaxSlicedCertified(), REFERENCE)
     changes = {
@@ -240,7 +240,7 @@ def test_seeds_decide_rows_and_not_settings(sweep):
 
 
 LABELS = Labels(**{field.name: field.name for field in fields(Labels)})
-#: What a row says of a denoiser: the columns training_id, network, objective and target.
+#: The columns of a row about a denoiser: training_id, network, objective and target.
 NAMES = {
     "learned": ("an id", "network", "objective", "target"),
     "pretrained": ("an id", "model", "", ""),
@@ -365,7 +365,7 @@ def changed(field: Field[Any], value: object) -> object:
 
 @pytest.mark.parametrize("kind", members(), ids=lambda kind: kind.__name__)
 def test_every_setting_of_every_member_is_in_its_identity(kind):
-    """Of the fields alone: whether the values make sense is not asked."""
+    """Only the fields are compared; their values need not make sense."""
     one = object.__new__(kind)
     for field in fields(kind):
         default = 1.0 if field.default is MISSING else field.default

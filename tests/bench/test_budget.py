@@ -293,7 +293,7 @@ def test_data_without_a_law_have_a_generalisation_part(tmp_path):
 
 @pytest.mark.slow
 def test_a_metric_against_the_law_of_finite_data_has_a_budget_beside_others():
-    """It is asked of no training points: its floor is d(C∞), whatever other metrics there are."""
+    """It has no distance to training points: its floor is d(C∞), also beside other metrics."""
     rows = gaussian(MEAN, COVARIANCE).draws(400, "rows", 0)
     dataset = Divided(rows)
     more = {"reference": dataset.draws(80, "evaluation", 0), "n_samples": 80, "block": 80}
@@ -353,7 +353,7 @@ def test_a_diverged_cell_costs_only_its_own_rows():
 
 
 def test_enough_noise_is_enough_on_a_gaussian(max_sliced_w2):
-    """The estimate is exact up to its rounding: at that ratio the start costs what is allowed."""
+    """The estimate is exact up to its rounding: at that ratio the start has the allowed error."""
     dataset = gaussian([0.0, 3.0], [[1.0, 0.0], [0.0, 9.0]])
     points = dataset.draws(100_000, "evaluation", 0)
     ratio = enough_noise(points, 0.5)
@@ -604,7 +604,7 @@ def test_the_setting_that_limits_the_noise_is_named():
     assert "raise schedule.beta_max until σ/α" in advice(VPLinear(), uniform, end, 2 * end)
     early = partial(uniform, t_max=0.5)
     assert "raise grid.t_max until σ/α" in advice(EDM(10.0), early, 5.0, 8.0)
-    assert "not from too little noise" in advice(EDM(10.0), made, 10.0, 4.0)
+    assert "too little noise is not the cause" in advice(EDM(10.0), made, 10.0, 4.0)
 
 
 def test_a_fixed_start_is_not_told_to_raise_the_noise(gaussian_budget):
@@ -657,7 +657,7 @@ def test_points_that_no_metric_takes_are_found_before_a_training():
 
 
 def test_rows_of_two_sweeps_are_no_budget(gaussian_budget):
-    """Two laws or two seeds: their parts are of neither."""
+    """Two laws or two seeds: their parts would belong to neither."""
     _, one = gaussian_budget
     for other in (one.assign(sweep_id="other"), one.assign(setting_id="another model")):
         for compute in (parts, partial(convergence, tolerance=0.1)):
@@ -666,7 +666,7 @@ def test_rows_of_two_sweeps_are_no_budget(gaussian_budget):
 
 
 class Trained(Denoiser):
-    """A network: the oracle on what it was trained on, and of no use far away from it."""
+    """A network that is exact on its training states, and useless far away from them."""
 
     def __init__(self, oracle: Denoiser, points: torch.Tensor) -> None:
         super().__init__()
@@ -742,7 +742,7 @@ def test_a_far_mean_is_to_be_centred_also_for_an_exact_score():
     ids=["heavy tails", "returns"],
 )
 def test_a_file_of_points_is_not_told_to_have_more(tails, scale, fits):
-    """Heavy tails fit the path; where data are small, the grid is to blame and not their number."""
+    """Heavy tails fit the path; for data of small scale the cause is the grid, not their number."""
     rows = torch.from_numpy(scale * np.random.default_rng(0).standard_t(tails, (600, 2)))
     dataset = Divided(rows)
     more = {"reference": dataset.draws(120, "evaluation", 0), "n_samples": 120, "block": 120}
@@ -773,7 +773,7 @@ def test_the_costs_of_start_and_end_are_those_of_a_gaussian(max_sliced_w2):
 
 
 def test_a_tolerance_is_a_share(gaussian_budget):
-    """The same data in another unit converge as they did."""
+    """The same data in another unit converge equally."""
     _, rows = gaussian_budget
     plain = convergence(rows, STEPS, 0.05)
     scaled = convergence(rows.assign(value=1e-6 * rows["value"]), STEPS, 0.05)

@@ -1,4 +1,4 @@
-"""The cache: what is known is not worked out again, and what is spoilt is named and replaced."""
+"""The cache: stored results are not computed again, damaged ones are reported and replaced."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def cached(cache, steps=(2, 4), **changes):
 
 
 def plain(rows):
-    """The rows with what is no number as None, since NaN equals nothing."""
+    """The rows with None in place of NaN, since NaN is not equal to itself."""
     rows = list(rows)
     nans = ({n: None for n, v in vars(row).items() if v != v} for row in rows)
     return [replace(row, **nan) for row, nan in zip(rows, nans, strict=True)]

@@ -66,7 +66,7 @@ def lines(**columns):
             {"setting_id": ["0123456789", "0123ab6789"]},
             ["s (setting 012345)", "s (setting 0123ab)"],
         ),
-        # what has another metric or name needs no telling
+        # curves with another metric or name need no further distinction
         ({"setting_id": ["a", "b"], "metric": ["m", "n"], "grid": ["x", "y"]}, ["s", "s"]),
         ({"setting_id": ["a", "b"], "sampler": ["s", "t"], "grid": ["x", "y"]}, ["s", "t"]),
     ],

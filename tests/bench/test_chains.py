@@ -1,4 +1,4 @@
-"""Diagnostics of chains: what they say of chains whose autocorrelation is known."""
+"""Diagnostics of chains, on chains whose autocorrelation is known."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_chains_that_cannot_be_examined_are_named():
 
 
 def test_each_langevin_sampler_brings_its_grid_and_its_start():
-    """In one job, and chains are the same values as in a job of a grid that holds."""
+    """Both in one job; chains have the same values as in a job with grid=hold."""
     law = isotropic((0.5, 0.5), ((-1.0,), (1.0,)), 0.1)
     samplers = [("ula", ULA(0.02)), ("annealed", AnnealedLangevin(1e-5)), ("ddim", DDIM())]
     of = replace(

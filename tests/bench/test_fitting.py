@@ -1,4 +1,4 @@
-"""A sweep's fitted grid: its denoiser, its identity, what is kept, and what is refused."""
+"""A sweep's fitted grid: its denoiser, its identity, the stored fit, and refusals."""
 
 import math
 from dataclasses import dataclass, replace

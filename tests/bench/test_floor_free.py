@@ -1,4 +1,4 @@
-"""What the floor hides: divergences and paired distances beside the distances of a job."""
+"""Errors below the floor: divergences and paired distances beside the distances of a job."""
 
 from dataclasses import replace
 

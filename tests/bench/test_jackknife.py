@@ -1,4 +1,4 @@
-"""The interval of one file's distance, held to what other files show."""
+"""The interval of one file's distance, compared with the distances of other files."""
 
 import math
 
@@ -42,7 +42,7 @@ def test_it_holds_what_other_files_show(factor, shift):
 
 @pytest.mark.slow
 def test_it_holds_the_median_of_heavy_tails():
-    """W₂ of t₃ data: its mean is decided by rare sets of samples, which one file cannot know of."""
+    """W₂ of t₃ data: rare sets of samples dominate its mean, and one file does not contain them."""
     rng = np.random.default_rng(0)
 
     def draws(count):

@@ -1,4 +1,4 @@
-"""Levels of single samplers: which cells run on them, and what their rows say."""
+"""Levels of single samplers: the cells that run on them, and their rows."""
 
 import functools
 from dataclasses import replace

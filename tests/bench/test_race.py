@@ -231,7 +231,7 @@ def test_the_choice_agrees_with_brute_force(course):
 
 
 def test_designed_levels_join_the_finalists(course):
-    """Heun at six evaluations is far better on levels of its own."""
+    """Heun at six evaluations is far better on its own levels."""
     found = entrants(course, [("heun", Heun())], nfe=5)
     track = halve(course, PATHS, found, replace(SMALL, designs=1))
     first, second = track.finalists

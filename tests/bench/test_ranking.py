@@ -1,4 +1,4 @@
-"""Rankings of samplers: the order, what cannot be told apart, what cannot be compared."""
+"""Rankings of samplers: the order, ties, and samplers that cannot be compared."""
 
 import math
 
@@ -67,7 +67,7 @@ def test_the_pairing_tells_apart_what_overlapping_intervals_do_not():
 
 
 def test_more_competitors_need_stronger_evidence():
-    """A pair that is told apart alone is not among many."""
+    """A pair that is distinguishable alone is not distinguishable among many."""
     rng = np.random.default_rng(3)
     gap = rng.standard_normal(8)
     gap = 0.1 * (gap - gap.mean()) / gap.std(ddof=1) + 0.1  # t = 2.8, p = .026
@@ -95,7 +95,7 @@ def test_names_tell_settings_apart():
 
 
 def test_a_seed_is_no_name():
-    """Of two settings one may lack the rows of a seed; that is not what tells them apart."""
+    """One of two settings may lack the rows of a seed; this does not distinguish them."""
     rng = np.random.default_rng(0)
     cells = [
         rows_of(rng.random(4), sampler="mine", setting_id=identity * 16, seed=0, train_seed=seed)
@@ -176,7 +176,7 @@ def test_the_sentence_says_how_many_comparisons(table):
 
 
 def test_two_names_of_one_method_are_no_comparison():
-    """DDIM(0) and Euler on this path: the same values, so nothing is tested, nor corrected for."""
+    """DDIM(0) and Euler on this path have the same values: no test, and no correction for one."""
     far = rows_of(2 + 0.1 * np.arange(4), sampler="far")
     both = [rows_of(np.ones(4), sampler="ddim"), rows_of(np.ones(4) + 1e-15, sampler="euler")]
     result = ranking(pd.concat([*both, far]), steps=4)
@@ -188,7 +188,7 @@ def test_two_names_of_one_method_are_no_comparison():
 
 
 def test_at_equal_evaluations_a_cell_is_whole():
-    """Of a sampler that chooses its steps the repetitions differ: not those are chosen that fit."""
+    """The repetitions of an adaptive sampler differ in cost; those that fit are not selected."""
     own = rows_of([5.0, 5.1, 5.2, 5.0], sampler="adaptive").assign(nfe=[61, 55, 55, 57])
     one = rows_of([5.0, 5.0, 5.1, 5.1], sampler="heun", nfe=57)
     other = rows_of([4.0, 4.1, 4.0, 4.1], sampler="late", nfe=55)

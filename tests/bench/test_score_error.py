@@ -58,7 +58,7 @@ def test_closed_form(errors):
 
 
 def test_repetitions_see_points_of_their_own(errors):
-    """As far apart as independent sets of so many points are, and others with another seed."""
+    """Repetitions differ like independent sets of as many points; another seed gives other ones."""
     measure, oracle = errors
     rows = measure(learned=Shrunk(oracle, 0.1))
     for _, of_level in rows.groupby("sigma"):

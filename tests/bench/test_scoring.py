@@ -1,4 +1,4 @@
-"""Differences of two sets of samples: false claims are rare, and pairs find what others do not."""
+"""Differences of two sets of samples: false claims are rare, and pairing detects more."""
 
 import math
 

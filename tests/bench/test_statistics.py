@@ -1,4 +1,4 @@
-"""Intervals over repetitions, differences, corrections, and what the repetitions can resolve."""
+"""Intervals over repetitions, differences, corrections, and the smallest detectable difference."""
 
 import math
 
@@ -40,7 +40,7 @@ def test_the_interval_is_student_s():
 
 
 def test_the_interval_of_a_distance_ends_at_zero():
-    """Where the mean is not below it, as that of an unbiased estimate may be."""
+    """Unless the mean is negative, as that of an unbiased estimate may be."""
     assert summary(rows_of([0.1, 0.3])).iloc[0]["lower"] == 0
     assert summary(rows_of([-0.1, -0.3])).iloc[0]["lower"] < -0.5
 
@@ -73,7 +73,7 @@ class TestOneSample:
         assert ours.half == pytest.approx((interval.high - interval.low) / 2)
 
     def test_repetitions_that_all_agree(self):
-        """A difference that never varies is certain; none at all is no chance: nothing to test."""
+        """A constant difference is certain (p = 0); if all differences are 0, nothing is tested."""
         ours = t_interval([0.5] * 3)
         assert (ours.lower, ours.upper, ours.p_value) == (0.5, 0.5, 0.0)
         ours = t_interval([0.0] * 3)
@@ -317,7 +317,7 @@ LAWS = {
 
 
 def told(law, count, floor_count, cells, tables, excess=0.0, seed=0):
-    """Which of many cells are told from their floor, shape (tables, cells).
+    """Which of many cells are distinguishable from their floor, shape (tables, cells).
 
     Cells are independent, the worst case for a correction. An excess is in units of the floor.
     """
@@ -362,7 +362,7 @@ class TestAgainstFloor:
         assert list(floor_p_values([(same, same), (2 * same, same)])) == [1, 0]
 
     def test_size_and_power_at_the_main_job_s_setting(self):
-        """144 cells, 3 repetitions, 40 draws: what is one floor above the floor is found."""
+        """144 cells, 3 repetitions, 40 draws: a cell one floor above the floor is detected."""
         wrong = told("main job", 3, 40, 144, 100).any(1).mean()
         assert wrong <= 0.05 + 2.6 * (0.05 * 0.95 / 100) ** 0.5
         assert told("main job", 3, 40, 144, 20, excess=1.0).mean() > 0.97
@@ -414,7 +414,7 @@ class TestAgainstFloor:
         )
 
     def test_below_the_floor(self):
-        """Stratified starts: told apart, with a negative excess."""
+        """Stratified starts: distinguishable, with a negative excess."""
         table = floors_and_cells(1000, 1.0, [0.0])
         table.loc[table["denoiser"] != "law", "value"] -= 0.5
         line = against_floor(table).iloc[0]
@@ -609,7 +609,7 @@ class TestResolution:
 
     @pytest.mark.parametrize("shift", [0.0, -2.0])
     def test_where_squares_do_not_add(self, shift):
-        """Any floor, also a negative one: what is found is an excess, whatever the floor's size."""
+        """Any floor, also a negative one: the detected excess does not depend on its size."""
         table = floors_and_cells(1000, 1.0, [0.0, 2.0])
         plain = resolution(table, 0.1).excess
         table["value"] += shift
@@ -699,7 +699,7 @@ def test_a_run_without_a_value_is_not_replaced_by_a_shorter_one():
 
 
 def test_nothing_above_a_bound_is_within_it():
-    """Of a sampler that chooses its steps the count decides where it stands, if anywhere."""
+    """The counted evaluations of an adaptive sampler determine its bound, if it has one."""
     table = pd.concat(
         [costing([80, 91], 11, "a"), costing([130, 140], 22, "a"), costing(64, 64, "b")]
     )

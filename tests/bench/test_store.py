@@ -114,7 +114,7 @@ def test_values_of_one_identity_and_several_names_are_all_kept(tmp_path):
 
 
 def test_a_table_is_of_the_job_as_it_is_now(tmp_path):
-    """What an earlier state of a job left, such as other data in the same file, is not pooled."""
+    """Values of an earlier state of a job, such as other data in its file, are not pooled."""
     Store(tmp_path, "before").write(row(cell_id="a", sweep_id="before"))
     now = Store(tmp_path, "now")
     now.write(row(cell_id="b", sweep_id="now"))

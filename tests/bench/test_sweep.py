@@ -1,4 +1,4 @@
-"""The sweep: bits that depend on nothing but a cell's identity, and rows that never go missing."""
+"""The sweep: bits depend only on a cell's identity, and no row goes missing."""
 
 import functools
 import importlib.metadata
@@ -102,7 +102,7 @@ class Sizes(Denoiser):
     "sampler", [Heun(), DDIM(1.0), pytest.param(DormandPrince(), marks=pytest.mark.slow)], ids=str
 )
 def test_only_the_pieces_with_samples_are_evaluated(sweep, sampler):
-    """A large data set of which a few samples are asked: the bits are those of many samples."""
+    """A few samples of a large data set have the same bits as if there were many."""
     law = Empirical(torch.from_numpy(np.random.default_rng(0).normal(size=(3_000, 2))))
     oracle = Sizes(law.oracle(SCHEDULE))
     of = replace(sweep, dataset=law, denoisers={"oracle": oracle}, steps=[6], n_samples=170)
@@ -278,7 +278,7 @@ def test_evaluations_are_a_mean_over_samples():
 
 
 def test_evaluations_of_an_adaptive_sampler_are_the_same_from_both_doors(sweep):
-    """Of a block that is cut the samples that count do."""
+    """Only the samples of a cut block that are kept count."""
     adaptive = replace(
         sweep, samplers=[("a", DormandPrince())], steps=[4], repetitions=1, n_samples=110
     )
@@ -320,7 +320,7 @@ class Truncated(DDIM):
     ],
 )
 def test_samplers_yield_a_state_for_each_step(sweep, change, message):
-    """At every door: memory that no state was written to is never shown as samples."""
+    """For command and library: memory without a written state never becomes samples."""
     short = replace(sweep, samplers=[("mine", Truncated(0.0, change=change))], steps=[3])
     rows = [row for row in short.run() if row.sampler == "mine"]
     assert {row.status for row in rows} == {"failed"}

@@ -118,7 +118,7 @@ def test_chains_and_langevin_have_an_end_of_their_own():
 
 @pytest.fixture(scope="module")
 def budgets():
-    """Of an end, on a Gaussian, with even starts."""
+    """A budget with an end, on a Gaussian, with even starts."""
     law = gaussian([1.0, -0.5], COVARIANCE)
     metrics = {"w2": ExactW2(), "kl_law": KLLaw()}
     starts = {"prior": sobol_prior(), "exact": sobol_exact()}

@@ -1,4 +1,4 @@
-"""Coupled noise: its law, one path for every number of steps, what it buys, what it refuses."""
+"""Coupled noise: its law, one path for every number of steps, its benefit, and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fitted grids against closed forms on Gaussians, brute force, and what they must not share."""
+"""Fitted grids against closed forms on Gaussians and brute force; they share no random numbers."""
 
 from __future__ import annotations
 

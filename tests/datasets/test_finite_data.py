@@ -229,7 +229,7 @@ def test_csv(tmp_path, end):
 
 
 class Trap:
-    """An object that says so when it is unpickled."""
+    """An object that reports when it is unpickled."""
 
     def __reduce__(self):
         return (pytest.fail, ("a file was unpickled",))

@@ -1,4 +1,4 @@
-"""What docs/mcmc.md shows runs, and says what the page says it does."""
+"""The examples of docs/mcmc.md run, and print what the page says."""
 
 import re
 import shlex

@@ -104,7 +104,7 @@ def test_config_states_every_setting_and_its_default(configured):
 
 
 def test_what_they_say_of_themselves(metric):
-    """Which squares add, which compare clouds that share starts, and whether small is good."""
+    """Whose squares add, which can compare clouds with shared starts, and whether small is good."""
     name = type(metric).__name__
     assert metric.is_wasserstein is (name not in ("Energy", "FID", "KID", "MMD", "PrecisionRecall"))
     # an estimate without bias supposes independent clouds

@@ -1,4 +1,4 @@
-"""Several runs: values that may be compared, values that are kept apart, and the notes."""
+"""Several runs: values that may be compared, values that are kept separate, and the notes."""
 
 import subprocess
 import sys

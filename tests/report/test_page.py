@@ -1,4 +1,4 @@
-"""The report's folder: complete, self-contained, escaped, and never in the place of other files."""
+"""The report's folder: complete, self-contained and escaped; it never replaces other files."""
 
 import json
 import re

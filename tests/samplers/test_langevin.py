@@ -1,4 +1,4 @@
-"""Langevin samplers: their steps, and the laws they really have on a Gaussian, in closed form."""
+"""Langevin samplers: their steps, and their actual laws on a Gaussian, in closed form."""
 
 from __future__ import annotations
 

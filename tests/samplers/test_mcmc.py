@@ -23,7 +23,7 @@ IDENTITY = torch.eye(3, dtype=torch.float64)
 
 
 class Given:
-    """Noise that is what the test says: one normal number, and one uniform number."""
+    """Noise that the test sets: one normal number, and one uniform number."""
 
     def __init__(self, normal, uniform):
         self.numbers = normal, uniform

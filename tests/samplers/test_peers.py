@@ -403,7 +403,7 @@ def test_a_number_of_steps_that_is_refused():
 
 
 def test_a_scheduler_that_refuses_few_steps_is_swept():
-    """PNDM takes four steps or more, which are 13 evaluations; one of four levels takes no six."""
+    """PNDM takes at least four steps, with 13 evaluations; with four levels it refuses six."""
     sampler = Diffusers("PNDMScheduler")
     assert [most_steps(sampler, nfe) for nfe in (11, 13, 20)] == [0, 4, 11]
     assert sampler.fewest_steps == 4

@@ -193,7 +193,7 @@ def test_step_size_control_is_the_documented_one(mixture_law, states, times, tol
 
 
 def test_a_sample_that_does_not_arrive_is_not_a_number(mixture_law, states):
-    """The others are what they are without it."""
+    """The other samples are the same as without it."""
     oracle, x = mixture_law.oracle(EDM(10.0)), 10 * states(16, 2)
     levels = to_data(EDM(10.0), torch.tensor([1.0, 0.01], dtype=torch.float64))
     best = final_state(DormandPrince(1e-3, 1e-3), oracle, x, levels, NOISE)

@@ -1,4 +1,4 @@
-"""Training: the average is what is returned, a seed is a run, and the network does learn."""
+"""Training: it returns the average, a seed determines it, and the network learns."""
 
 from __future__ import annotations
 

@@ -514,7 +514,7 @@ def test_a_part_without_its_pipeline(tiny, tmp_path):
 
 
 def run_advice(model, **replaced):
-    """Do what the refusal of a model says, and return the folder that it makes."""
+    """Follow the advice in the refusal of a model, and return the new folder."""
     with pytest.raises(InvalidSetting) as error:
         pretrained.pretrained(str(model))
     (command,) = re.findall('python -c "(.*)"', str(error.value))
@@ -844,7 +844,7 @@ class Rows(nn.Module):
 
 @pytest.mark.slow
 def test_few_images_do_not_cost_what_many_do(command, folders, tmp_path, monkeypatch):
-    """And image i is the same bits whatever n is, though batches of other sizes have others."""
+    """Image i has the same bits for every n, although other batch sizes would give other bits."""
     monkeypatch.chdir(tmp_path)
     counted = Rows(pretrained.pretrained(folders["epsilon"]).unet)
     monkeypatch.setattr(pipeline_folder, "_load_unet", lambda _: counted)

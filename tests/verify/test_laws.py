@@ -1,4 +1,4 @@
-"""The law's check: right where it is, and wrong for samplers whose noise or drift is off."""
+"""The check of laws: it accepts right samplers, and refuses wrong noise or drift."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measured orders: known orders, the exact flow of a Gaussian, and what has no order."""
+"""Measured orders: known orders, the exact flow of a Gaussian, and samplers without an order."""
 
 import inspect
 import math

@@ -228,7 +228,7 @@ AGAIN = (
 
 @pytest.mark.parametrize("row", AGAIN, ids=" ".join)
 def test_a_row_again(row, gallery_script):
-    """A package that does something else than the table says is a changed row."""
+    """A package that behaves differently from the table is a changed row."""
     kept = next(one for one in peer_table.kept() if (one.name, one.settings) == row)
     rows = gallery_script("peers").rows()
     peer = next(one for one in rows if peer_table.called(one) == row)
@@ -293,7 +293,7 @@ def test_sentences_say_what_the_numbers_are():
 
 
 def test_what_a_curve_says():
-    """Of a made curve: error 1/N² to 1e-3, a jump at 15, and one N that is not a number."""
+    """For an invented curve: error 1/N² to 1e-3, a jump at 15, and one N that is not a number."""
     sampler = Diffusers("FlowMatchEulerDiscreteScheduler")
     found = curve(sampler, steps=(5, 10, 20))
     points = [

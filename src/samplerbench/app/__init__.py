@@ -10,8 +10,8 @@ job/            one job: `build` makes its objects from a `basis` of law, path a
                 `training`, its `denoisers` and the `scenes` of its pictures, `refusals` checks
                 them, `run` trains and measures, `show` and `console` draw and print; `objects`
                 makes objects for the library, `rebuild` builds the job of a stored run again,
-                `racing` finds what takes part in a race, `suite` reads the results of the suite,
-                `verifying` builds the jobs of an entry again
+                `racing` finds the samplers and grids of a race, `suite` reads the results of the
+                suite, `verifying` builds the jobs of an entry again
 folder/         the folder of a run: `runs` reads it, `claim` reserves it for a job and writes its
                 status, `lock` allows one process at a time, `plan` lists the jobs of a multirun
 config/         from yaml files to objects: `folders` finds the members of a group, `groups` the
@@ -20,6 +20,6 @@ config/         from yaml files to objects: `folders` finds the members of a gro
 
 terminal        standard output
 
-Bad input raises `InvalidSetting`, or an error of Hydra, in any of these modules, before any work;
-`main` prints it in one line. So the docstrings here name only other errors.
+In any of these modules bad input raises `InvalidSetting`, or an error of Hydra, before any work,
+and `main` prints it in one line. So the docstrings here name only other errors.
 """

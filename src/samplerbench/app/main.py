@@ -1,7 +1,7 @@
 """The command line: `samplerbench` and `python -m samplerbench`.
 
-The first word is the name of a command, see `COMMANDS`. Without such a name the words belong to a
-job, see `commands.run`. Bad input ends with one line on standard error and status 2.
+The first word is the name of a command, see `COMMANDS`. If it is not, the words are those of a job,
+see `commands.run`. Bad input ends with one line on standard error and status 2.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def command(name: str, words: list[str]) -> None:
     if {"--help", "-h"} & set(words):
         print(inspect.getdoc(module))
         return
-    if name in ("cache", "suite"):  # it builds no members, or in jobs of its own
+    if name in ("cache", "suite"):  # cache has no members; suite splits its words itself
         module.main(words)
         return
     folders, packages, words = split_member_words(words)

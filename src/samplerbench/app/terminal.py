@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def replace_unencodable() -> None:
     """Make standard output print "?" for characters that its encoding does not have.
 
-    The encoding may have no η, and the name of a file may not be valid text. Standard error does
-    this by default. Tables keep their columns, since "?" has the width of one character.
+    The encoding may lack η, and the name of a file may not be valid text. Standard error replaces
+    such characters by default. Columns stay aligned, since "?" is one character wide.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a notebook's output accepts all text
         sys.stdout.reconfigure(errors="replace")

@@ -11,9 +11,9 @@ second run, from another state and with noise, checks the map; if they disagree,
 affine.
 
 If the denoiser acts on each coordinate separately, its outputs are g_k·u_k + h_k. Then the map
-follows from the coefficients of the run for all coordinates at once, see `recurrences`. They are
-read off the code of the sampler, or come from a run on vectors, see `coefficients`; the latter are
-not used if evaluations and coordinates are many.
+follows from the coefficients of the run for all coordinates at once, see `recurrences`. The
+coefficients are read off the code of the sampler, or come from a run on vectors, see
+`coefficients`; such a run is avoided if there are many evaluations and coordinates.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from samplerbench.datasets.gaussian_spectrum import SpectrumOracle
 from samplerbench.samplers.base import Sampler, iterate
 from samplerbench.samplers.peers import Peer
 
-#: The most products of two numbers for a map from a table; gradients need fewer of them.
+#: The largest number of products for a map from a table; above it gradients are cheaper.
 _FEW = 2**27
 #: The largest difference between a run and its table, as a share of the largest term.
 _SAME = 1e-9
@@ -114,7 +114,7 @@ def affine_map(
 def _recurrence(
     sampler: Sampler, schedule: NoiseSchedule, levels: Levels, dim: int, steps: int | None
 ) -> Recurrence:
-    """The coefficients of a run; `NotLinear`: it has none, or they cost more than gradients."""
+    """The coefficients of a run; raises `NotLinear` without any, or if gradients are cheaper."""
     with suppress(NotTraced):
         return traced(sampler, schedule, levels, steps)
     if (sampler.evaluations(levels.steps) or levels.steps) ** 2 * dim > _FEW:
@@ -126,7 +126,7 @@ def _recurrence(
 
 
 def _by_recurrence(run: Recurrence, model: Denoiser, mean: Tensor) -> AffineMap:
-    """The map of a model that acts on each coordinate separately; `NotLinear`: it is not known."""
+    """The map of a model that acts on each coordinate separately; `NotLinear` if it is unknown."""
     gain, fixed = _line(model, run.levels[:, :, None])
     by_start, by_output, by_draws = run.derivatives(gain)
     output = by_start * mean.cpu().numpy() + np.einsum("kd,kd->d", by_output, fixed)
@@ -150,7 +150,10 @@ def _line(model: Denoiser, levels: Array) -> tuple[Array, Array]:
 
 
 def _by_gradients(out: Tensor, inputs: list[Tensor], diagonal: bool) -> Tensor:
-    """The derivatives with respect to the state and each draw; rows of the output; coordinates."""
+    """Derivatives of each coordinate of the output, by the coordinates of the state and each draw.
+
+    Shape (1 + draws, dim, dim); (1 + draws, 1, dim) if `diagonal`.
+    """
     sums = [out.sum()] if diagonal else list(out[0])
     passes = [
         torch.autograd.grad(one, inputs, retain_graph=True, allow_unused=True) for one in sums
@@ -167,7 +170,7 @@ def _by_units(
     addresses: list[tuple[int, int]],
     diagonal: bool,
 ) -> Tensor:
-    """The same from a batch of runs; in each one coordinate of the state or a draw is changed."""
+    """The derivatives of `_by_gradients` from a batch of runs, each with one input changed."""
     units = torch.ones_like(mean) if diagonal else torch.eye(mean.shape[1]).to(mean)
     x = mean.repeat(len(units) * (1 + len(addresses)), 1)
     x[: len(units)] += units

@@ -1,11 +1,11 @@
-"""`grids=each-best`, or a list of grids: every sampler on the one that is best for it.
+"""`grids=each-best`, or a list of grids: every sampler runs on the grid that is best for it.
 
 At equal evaluations a comparison of samplers on one grid is mostly a comparison of how well the
-grid suits them. Here each sampler with its settings has, at each number of steps, the best of many
-grids: the members of conf/grid/, or those of a list, and, without noise, levels that are designed
-for it, if the list has `designed`. The choice is made as in a race, see `race`, on training starts,
-which no cell of a sweep uses; so the values of the cells have no bias of selection. It uses the
-first denoiser and the first start of the sweep.
+grid suits them. Here each sampler with its settings gets, at each number of steps, the best of many
+grids: all members of conf/grid/, or a list of them. With each-best, or with `designed` in the
+list, levels designed for the sampler compete too, if it draws no noise. The choice is made as in a
+race, see `race`, on training starts, which no cell of a sweep uses; so the values of the cells have
+no selection bias. It uses the first denoiser and the first start of the sweep.
 
 A choice is found by its identity: the candidates, the law, the path, the denoiser, the start, the
 seed, and the software and the machine that determine its bits.
@@ -44,12 +44,12 @@ class Best:
     """The grid that is best for a sampler at a number of steps."""
 
     sampler: str
-    place: int  # of the sampler in the sweep
+    place: int  # the index of the sampler in the sweep
     steps: int  # the number of steps
     grid: str  # the name of the chosen grid
     choices: int  # the number of grids that it was chosen from
     evaluations: int  # of the denoiser for the choice: calls times states
-    levels: AtTimes  # of the grid
+    levels: AtTimes  # the levels of the grid
     id: str  # identity of the choice
     recipe: str  # `id` without seeds and the number of steps
 
@@ -70,10 +70,14 @@ def chosen(
 ) -> list[Best]:
     """The best of the fitted candidates for every sampler at each of its numbers of steps.
 
-    Samplers that stay at one level or bring their levels are left out, and so are those that draw
-    noise where their law cannot be compared with data: see `without_choice`. A learned denoiser
-    must be trained. With `designs`, levels are designed too. A sampler without a choice, since it
-    runs on no candidate or its code fails, keeps the grid of the sweep, and `on_none` gets a line.
+    Left out are samplers that stay at one level or bring their levels, and samplers that draw noise
+    if their law cannot be compared with data: see `without_choice`. A sampler that runs on no
+    candidate, or whose code fails, keeps the grid of the sweep, and `on_none` gets a line.
+
+    Args:
+        sweep: a learned denoiser must be trained.
+        candidates: grids by name.
+        designs: whether levels are designed too.
     """
     course, found = _course(sweep), []
     for place, steps in _places(sweep):
@@ -82,7 +86,7 @@ def chosen(
             name = sweep.samplers[place][0]
             try:
                 best = _best(course, name, place, steps, candidates, designs)
-            except Exception as error:  # a defect of one sampler must not cost the others
+            except Exception as error:  # a defect of one sampler must not stop the others
                 on_none(f"no grid is chosen for {name}, N={steps}: {kind_and_line(error)}")
                 continue
             if cache is not None:

@@ -1,9 +1,9 @@
 """The floor of the states of Markov chains: distances of perfect samples with the same dependence.
 
-n dependent states are worth fewer independent draws, but not the same number for each property of
-the law. For an AR(1) process with correlation ρ, the mean has the autocorrelation time
+n dependent states are worth fewer independent draws, and how many depends on the property of the
+law. For an AR(1) process with correlation ρ, the mean has the autocorrelation time
 τ = (1 + ρ)/(1 − ρ), the variance only (1 + ρ²)/(1 − ρ²). A distance contains all properties, so a
-floor of n/τ independent draws is too high (twice, for ρ = .8).
+floor of n/τ independent draws is too high (by a factor of two, for ρ = .8).
 
 Here the dependence is measured with the distance itself. n states are drawn from the chains in
 blocks of consecutive states, and as single states. Both have the same law, the empirical law P_n of
@@ -13,10 +13,11 @@ Künsch, "The jackknife and the bootstrap for general stationary observations", 
 
     F_r² = I_r² + c·B_r² − mean(S²),     r = 1, …, R,
 
-I_r the floor of n independent draws, B_r the distances of blocks to P_n, S those of single states.
-For other metrics the values add, without squares. A block has 3·τ states. Blocks lose the
-dependence between neighbouring blocks, and P_n is not the law but fits to the chains; for an AR(1)
-process c = (1 + b/n)/(1 − (τ − 1/τ)/2b) corrects both to first order, b the length of a block.
+with I_r the floor of n independent draws, B_r the distances of blocks to P_n, and S those of single
+states. For other metrics the values add, without squares. A block has 3·τ states. There are two
+errors: blocks lose the dependence between neighbouring blocks, and P_n is closer to the chains than
+the law is. For an AR(1) process c = (1 + b/n)/(1 − (τ − 1/τ)/2b) corrects both to first order, with
+b the length of a block.
 """
 
 from __future__ import annotations

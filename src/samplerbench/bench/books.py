@@ -27,25 +27,25 @@ class Books:
     """The settings that all cells of a sweep share; makes identities and rows from them."""
 
     law: str  # identity of the data's law
-    truth: str  # identity of the law that samples are measured against, where it is another one
+    truth: str  # identity of the law that samples are measured against; empty if it is `law`
     schedule: str  # identity of the schedule
     path: str  # identity of schedule and grid
-    path_setting: str  # the same without seeds, which a grid that is fitted to a network depends on
-    # the same for samplers that stay at one level, and the name of their grid
+    path_setting: str  # `path` without the training seeds, on which a fitted grid depends
+    # `path` for samplers that stay at one level, and the name of their grid
     held: tuple[str, str]
     starts: Mapping[str, str]  # identities by name
-    origins: Mapping[str, Origin]  # of the denoisers by name
+    origins: Mapping[str, Origin]  # the origins of the denoisers, by name
     n_samples: int  # n
     block: int  # rows of a block
     dtype: str  # of the state
     device: str  # of the states: cpu or cuda
     arithmetic: str  # the processor's vector instructions
-    threads: int  # of an operation
+    threads: int  # per operation
     versions: Mapping[str, str]  # of the software that determines the bits
     seeds: Mapping[str, Any]  # by the names of `SEEDS`
     labels: Labels  # names for the table
     final: str  # the end of runs; see `Cell`
-    own_grids: Sequence[OwnGrid] = ()  # of single samplers, in place of the grid
+    own_grids: Sequence[OwnGrid] = ()  # grids of single samplers, in place of the sweep's grid
 
     @cached_property
     def _shared(self) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class Books:
         return identity([self._samples(cell, self.path_setting), cell.steps])
 
     def _samples(self, cell: Cell, path: str) -> dict[str, Any]:
-        """What determines a cell's samples, except random numbers, steps and training seeds."""
+        """The description of a cell's samples without random numbers, steps and training seeds."""
         if cell.settings is None:
             even = bool(cell.start)
             return {"floor": "even" if even else "random", "truth": self.truth, **self._shared}
@@ -109,10 +109,10 @@ class Books:
         measured: Measurement | None = None,
         **found: Any,
     ) -> Row:
-        """The row of one value, or of none.
+        """The row of a value, or of a cell without a value.
 
         Args:
-            settings: of the metric, for `identity.describe`.
+            settings: the metric or diagnostic, for `identity.describe`.
             found: the columns nfe, rounds, seconds, status and message.
         """
         samples_id = self.samples_id(cell)
@@ -127,8 +127,8 @@ class Books:
             "to": reference | {"content": to.content},
             **measure,
         }
-        of = self._samples(cell, self.path_setting)
-        setting = {"of": of, "to": reference | {"setting": to.setting}, **measure}
+        samples = self._samples(cell, self.path_setting)
+        setting = {"of": samples, "to": reference | {"setting": to.setting}, **measure}
         shared = {"law": self.law, "to": to.name, **measure}
         return Row(
             cell_id=identity(value),
@@ -168,7 +168,7 @@ class Books:
         )
 
     def own_grid(self, cell: Cell) -> OwnGrid | None:
-        """The own grid of a cell; None if it runs on the sweep's grid, or has another end."""
+        """The cell's own grid; None if it runs on the sweep's grid, or ends at another level."""
         if cell.final not in ("", self.final):
             return None
         return find_own(self.own_grids, cell.settings, cell.steps)
@@ -203,7 +203,7 @@ class Books:
 def columns(
     measured: Measurement | None, info: Mapping[str, float] | None = None
 ) -> dict[str, Any]:
-    """The columns of a measurement, with more info; without one, NaN and the given info."""
+    """The columns of a measurement, with more `info`; NaN without a measurement."""
     if measured is None:
         measured = Measurement(math.nan, math.nan, math.nan, None, 0, {})
     info = {**(info or {}), **measured.info}

@@ -3,13 +3,13 @@
     values/ab/abcd….json     a value, as in the fragment of a run
     trainings/<id>/          a trained model and its losses, or the state of an unfinished training;
                              about.json describes it
-    archives/ab/abcd….zip    files made from them: figures, animations, tables, fitted grids
+    archives/ab/abcd….zip    files made from these: figures, animations, tables, fitted grids
 
 An identity contains everything that determines a result (see `identity`), so a stored result has
 the same bits as a new one. A file is written completely or not at all. A model is trained under a
-lock: if several jobs need the same model, the first one trains it and the others wait. The lock
-ends with its process. A file that is unreadable or was changed is set aside with a warning, and its
-result is computed again. If the folder cannot be written to, jobs run without it.
+lock: if several jobs need the same model, the first one trains it and the others wait. The lock is
+released when its process ends. A file that is unreadable or was changed is renamed with a warning,
+and its result is computed again. If the folder cannot be written to, jobs run without a cache.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _ID = "[0-9a-f]{16}"
 #: Suffixes of the files in folders named by the first two digits of their identity.
 _SUFFIXES = {VALUES: ".json", ARCHIVES: ".zip"}
 _LEFT = (WEIGHTS, LOSSES, STATE, ABOUT)
-#: The names that `files` gives to a file: set aside, temporary, or final.
+#: The names of a file: renamed because it is unusable, temporary, or final.
 _NAMES = re.compile(r"(.+)\.unusable|\.(.+)\.[0-9a-f]+\.tmp|(.+)")
 
 #: The status of values that are stored: a failed value may succeed next time, and an incompatible
@@ -149,7 +149,7 @@ class Cache:
             lock.release()
 
     def files(self, kind: str) -> list[Path]:
-        """The files of all values or archives, also those set aside and temporary ones."""
+        """The files of all values or archives, including unusable and temporary ones."""
         files = (path for path in self.directory.glob(f"{kind}/??/*") if path.is_file())
         return [path for path in files if _is_kept(path, _SUFFIXES[kind])]
 
@@ -170,11 +170,11 @@ class Cache:
                 write_atomically(path, content)
         except OSError as error:
             self._full = True
-            message.warning("cache: %s; what follows is not kept there", error)
+            message.warning("cache: %s; later results are not kept there", error)
 
 
 def _final_name(path: Path) -> str:
-    """The name of a file without the additions for temporary files and those set aside."""
+    """The name of a file without the additions for temporary and unusable files."""
     match = _NAMES.fullmatch(path.name)
     return next(filter(None, match.groups()), "") if match else ""
 
@@ -209,7 +209,7 @@ def _packed(files: Mapping[str, bytes], archive_id: str) -> bytes:
     """An archive of files after a digest; programs for archives skip the digest."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:  # pictures are already compressed
-        archive.comment = archive_id.encode()  # the files themselves do not have it
+        archive.comment = archive_id.encode()  # the files do not contain the identity
         for name, content in files.items():
             archive.writestr(name, content)
     return sealed(buffer.getvalue())

@@ -63,8 +63,7 @@ class Cell:
 
     A floor has the denoiser "law"; its start is the name of its stratified start, or empty.
     `coupled` cells draw the increments of one Brownian path, so runs with different numbers of
-    steps have the same noise; see `coupling`. `final` is one of `FINAL`, or empty for that of the
-    sweep.
+    steps have the same noise; see `coupling`. `final` is one of `FINAL`, or empty for the sweep's.
     """
 
     denoiser: str
@@ -85,13 +84,13 @@ KINDS = ("learned", "pretrained", "empirical", "guided", "autoguided", "corrupte
 class Origin:
     """The origin of a denoiser, which represents it in an identity."""
 
-    kind: str  # one of `KINDS` (an oracle follows from data and path), or own for a user's model
+    kind: str  # one of `KINDS` (data and path determine an oracle), or "own" for a user's model
     # identity of its source: a training, the weights of a pretrained model, the points of an
     # empirical law, the content of a user's model
     id: str = ""
     recipe: str = ""  # `id` without seeds, the same for trainings that differ only in seeds
-    # identity of the model when it was made. A model that was changed later has the kind own. Empty
-    # if it cannot have been changed.
+    # identity of the model when it was made; a model that was changed later gets the kind "own".
+    # Empty if the model cannot change.
     content: str = ""
 
 
@@ -113,11 +112,11 @@ class Row:
     start and no steps. `lower` and `upper` bound the metric's own value for these samples (a
     certificate, not a confidence interval); they are NaN for a metric without bounds. `eta` is NaN
     for samplers without one. `final` is one of `FINAL`, or empty for samplers with an end of their
-    own. `nfe` are evaluations of the model, `rounds` those that need the result of an earlier one:
-    fewer than `nfe` only for a sampler with parallel ones. `info` has more numbers of the metric as
-    JSON, such as the p-value of mode_weights. `seconds` is the time of sampling and metric of this
-    cell. `status` is ok, diverged, not a density, incompatible or failed. If it is not ok, the
-    value is NaN, and `message` is the reason.
+    own. `nfe` is the number of evaluations of the model, `rounds` the number of sequential ones,
+    smaller than `nfe` only for a sampler with parallel evaluations. `info` has more numbers of the
+    metric as JSON, such as the p-value of mode_weights. `seconds` is the time of sampling and
+    metric of this cell. `status` is ok, diverged, not a density, incompatible or failed. If it is
+    not ok, the value is NaN, and `message` is the reason.
     """
 
     cell_id: str
@@ -183,7 +182,7 @@ MEASURE = [
     *("dataset", "metric", "metric_settings", "n_samples", "reference", "n_reference"),
     "measure_id",
 ]
-#: Columns that distinguish curves of one name, in the order in which they are added to it.
+#: Columns that distinguish curves with the same name, in the order in which names get them.
 DISTINGUISHING = [
     *(
         "dataset",
@@ -209,7 +208,7 @@ def point_count(n_samples: int) -> int:
 
 
 def distinct(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows without repeated values, as of concatenated tables; all without a cell_id."""
+    """The rows without repeated values, which concatenated tables may have; all if no cell_id."""
     if "cell_id" not in table:
         return table
     key = ["cell_id", *(name for name in (*NAMES, "steps") if name in table)]
@@ -242,7 +241,7 @@ def setting_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-#: Settings of which names have only the value: the sampler of another package, and its version.
+#: Settings that a name shows without "key=": the sampler of another package, and its version.
 _PLAIN = ("scheduler", "function", "method", "version")
 
 

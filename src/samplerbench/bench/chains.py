@@ -16,10 +16,10 @@ law at their level is known, all recorded states are also compared with it:
 - *mass_misplaced*, for separate modes: ½ Σ|share − weight|, as in `metrics.mode_weights`;
 - *mean_error*: the largest |mean − mean of the law| of a coordinate, in deviations of the law;
 - *sd_error*: the largest |sd/sd of the law − 1|;
-- *evaluations_to_moments*: the least number of evaluations of one chain after which its mean of x²
-  is right and stays so: b² = max_i E[(mean of x_i² − E x_i²)²]/Var[x_i²] < .01, the mean over the
-  chains. For n independent draws b² = 1/n, so that is the cost of about 100 of them. NaN if the
-  chains are too short.
+- *evaluations_to_moments*: the smallest number of evaluations of one chain after which its mean of
+  x² is right and stays right: b² = max_i E[(mean of x_i² − E x_i²)²]/Var[x_i²] < .01, where E is
+  the mean over the chains. n independent draws have b² = 1/n, so this is the cost of about 100 of
+  them. NaN if the chains are too short.
 
 ArviZ computes ESS and R̂: Kumar, Carroll, Hartikainen, Martin, "ArviZ a unified library for
 exploratory analysis of Bayesian models in Python", JOSS 4(33), 2019; the definitions are those of
@@ -66,13 +66,13 @@ MIXED = 1.01
 """Chains with a split R̂ up to this value have mixed."""
 
 CHAIN = "chain"
-"""The column `reference` of diagnostics."""
+"""The column `reference` in the rows of diagnostics."""
 
 BIAS = 0.01
-"""The b² of moments that are right."""
+"""Moments are right below this b²."""
 
 MOST_FRAMES = 1000
-"""`diagnose` keeps at most this number of frames; the frames between are nearly the same."""
+"""`diagnose` keeps at most this many frames; neighbouring frames are nearly the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ class Chains:
 def _each(frames: Tensor, diagnostic: Callable[..., float]) -> Tensor:
     """A diagnostic, a function of (arviz, draws), for each coordinate."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of its next major version
+        warnings.simplefilter("ignore", FutureWarning)  # about its next major version
         import arviz  # it takes seconds to import
     coordinates = frames.permute(2, 1, 0).cpu().numpy()
     with warnings.catch_warnings():
@@ -136,9 +136,9 @@ def record(
     Args:
         sampler: a method that stays at one level.
         x: the first states, shape (chains, dim).
-        levels: of a hold grid.
+        levels: the levels of a hold grid.
         burn_in: the number of first steps that are left out, also from the acceptance.
-        every: k.
+        every: the number of steps between kept states.
     """
     require(0 <= burn_in < levels.steps, "burn_in", burn_in, f"from 0 to {levels.steps - 1}")
     require(every >= 1, "every", every, "at least 1")
@@ -229,7 +229,7 @@ class _Law:
     @classmethod
     def at(cls, sweep: Sweep, cell: Cell) -> _Law:
         level, dataset = sweep.levels(cell.steps, cell.settings).rows[0], sweep.dataset
-        if not dataset.known_law:  # the moments are those of the points
+        if not dataset.known_law:  # they would be those of the points
             return cls(level.alpha, None, None)
         noise = level.sigma / level.alpha
         law, moments = dataset.noised(noise) if noise > 0 else dataset, dataset.moments()
@@ -258,7 +258,7 @@ class _Law:
         return found
 
     def evaluations_to_moments(self, frames: Tensor, each: float) -> dict[str, float]:
-        """The number of this name, for frames that take `each` evaluations."""
+        """`evaluations_to_moments` of frames that take `each` evaluations."""
         if self.moments is None or self.spread is None:
             return {}
         second = self.moments.variance + self.moments.mean.square()

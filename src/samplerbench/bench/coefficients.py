@@ -5,18 +5,18 @@ k-th evaluation is
 
     u_k = a_k0·x + Σ_{j≤k} a_kj·x̂₀(u_j) + Σ_i b_ki·z_i ,     k = 1, …, K,
 
-with the start x and the draws z_i of its noise, and the last state is one more such row. The rows
-and the K noise levels are the *table* of the run. They depend on the levels, and not on the states:
-`recorded` reads them off the code of the sampler, see `recurrences`. Codes that cannot be read so,
-such as those of other packages, run on unit vectors. Some more numbers beside these show whether
-such a run is linear.
+with the start x and the draws z_i of its noise; the last state is one more such row. The rows and
+the K noise levels are the *table* of the run. They depend on the levels, not on the states.
+`recorded` reads them off the code of the sampler, see `recurrences`. Code that cannot be read this
+way, such as that of other packages, runs on unit vectors. Additional columns with other numbers
+show whether such a run is linear.
 
 Runs on different levels have different tables and the same loop. So `Runs` evaluates the denoiser
-once for all of them, on a batch in which every row has a noise level of its own.
+once for all of them, on a batch in which every row has its own noise level.
 
-`Runs.variations` says how the last states change with each level. In few dimensions the change is
-followed through one run, by ∂x̂₀/∂x and by one more evaluation at a moved level; in many, there is
-one run for each level, and those share the evaluations before it.
+`Runs.variations` computes how the last states change with each level. In few dimensions it follows
+the change through one run, by ∂x̂₀/∂x and by one more evaluation at a moved level. In many
+dimensions it makes one run for each level; these share the evaluations before that level.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.samplers.base import Sampler, final_state, iterate
 
-#: States of one grid for which a call of its own costs little more: one level is faster than many.
+#: With this many states per grid, a call for each grid is as fast as one for all grids.
 _ENOUGH = 128
 #: Dimensions up to which the derivative of a denoiser costs less than a run for each level.
 _FEW = 4
-#: Levels up to which runs for each of them, in one batch, cost less than to follow the derivatives.
+#: Up to this many levels, one batch with a run for each costs less than following derivatives.
 _SEVERAL = 6
 #: The largest difference between a run and its table, as a share of the largest state.
 _SAME = 1e-5
-#: The most columns of a table: the vectors of its run take 130 MB.
+#: The largest number of columns of a table, whose run then takes 130 MB.
 _WIDEST = 4096
-#: The number of columns with other numbers than those of unit vectors.
+#: The number of additional columns, which test whether a run is linear.
 _PROBES = 8
 
 
@@ -64,18 +64,18 @@ class Table:
     # start, the K outputs and the D draws
     weights: Tensor
     levels: Tensor  # t, α and σ of the evaluations, shape (3, K)
-    # the largest difference between the states of a run on other numbers and what the weights give
-    # for them, as a share of the largest term; 0 if they are read off the code
+    # the largest difference between the states of a run on test numbers and those by the weights,
+    # as a share of the largest term; 0 if the weights are read off the code
     error: float
 
     @property
     def evaluations(self) -> int:
-        """K."""
+        """The number of evaluations, K."""
         return self.levels.shape[1]
 
     @property
     def draws(self) -> int:
-        """D."""
+        """The number of draws, D."""
         return self.weights.shape[1] - 1 - self.evaluations
 
 
@@ -83,8 +83,8 @@ def recorded(sampler: Sampler, schedule: NoiseSchedule, levels: Levels) -> Table
     """The table of a run with fixed steps; its last row gives the output in the units of the data.
 
     Raises:
-        NotLinear: the run evaluates another model than a denoiser, draws uniform numbers, or makes
-            another number of evaluations than it declares.
+        NotLinear: the run evaluates something else than a denoiser, draws uniform numbers, or does
+            not make the number of evaluations that it declares.
     """
     table = table_of_states(sampler, schedule, levels)
     declared = _declared(sampler, levels)
@@ -112,11 +112,11 @@ def table_of_states(
     taken = islice(iterate(sampler, recorder, recorder.start, levels, recorder), steps)
     last = deque(taken, maxlen=1)[0].x
     states = torch.cat([*recorder.states, last])
-    made = 1 + len(recorder.levels)
+    done = 1 + len(recorder.levels)
     # the columns of evaluations that were not made are left out
     after = slice(1 + declared, 1 + declared + len(recorder.columns))
-    weights = torch.cat([states[:, :made], states[:, after]], 1)
-    numbers = torch.cat([recorder.numbers[:made], recorder.numbers[after]])
+    weights = torch.cat([states[:, :done], states[:, after]], 1)
+    numbers = torch.cat([recorder.numbers[:done], recorder.numbers[after]])
     difference = states[:, -_PROBES:] - weights @ numbers
     size = float((weights.abs() @ numbers.abs()).max())
     rows = [(level.t, level.alpha, level.sigma) for level in recorder.levels]
@@ -134,15 +134,15 @@ def _declared(sampler: Sampler, levels: Levels) -> int:
 
 
 class _Recorder(Denoiser):
-    """A denoiser, and noise, whose outputs are vectors of their own; keeps the states and levels.
+    """A denoiser and noise whose outputs are unit vectors; keeps the states and levels.
 
-    The start, the outputs and the draws are unit vectors, with more numbers in the last columns.
-    These show whether a state is the same combination of other numbers.
+    The start, each output and each draw is another unit vector, with test numbers in the last
+    columns. These show whether a state is the same linear combination of the test numbers.
 
     Args:
-        evaluations: the most outputs of the denoiser.
-        draws: the most draws.
-        size: of the start in the last columns.
+        evaluations: the largest number of outputs of the denoiser.
+        draws: the largest number of draws.
+        size: the scale of the start in the last columns.
     """
 
     def __init__(self, schedule: NoiseSchedule, evaluations: int, draws: int, size: float) -> None:
@@ -172,7 +172,7 @@ class _Recorder(Denoiser):
         raise NotLinear("the run uses the derivative of the denoiser")
 
     def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
-        """A draw: a vector of its own."""
+        """A draw: the next unit vector."""
         column = self.columns.setdefault((step, draw), len(self.columns))
         if column >= self.draws:
             raise NotLinear("the run draws more noise than it declares")
@@ -204,7 +204,7 @@ def by_rows(model: Denoiser) -> Evaluate:
 
 
 def with_tangents_by_rows(model: Denoiser) -> Evaluate:
-    """The same on states with tangents, shape (grids, (1 + dim)·n, dim); see `core.tangents`."""
+    """As `by_rows`, on states with tangents, shape (grids, (1 + dim)·n, dim): `core.tangents`."""
 
     def evaluate(x: Tensor, level: Level[Tensor]) -> Tensor:
         grids, rows, dim = x.shape
@@ -227,19 +227,19 @@ class Runs:
     """Runs of one sampler on many grids at once.
 
     Args:
-        sampler: if its runs are not linear, each of them is made alone.
+        sampler: if its runs are not linear, each is made separately.
         x: the starts, shape (n, dim).
-        example: levels of such a run; the table of its run is compared with the run itself.
-        tangents: whether the starts come with tangents; see `core.tangents`.
-        draws: gives the draws of the noise, shape (D, n, dim), for their number D.
+        example: the levels of one run, which is compared with the table of that run.
+        tangents: whether the starts have tangents; see `core.tangents`.
+        draws: maps the number D of draws to the draws, shape (D, n, dim).
 
     Attributes:
         linear: whether the runs are rows of one batch.
         grids: the number of grids so far.
-        evaluations: of the denoiser so far; a call for n states counts n times.
+        evaluations: the evaluations of the denoiser so far; a call for n states counts n times.
 
     Raises:
-        NotLinear: the runs are not linear, and cannot be made alone: they have tangents or draws.
+        NotLinear: the runs are not linear, and with tangents or draws cannot be made separately.
     """
 
     def __init__(
@@ -263,7 +263,7 @@ class Runs:
         self.linear = reason is None
 
     def _why_not_linear(self, levels: Levels) -> str | None:
-        """Why the table of a run does not give its output; None if it does. Some starts are run."""
+        """Why the table of a run does not give its output, from a few starts; None if it does."""
         try:
             table = recorded(self.sampler, self.model.schedule, levels)
         except NotLinear as error:
@@ -294,9 +294,13 @@ class Runs:
         return last
 
     def variations(self, base: Levels, moved: Sequence[Levels], change: float) -> Tensor:
-        """The last states on `base`, and those to first order on grids with one level moved each.
+        """The last states on `base`, and to first order on grids with one moved level each.
 
-        Shape (1 + grids, n, dim). A later level is moved in each; `change` of its ln κ is small.
+        Shape (1 + grids, n, dim).
+
+        Args:
+            moved: in each grid a later level is moved than in the grid before.
+            change: the small change of ln κ of a moved level.
         """
         if not self.linear:
             return self.outputs([base, *moved])
@@ -315,7 +319,7 @@ class Runs:
         weights = base.weights.to(self.x)
         rates = (torch.stack([table.weights for table in moved]).to(self.x) - weights) / change
         logs = torch.stack([_log_ratio(table.levels) for table in (base, *moved)])
-        shifts = (logs[1:] - logs[0]).nan_to_num(nan=0.0)  # without signal, −∞ less −∞
+        shifts = (logs[1:] - logs[0]).nan_to_num(nan=0.0)  # NaN without signal: ∞ − ∞
         terms = self.x.new_zeros(1 + count, self.x.numel())
         by_level = self.x.new_zeros(len(moved), 1 + count, self.x.numel())
         terms[0] = self.x.reshape(-1)
@@ -343,7 +347,9 @@ class Runs:
     ) -> tuple[Tensor, Tensor]:
         """The last states, and the terms of all states, shape (grids, 1 + K + D, n·dim).
 
-        Before the evaluation `since` a grid has the first one's outputs; `known` are its terms.
+        Args:
+            since: for each grid, the first evaluation that differs from the first grid's.
+            known: the terms of the first grid, if it has run before.
         """
         count, size = tables[0].evaluations, self.x.numel()
         weights = torch.stack([table.weights for table in tables]).to(self.x)

@@ -1,14 +1,14 @@
 """Distances of runs to the converged run from the same starts: errors of the steps alone.
 
 The converged run is the flow of the probability-flow ODE of a cell's denoiser, computed by
-`criteria.converged`. The flow of a start depends on nothing else, so samplers share it. A sampler
+`criteria.converged`. It depends only on the denoiser and the start, so samplers share it. A sampler
 of another package may have states of another scale, such as x₀ + κ·ε on a path with α < 1. In the
 scale of the data the flow is the same on all paths, dx/dκ = (x − x̂₀)/κ, so it begins at the level
 of the path with the same κ, from the rescaled state. Above the noise of the path it is integrated
 in κ.
 
-A sampler that draws noise has no flow. The distance from its own converged run on the same Brownian
-path is a strong error, which must not be compared with this one; see the budget for it.
+A sampler that draws noise does not follow this flow. The distance to its own converged run on the
+same Brownian path is a strong error, which must not be compared with this one; see `budget.run`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from samplerbench.samplers.base import final_state
 if TYPE_CHECKING:
     from samplerbench.bench.sweep import Sweep
 
-#: The flow ends below this κ in units of sd; the step from there to the data moves by as much.
+#: The flow ends below this κ, in units of sd; the last step to the data moves by about as much.
 LEAST_NOISE = 1e-4
 #: Steps of the flow above the noise of a path, where it is nearly straight.
 DOWN = 50
@@ -53,8 +53,8 @@ class ConvergedRuns:
 
     def get(self, sweep: Sweep, cell: Cell, levels: Levels, block: int, x: Tensor) -> Converged:
         """The converged run of a block of a cell from its first states x, (n, dim), or an error."""
-        of = (cell.denoiser, cell.start, cell.repetition, block)
-        key = (*of, levels.rows[0], levels.rows[-2])
+        ends = levels.rows[0], levels.rows[-2]
+        key = (cell.denoiser, cell.start, cell.repetition, block, *ends)
         with self._lock:
             lock = self._locks.setdefault(key, Lock())
         with lock:

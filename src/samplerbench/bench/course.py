@@ -5,8 +5,8 @@ the output F*(x) of a converged run of the probability-flow ODE:
 
     d² = E‖F(x) − F*(x)‖² / s²,     s² = tr Cov(x₀)/dim,
 
-in units of s, the deviation of a coordinate of the data. It is paired: two samplers differ by the
-mean of one number per state.
+in units of s, the standard deviation of a coordinate of the data. It is paired: two samplers are
+compared by the mean of one difference per state.
 
 *Laws.* For a sampler with noise there is no F*: its output is right if its *law* is. It is compared
 with the data by the squared energy distance (see `metrics.energy`), whose expectation is 0 for
@@ -14,11 +14,11 @@ perfect samples, in independent batches. A paired distance of noisy runs on one 
 be unfair: it is a strong error, and a sampler with a large strong error can have a small error of
 the law.
 
-On a line the law of the output is known, with noise too, and W₂ to the data is exact: the finalists
-are compared by it in the place of the energy distance.
+On a line the law of the output is known, also with noise, and W₂ to the data is exact. There the
+finalists are compared by W₂ instead of the energy distance.
 
-The distance of paths is the error of the steps alone. That of laws also has the errors of score and
-start, of which fresh noise removes a part.
+The distance of paths is the error of the steps alone. The distance of laws also has the errors of
+the score and the start, a part of which fresh noise removes.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ from samplerbench.samplers.unipc import UniPC
 
 Array = NDArray[np.float64]
 
-#: The purposes of starts, noise and data; those of different purposes never overlap.
+#: The purposes of starts, noise and data; different purposes never share any of them.
 CHOICE, MEASUREMENT = "choice", "measurement"
 #: In more dimensions a design and a race are smaller.
 MANY = 16
-#: A design is measured here, so that its own measurement is small.
+#: The held-out starts of a design: few, since the race measures its levels itself.
 LEAST_HELD_OUT = 100
 #: Steps of the converged run: UniPC-3 on a Karras grid with ρ = 7.
 CONVERGED_STEPS = 200
@@ -104,7 +104,7 @@ class Course:
     sweep: Sweep  # its law, path, evaluation points, end and seed; its other fields are not used
     denoiser: str  # the name of one of its denoisers, for every noise level
     start: str  # the name of one of its starts
-    held_out: int = 0  # a seed of the measurement alone: it cannot change a choice
+    held_out: int = 0  # a seed that only the measurement uses, so that no choice depends on it
     _targets: dict[object, Tensor] = field(default_factory=dict)
     _distances: dict[object, Distance] = field(default_factory=dict)
     _spent: list[int] = field(default_factory=list)
@@ -135,7 +135,7 @@ class Course:
     def entrants(
         self, samplers: Sequence[tuple[str, Sampler]], levels: Mapping[str, Grid], nfe: int
     ) -> tuple[list[Entrant], list[Refusal]]:
-        """Every sampler on every grid with the most steps within `nfe`, and what cannot run."""
+        """Every sampler on every grid, with the most steps within `nfe`, and the refusals."""
         found, refused = list[Entrant](), list[Refusal]()
         for name, sampler in samplers:
             label = sampler_name(name, settings_text(sampler))
@@ -254,7 +254,7 @@ class Course:
         return Levels(*(torch.cat([one, rest]) for one, rest in columns))
 
     def designed(self, entrant: Entrant) -> Levels:
-        """Levels designed for an entrant's sampler, if possible, from starts of their own."""
+        """Levels designed for an entrant's sampler, from starts that nothing else uses."""
         sweep = self.sweep
         few, steps = sweep.dataset.dim <= MANY, entrant.levels.steps
         found = design(
@@ -292,8 +292,8 @@ class Course:
     def exact_law(self, entrant: Entrant) -> float | None:
         """W₂ between the law of an entrant's samples and that of the data, by quadrature.
 
-        It is known on a line, with noise too, see `densities`; None elsewhere, and for samplers
-        whose law is not known.
+        It is known on a line, also with noise, see `densities`. None in more dimensions, and for
+        samplers whose law is not known.
         """
         sweep = self.sweep
         data = sweep.dataset.line_law() if sweep.dataset.dim == 1 else None

@@ -1,4 +1,4 @@
-"""What a grid is designed for: sums of squares over the starts of runs.
+"""The criteria for which grids are designed: sums of squares over the starts of runs.
 
 The *loss* of a grid is the mean over starts of ‖r_i‖², and its value is
 
@@ -6,13 +6,13 @@ The *loss* of a grid is the mean over starts of ‖r_i‖², and its value is
     kl         loss,   ‖r‖² = ρ − 1 − ln ρ ≥ 0, ρ = p/q at the output: KL(q ‖ p) in nats
     spectrum   √loss,  r = (√λ' − √λ, m' − m) of each direction of a Gaussian: W₂, exact
 
-sd is the data's: the square root of the mean variance of a coordinate. E_q[ρ] = 1, so the mean of
-−ln ρ + c·(ρ − 1) is the same for every c: a descent has c = 1, and a measured value the c of the
-smallest variance (`metrics.kl_law`). The start of a spectrum is its Gaussian law: there is nothing
-to draw.
+sd is the standard deviation of the data: the square root of the mean variance of a coordinate.
+E_q[ρ] = 1, so the mean of −ln ρ + c·(ρ − 1) is the same for every c: a descent uses c = 1, and a
+measured value the c with the smallest variance (`metrics.kl_law`). For `spectrum` the start is the
+Gaussian law itself, so nothing is drawn.
 
-Converged runs are those of the classical Runge–Kutta method on a log-uniform grid. The number of
-steps is doubled until the output changes by less than `AGREE`, and refused after `MOST_RK4`.
+A converged run uses the classical Runge–Kutta method on a log-uniform grid. The number of steps is
+doubled until the output changes by less than `AGREE`; above `MOST_RK4` steps it is an error.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ from samplerbench.samplers.rk4 import RK4
 AGREE = 1e-3
 #: The first and the largest number of steps of a converged run.
 FIRST_RK4, MOST_RK4 = 25, 800
-#: A last level of a grid, in units of sd, that is too large to tell where a converged run ends.
+#: A converged run ends a tenth below the last level of the grid, or below this, in units of sd.
 _LARGE = 0.05
-#: Added to the loss of a start whose volume is turned over: the map is not one-to-one there.
+#: Added to the loss where the determinant is not positive: the map is not one-to-one there.
 _TURNED = 10.0
 
 
@@ -68,10 +68,10 @@ class Problem:
     """A sampler on a path that begins at one level, for a denoiser and a law."""
 
     sampler: Sampler
-    model: Denoiser  # its denoiser, which has the path
+    model: Denoiser  # the denoiser, which has the path
     dataset: Dataset  # the law of the data
     start: Start  # the law of the first state
-    # levels of such a run; the first one, and with final=none the last one, are those of all grids
+    # an example of levels: all grids share its first level, and with final=none its last one
     levels: Levels
     seed: int = 0  # of the starts
     dtype: torch.dtype = torch.float64  # of the states
@@ -85,7 +85,7 @@ class Problem:
         return isinstance(self.levels, TruncatedLevels)
 
     def draw(self, purpose: str, count: int) -> Tensor:
-        """First states for a purpose, shape (count, dim); every purpose has its own draws."""
+        """First states, shape (count, dim); each purpose has other random numbers."""
         key = (purpose, self.seed, 0)
         x = self.start.draw(self.dataset, count, self.levels.rows[0], key)
         return x.to(self.device, self.dtype)
@@ -104,13 +104,13 @@ class Sample:
     # of outputs (grids, n, dim); shape (grids, starts, parts)
     residuals: Callable[[Tensor], Tensor]
     spent: int = 0  # evaluations before the first run, for the converged one
-    # the losses of outputs, shape (grids, starts), if the squares of the residuals are a less exact
-    # estimate of them
+    # the losses of outputs, shape (grids, starts), if they can be estimated more exactly than by
+    # the squares of the residuals
     measured: Callable[[Tensor], Tensor] | None = None
 
     @property
     def evaluations(self) -> int:
-        """Of the denoiser so far; a call for n states counts n times."""
+        """Evaluations of the denoiser so far; a call for n states counts n times."""
         return self.spent + self.runs.evaluations
 
     def losses(self, grids: list[Levels]) -> Tensor:
@@ -126,7 +126,7 @@ class Sample:
 
 
 def _least_spread(log_ratios: Tensor) -> Tensor:
-    """−ln ρ + c·(ρ − 1), c of the smallest variance; see `metrics.kl_law`."""
+    """−ln ρ + c·(ρ − 1) with the c of the smallest variance; see `metrics.kl_law`."""
     plain, excess = -log_ratios, log_ratios.expm1()
     centred = excess - excess.mean()
     spread = float(centred.square().sum())
@@ -188,7 +188,7 @@ class Paired(Criterion):
 
 @dataclass(frozen=True)
 class KL(Criterion):
-    """KL(q ‖ p), q the law of the output and p that of the data."""
+    """KL(q ‖ p), with q the law of the output and p the law of the data."""
 
     unit: ClassVar[str] = "nats"
 
@@ -223,7 +223,7 @@ class KL(Criterion):
         log_start = problem.start.log_density(x, problem.levels.rows[0], path)
 
         def log_ratios(out: Tensor) -> Tensor:
-            """ln ρ, shape (grids, n), less where the volume is turned over."""
+            """ln ρ, shape (grids, n); lower where the determinant is not positive."""
             batch = out.reshape(len(out), 1 + dim, count, dim)
             states = batch[:, 0].reshape(-1, dim)
             tangents = batch.transpose(0, 1).reshape(1 + dim, -1, dim)
@@ -307,11 +307,11 @@ def converged(
     Args:
         problem: the path, the denoiser and the ends of the runs.
         x: first states, shape (n, dim).
-        least: a κ in units of sd below which the run ends; None for one below the grid's.
+        least: a κ, in units of sd, below which the run ends; None for a κ below that of the grid.
 
     Returns:
-        The outputs, the evaluations, and the last change. The error is below this change: the
-        method is of order 4, which makes it a fifteenth of it.
+        The outputs, the evaluations, and the change by the last doubling. The error is about a
+        fifteenth of this change, since the method has order 4.
 
     Raises:
         InvalidSetting: runs with `MOST_RK4` steps and half of them differ by more than `AGREE`.
@@ -335,9 +335,9 @@ def converged(
 
 
 def _ends(problem: Problem, least: float | None = None) -> tuple[float, float, float]:
-    """The first time, and ln of the largest and the lowest κ of a converged run.
+    """The first time, and ln of the largest and the smallest κ of a converged run.
 
-    The lowest one is a tenth of the last one of the grid, and at most .005 sd.
+    The smallest κ is a tenth of the grid's last one, and at most .005 sd.
     """
     schedule, rows = problem.model.schedule, problem.levels.rows
     first, last = rows[0], rows[-1 if problem.plain else -2]

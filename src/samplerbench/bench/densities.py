@@ -2,21 +2,21 @@
 
 A sampler that draws no noise maps its start x to an output y = Φ(x). If the map is one-to-one,
 
-    ln q(y) = ln q_start(x) − ln |det ∂Φ/∂x| ,
+    ln q(y) = ln q_start(x) − ln |det ∂Φ/∂x| .
 
 Let p be the density of the data's law, and r = p/q at the outputs. Then E_q[r] is the mass of p on
-the outputs: 1 if q covers all of p. If a determinant is not positive, or the mean of r is not 1
-within its error, the map is not one-to-one (more than 1), q misses mass (less than 1), or p is not
-normalised. Then the formula does not hold, and the cell has no value. Its `info` has the mean of r
-with half of its 95 % interval, the same numbers as in a cell with a value, and the share of points
-with a determinant that is not positive.
+the outputs: 1 if q covers all of p. The formula does not hold if a determinant is not positive, or
+if the mean of r differs from 1 by more than its error: the map is not one-to-one (mean above 1), q
+misses mass (below 1), or p is not normalised. Then the cell has no value. Its `info` has the mean
+of r with half of its 95 % interval, as in a cell with a value, and the share of points with a
+determinant that is not positive.
 
 The points are those of a Sobol sequence if the start allows it, even if the cell's own start is
 random: the law is the same, and the error of n points is smaller. Their number is n, rounded up to
 a power of two. Cost: about dim + 2 times the sampling alone.
 
 Reference: R. T. Q. Chen et al., Neural Ordinary Differential Equations, NeurIPS 2018, arXiv
-1806.07366, for the density at the end of an ODE; here it is that of the discrete map itself.
+1806.07366, for the density at the end of an ODE; here the map is the discrete one.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ from samplerbench.samplers.base import Sampler, final_state
 if TYPE_CHECKING:
     from samplerbench.bench.sweep import Sweep
 
-#: Points of a batch: a power of two, for balanced Sobol points. Bits depend on it. With more points
-#: the outputs of a network's layers, which backward passes read again, leave the processor's cache.
+#: Points of a batch: a power of two, for balanced Sobol points. The bits of a result depend on it.
+#: With more points the outputs of a network's layers, which backward passes read again, do not fit
+#: into the processor's cache.
 BATCH = 1024
 #: The allowed distance of the mean of r from 1: in halves of its 95 % interval (two are about four
 #: standard errors), plus a part for rounding.
@@ -58,9 +59,8 @@ _HALVES, _ROUNDING = 2.04, 1e-3
 class OutputLaw:
     """The law of a cell's output, or the reason why it is not known.
 
-    Its values are ln p − ln q at points drawn from the law q, shape (n,), or the nodes of q on a
-    line, or means and variances of the coordinates, shape (2, dim), or estimates of ln Z, shape
-    (n,).
+    The values are one of: ln p − ln q at points drawn from the law q, shape (n,); the nodes of q on
+    a line; means and variances of the coordinates, shape (2, dim); estimates of ln Z, shape (n,).
     """
 
     values: Tensor | LineNodes | None
@@ -126,7 +126,7 @@ def log_density_of_start(sweep: Sweep, start: Start, x: Tensor, first: Level[flo
 
 
 def _why_no_chain(sweep: Sweep, sampler: Sampler, start: Start) -> str | None:
-    """Why the law cannot be computed through the steps on a line; a run of four steps is tried."""
+    """Why the law on a line cannot be computed through the steps, from a run of four steps."""
     model, levels = sweep.dataset.exact_score(sweep.schedule), sweep.levels(4, sampler)
     if model is None or sampler.why_incompatible(model, levels) is not None:
         return None  # refused elsewhere

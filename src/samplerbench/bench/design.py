@@ -1,20 +1,21 @@
 """Levels that are best for one sampler, number of steps, path and denoiser.
 
-The levels are κ_1 > κ_2 > … > κ_N, κ = σ/α, and the data follow. κ_1 is where the start lies; the
+The levels are κ_1 > κ_2 > … > κ_N, κ = σ/α, and then the data. κ_1 is the level of the start; the
 others are free. (With `final=none` there are N + 1 levels, and the last one is fixed, too.) The
-range of ln κ from κ_1 to a lowest κ is divided into one part above each free level and one below
-the last; the shares are a softmax of the free numbers θ, so every θ is a grid.
+range of ln κ from κ_1 to a smallest κ is divided into one part above each free level and one below
+the last. The shares of the parts are a softmax of free numbers θ, so every θ is a grid.
 
 A criterion is a sum of squares, see `criteria`. So the levels are found by Levenberg–Marquardt
 (SciPy, MINPACK), from several first grids. (BFGS, if there are fewer squares than levels.) The
-derivatives by all levels come from one run, or from runs that are rows of one batch, see
-`coefficients`.
+derivatives with respect to all levels come from one run, or from runs that are rows of one batch,
+see `coefficients`.
 
-*No leak.* The optimiser sees the *training* starts. Of the grids on its way and the standard ones
-the best on the *choice* starts is taken. The result is measured on the *held-out* starts. The three
-have random numbers of their own, and no level depends on the held-out ones. A design counts only if
-it is better there than the best standard grid, by a 95 % interval from a bootstrap over the starts,
-which both grids share. Otherwise the standard grid is the result.
+*No leak.* The optimiser sees the *training* starts. Among the grids that it has tried, the one that
+is best on the *choice* starts is taken, and so is the best standard grid. The result is measured on
+the *held-out* starts. The three sets have different random numbers, and no level depends on the
+held-out ones. The design is the result only if it is better there than the best standard grid, by a
+95 % interval from a bootstrap over the starts, which both grids share. Otherwise the standard grid
+is the result.
 """
 
 from __future__ import annotations
@@ -53,28 +54,28 @@ from samplerbench.samplers.base import Sampler
 
 Vector = NDArray[np.float64]
 
-#: Candidate grids of one design: at first, for each free level, and at most.
+#: The number of candidate grids of one design: a base, more for each free level, and the maximum.
 _FIRST, _FOR_LEVEL, _MOST = 40, 15, 160
 #: Numbers of starts: of the optimiser, of the choice among its grids, and for the result.
 PATHS, CHOICE, HELD_OUT = 192, 512, 2000
-#: The first two on a mixture: it has rare starts whose paths change their mode with the grid, and
-#: 192 show too few of them. Its exact denoiser is cheap if its means have so few coordinates. With
-#: more starts fewer candidates are enough, for each free level and at most.
+#: Training and choice starts on a mixture, whose rare starts change their mode with the grid: 192
+#: contain too few of them. The exact denoiser is cheap if all means together have at most `_FEW`
+#: coordinates. With more starts fewer candidates are enough, for each free level and in all.
 _ON_MIXTURES, _FEW = 2048, 128
 _FOR_LEVEL_OF_MANY, _MOST_OF_MANY = 10, 100
 #: The smallest share of the range of ln κ between two levels.
 _LEAST = 1e-4
-#: The lowest level, in units of the standard grid's, where the path goes down so far.
+#: The smallest possible level, in units of the standard grid's last one, if the path has it.
 _LOWER = 1 / 50
-#: The change of ln κ in a difference: for denoisers in double and in single precision.
+#: The change of ln κ in a finite difference, for denoisers in double and in single precision.
 _CHANGE = {torch.float64: 1e-6, torch.float32: 1e-3}
-#: First grids of a descent, and grids whose value on the choice starts is compared.
+#: The number of descents, and of grids that are compared on the choice starts.
 _DESCENTS, _COMPARED = 3, 10
-#: The least difference of two of these in loss, as a share of it.
+#: The smallest relative difference in loss between two compared grids.
 _APART = 0.2
 #: Resampled sets of starts for an interval.
 _RESAMPLED = 400
-#: An exact gain above 1 that says nothing.
+#: An exact gain must exceed 1 by more than this to count.
 _ROUNDING = 1e-6
 #: The name of a designed grid.
 DESIGNED = "designed"
@@ -88,18 +89,18 @@ class Value:
     """The value of a grid on the held-out starts."""
 
     grid: str
-    levels: Levels  # of it
-    losses: Tensor  # of every start, shape (n,), float64
+    levels: Levels  # the levels of the grid
+    losses: Tensor  # the loss of every start, shape (n,), float64
     value: float  # the criterion
 
 
 @dataclass(frozen=True, eq=False)
 class Gain:
-    """How many times smaller the value of one grid is than that of another, on the same starts."""
+    """The ratio of the values of two grids on the same starts: above 1 the first grid is better."""
 
-    ratio: float  # of the values. lower, upper: its 95 % interval.
-    lower: float
-    upper: float
+    ratio: float  # of the values
+    lower: float  # end of its 95 % interval
+    upper: float  # the other end
 
     @property
     def better(self) -> bool:
@@ -139,7 +140,7 @@ def ratios(levels: Levels) -> list[float]:
 
 
 class Space:
-    """The grids of one number of steps between fixed ends, as vectors."""
+    """The grids with a number of steps between fixed ends, as vectors θ."""
 
     def __init__(self, schedule: NoiseSchedule, standard: Levels) -> None:
         self.schedule = schedule
@@ -166,7 +167,7 @@ class Space:
         )
 
     def theta(self, levels: Levels) -> Vector:
-        """The vector of levels; those that are not in the space are moved into it."""
+        """The vector θ of levels; levels outside the space are moved into it."""
         logs = np.log(ratios(levels))[: self.free + 1]
         logs[0] = self._top
         shares = -np.diff(logs) / self._span
@@ -196,8 +197,8 @@ class Descent:
     Args:
         space: the grids.
         sample: the training starts.
-        budget: of candidates.
-        change: of ln κ in a difference.
+        budget: the number of candidates.
+        change: the change of ln κ in a finite difference.
     """
 
     def __init__(self, space: Space, sample: Sample, budget: int, change: float) -> None:
@@ -205,14 +206,14 @@ class Descent:
         self.left, self._end = budget, 0
         #: (loss, ln κ of the free levels) of the grids so far.
         self.tried: list[tuple[float, Vector]] = []
-        #: The same of BFGS, whose loss may be another one.
+        #: The same for the grids of BFGS, which may use another loss.
         self.polished: list[tuple[float, Vector]] = []
 
     def from_grid(self, theta: Vector, budget: int) -> None:
-        """Descend from a grid, with a part of the budget at most."""
+        """Descend from a grid, with at most `budget` candidates."""
         from scipy.optimize import least_squares, minimize  # slow to import
 
-        if self.sample.measured is not None:  # to the neighbourhood by squares, then exactly
+        if self.sample.measured is not None:  # first by squares, then by the more exact loss
             budget //= 2
         self._end = max(0, self.left - budget)
         before = len(self.tried)
@@ -249,7 +250,7 @@ class Descent:
         return (residuals / math.sqrt(residuals.shape[1])).flatten(1)
 
     def residuals(self, theta: Vector) -> Vector:
-        """The residuals of a grid; 1e6 each where the run is not finite."""
+        """The residuals of a grid; 1e6 for each that is not finite."""
         self._spend(1)
         logs, _ = self.space.logs(theta)
         (flat,) = self._flat(self.sample.runs.outputs([self.space.levels(logs)]))
@@ -282,10 +283,11 @@ class Descent:
 
 
 def standard_grids(first: Levels, *, grid: Grid, name: str) -> dict[str, Grid]:
-    """The grids that a design must beat, by name: the given one and others with the same ends.
+    """The grids that a design must beat, by name: `grid` and others with the same ends.
 
-    Karras's with ρ = 5; EDM's, with ρ = 7 and a tenth of κ_min; log-uniform; uniform and quadratic
-    in time. With final=none only those that end at the same level, and ρ = 7 in place of EDM's.
+    These are Karras's grid with ρ = 5; EDM's, with ρ = 7 and a tenth of κ_min; log-uniform; uniform
+    and quadratic in time. With final=none they are the grids that end at the same level, with
+    Karras's grid with ρ = 7 in place of EDM's.
     """
     plain, kappa = isinstance(first, TruncatedLevels), ratios(first)
     high, low = min(kappa[0], MOST_NOISE), kappa[-1]
@@ -330,7 +332,7 @@ def design(
     Args:
         sampler: the sampler; see `why_not_designed`.
         steps: the number of steps.
-        denoiser: of the runs; it has the path.
+        denoiser: the denoiser of the runs, which has the path.
         start: the law of the first state.
         dataset: the law of the data.
         grid: a standard grid; designed levels begin, and with final=none end, at its levels.
@@ -458,7 +460,7 @@ def _on(grid: Grid, schedule: NoiseSchedule, steps: int, final: str) -> Levels |
 
 
 def _more(space: Space, first: Levels) -> list[Levels]:
-    """More first grids: Karras with small ρ and a larger κ_min, which few steps need."""
+    """More first grids: Karras's with small ρ and larger κ_min, which suit few steps."""
     kappa = ratios(first)
     high, low = min(kappa[0], MOST_NOISE), kappa[-1]
     more = []
@@ -471,7 +473,7 @@ def _more(space: Space, first: Levels) -> list[Levels]:
 
 
 def _descended(descent: Descent, grids: Sequence[Levels]) -> list[tuple[float, Vector]]:
-    """The best grids on the ways down from the best of the first grids."""
+    """The best grids of descents that start from the best of the first grids."""
     space = descent.space
     thetas = [space.theta(levels) for levels in grids]
     inside = [space.levels(space.logs(theta)[0]) for theta in thetas]
@@ -485,7 +487,7 @@ def _descended(descent: Descent, grids: Sequence[Levels]) -> list[tuple[float, V
 
 
 def _apart(tried: list[tuple[float, Vector]]) -> list[tuple[float, Vector]]:
-    """The best grid, and some that are not so near to the training starts and may carry farther."""
+    """The best grid, and others with clearly larger losses, which may overfit less."""
     chosen: list[tuple[float, Vector]] = []
     for one in sorted(tried, key=lambda pair: pair[0]):
         if not chosen or one[0] > chosen[-1][0] + _APART * abs(chosen[-1][0]):
@@ -505,6 +507,6 @@ def _chosen(
 
 
 def _change_of(model: Denoiser) -> float:
-    """The change of ln κ in a difference; networks compute in single precision."""
+    """The change of ln κ in a finite difference; networks compute in single precision."""
     single = any(p.dtype != torch.float64 for p in model.parameters())
     return _CHANGE[torch.float32 if single else torch.float64]

@@ -50,10 +50,10 @@ DESIGNS, DESIGN = "designs.json", "design.json"
 
 @dataclass(frozen=True, kw_only=True)
 class DesignedGrid:
-    """Levels of its own for each sampler at each number of steps: those that `design` finds.
+    """A recipe: `design` finds levels for each sampler at each number of steps.
 
-    Before that it is Karras's grid with the same ends, so that a job can be checked before it
-    trains its denoiser.
+    Until then it is Karras's grid with the same ends, so that a job can be checked before it trains
+    its denoiser.
 
     Args:
         criterion: paired, kl or spectrum; see `criteria`.
@@ -62,11 +62,11 @@ class DesignedGrid:
         start: the name of one of the job's starts; None is the first for samplers that move.
         noise_min: κ_min of the standard grids, as in `grids.karras`.
         noise_max: κ_max of all grids, as in `grids.karras`.
-        seed: of the starts; that of the job changes no level.
+        seed: the seed of the starts; the seed of the job changes no level.
         budget: the largest number of candidate grids of a design; None is `design.usual_budget`.
-        paths: training starts; None is that of `design.usual_starts`.
-        choice: starts for the choice among candidates; None as for paths.
-        held_out: starts for the result.
+        paths: the number of training starts; None is that of `design.usual_starts`.
+        choice: the number of starts for the choice among candidates; None as for paths.
+        held_out: the number of starts for the result.
     """
 
     criterion: str = "paired"
@@ -130,7 +130,7 @@ class Designed:
     unit: str  # of the values
     grid: str  # designed, or the best standard grid if the design is not better
     standard: str  # the best standard grid
-    standard_value: float  # of it, held out
+    standard_value: float  # of the standard grid, held out
     designed_value: float  # of the designed levels, held out
     training: float  # of the designed levels, on the training starts
     gain: float  # standard_value/designed_value
@@ -189,10 +189,16 @@ def designed(
     refresh: bool = False,
     on_design: Callable[[Designed], None] = lambda design: None,
 ) -> tuple[Sweep, list[Designed]]:
-    """The sweep with its recipe replaced by designed levels, and the designs; none without one.
+    """The sweep with its recipe replaced by designed levels, and the designs.
 
-    A learned denoiser must be trained; `refresh` ignores designs that are known. An error, if
-    nothing can be designed for one of the samplers.
+    A sweep without a recipe is returned unchanged.
+
+    Args:
+        sweep: a learned denoiser must be trained.
+        refresh: whether to ignore known designs.
+
+    Raises:
+        InvalidSetting: nothing can be designed for one of the samplers.
     """
     recipe = sweep.grid
     if not isinstance(recipe, DesignedGrid):
@@ -262,9 +268,14 @@ def one_design(
     cache: Archives | None = None,
     refresh: bool = False,
 ) -> Designed:
-    """The design for one sampler of a sweep at one number of steps; refused as by `design`.
+    """The design for one sampler of a sweep at one number of steps.
 
-    `targets` are converged runs of other designs; `refresh` ignores a design that is known.
+    Args:
+        targets: converged runs, shared with other designs.
+        refresh: whether to ignore a known design.
+
+    Raises:
+        InvalidSetting: as by `design`.
     """
     on, model, origin = _model(sweep, recipe)
     start_name, start = _start(sweep, recipe)
@@ -377,13 +388,13 @@ def _start(sweep: Sweep, recipe: DesignedGrid) -> tuple[str, Start]:
 
 @dataclass(frozen=True)
 class Carried:
-    """A design on something else than what it was made for, and the standard grid there."""
+    """A design and the standard grid on a denoiser, data or sampler it was not made for."""
 
     design: str  # the sampler with its settings, and its steps
-    to: str  # what is different
+    to: str  # the name of the other denoiser, data set or sampler
     standard: str  # the name of the standard grid
-    standard_value: float  # of it
-    designed_value: float  # of the designed levels
+    standard_value: float  # the value of the standard grid
+    designed_value: float  # the value of the designed levels
     gain: float  # standard_value/designed_value
     lower: float  # end of its 95 % interval
     upper: float  # the other end
@@ -421,10 +432,10 @@ def carried(
     laws: Mapping[str, Dataset],
     eta: float | None = None,
 ) -> list[Carried]:
-    """Each design on other denoisers, data, samplers and with noise: is it still better there?
+    """Compare each design with the standard grid on other denoisers, data, samplers and with noise.
 
-    A design that is not shown to be better than the standard grid where it was made is left out:
-    nobody runs on it. The criterion is that of the design, or paired where that is not possible.
+    A design that was not shown to be better where it was made is left out, since no job runs on it.
+    The criterion is that of the design, or paired if that is not possible.
 
     Args:
         sweep: as for `designed`, with its recipe.
@@ -476,7 +487,7 @@ def carried(
 
 
 def _measure(recipe: DesignedGrid, at: Problem) -> Criterion | None:
-    """The recipe's criterion; paired where that is not possible; None where neither is."""
+    """The recipe's criterion if it is possible, else paired if that is possible, else None."""
     for name in (recipe.criterion, "paired"):
         if CRITERIA[name].why_incompatible(at) is None:
             return CRITERIA[name]
@@ -484,7 +495,7 @@ def _measure(recipe: DesignedGrid, at: Problem) -> Criterion | None:
 
 
 def _with_noise(sampler: Sampler, eta: float) -> Sampler | None:
-    """The sampler with another η; None if it has none, or its noise is not that of a path."""
+    """The sampler with another η; None if it has no η, or if its noise cannot be coupled."""
     if not sampler.couples or getattr(sampler, "eta", None) != 0:
         return None
     try:
@@ -494,7 +505,7 @@ def _with_noise(sampler: Sampler, eta: float) -> Sampler | None:
     return replace(sampler, eta=eta)  # type: ignore[type-var]
 
 
-#: η of runs with noise to which designs are carried.
+#: The η of runs with noise on which designs are tried.
 NOISY_ETA = 0.5
 #: Steps of the converged run of a sampler that draws noise.
 _NOISY_STEPS = 400
@@ -502,7 +513,7 @@ _NOISY_STEPS = 400
 
 @torch.no_grad()
 def coupled_losses(problem: Problem, grids: Sequence[Levels], count: int) -> Tensor:
-    """Squared distances to a run of many steps with the noise of the same Brownian paths.
+    """Squared distances to a run of many steps on the same Brownian paths.
 
     Shape (grids, count), in units of the data's variance.
     """

@@ -1,4 +1,4 @@
-"""A designed grid for other programs: the words of a job, a yaml, and the lists of diffusers.
+"""Export a designed grid: the words of a job, a yaml file, and the lists of diffusers.
 
     ratios       κ = σ/α without the data: grid=custom grid.ratios=[…]
     sigmas       for EulerDiscreteScheduler.set_timesteps(sigmas=[…]), whose σ is κ; its list ends
@@ -9,7 +9,7 @@
                  table of the path: set_timesteps(timesteps=[…]). null on a path without such a
                  table (α² + σ² ≠ 1), and if two levels would have the same integer
 
-Integers cannot give any level: `rounding` is the largest change of ln κ by it.
+Integers cannot represent every level: `rounding` is the largest change of ln κ.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _lists(noise: Sequence[float], plain: bool, schedule: NoiseSchedule) -> dict
 
 
 def as_member(design: Designed) -> str:
-    """The yaml of a grid with these levels, for a folder conf/grid/ of one's own."""
+    """The yaml of a grid with these levels, for the user's own folder conf/grid/."""
     lines = [
         f"# {design.grid} for {design.name}, {design.denoiser} denoiser, {design.start} start: "
         f"{design.criterion}",
@@ -94,8 +94,8 @@ def nearest_timesteps(
 ) -> tuple[list[int] | None, float | None]:
     """The training levels of a path that are nearest in ln κ, and the largest change of ln κ.
 
-    Integers from 0 to T − 1 for the times 1/T to 1; None for both where no scheduler with a table
-    has these levels.
+    Integers from 0 to T − 1 for the times 1/T to 1; None for both if no scheduler with a table has
+    these levels.
     """
     count = schedule.train_steps
     times = torch.arange(1, count + 1, dtype=torch.float64) / count

@@ -1,7 +1,7 @@
 """The grid of a sweep, fitted to one of its denoisers once the denoiser exists.
 
-A fit is found by its identity: recipe, path, law, denoiser, and the software and the machine that
-determine its bits. This process remembers its fits, and a cache keeps them for others.
+A fit has an identity: recipe, path, law, denoiser, and the software and the machine that determine
+its bits. This process remembers its fits, and a cache keeps them for other processes.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def fitted(
 ) -> tuple[Sweep, Fit | None]:
     """The sweep with its recipe replaced by the fitted grid, and the fit; None without a recipe.
 
-    A learned denoiser must be trained; `refresh` ignores fits that are known.
+    A learned denoiser must be trained. `refresh` ignores known fits.
 
     Raises:
         InvalidSetting: the recipe cannot be fitted here.
@@ -121,7 +121,7 @@ def model_of(
     exact = sweep.dataset.exact_score(sweep.schedule) if sweep.dataset.known_law else None
     if exact is not None:
         models.setdefault(ORACLE, exact.to(sweep.device))
-    # the oracle first, and none of a single level if there is another one
+    # the usual one is the oracle, or else the first with all levels, or else the first
     able = [name for name, model in models.items() if isinstance(model, Denoiser)]
     if only_denoisers:
         models = {name: models[name] for name in able}

@@ -1,13 +1,13 @@
-"""Errors that the floor of a distance hides: views beside the distances to the data.
+"""Errors that the floor of a distance hides: two views in addition to the distances to the data.
 
 If a sampler draws no noise, the density of its output is known, and KL(samples' law ‖ data's law)
 is measured, in nats; see `densities`. For a sampler that draws noise this density is not known. Its
-run is compared with a run of the same sampler with `TIMES` the largest number of steps, from the
-same starts and on the same Brownian path: the *paired* distance of an error budget. It shows the
-error that more steps would remove, but no error of the start or the score. So it is measured with
-the exact score, from the exact start, if the job has them.
+run is compared with a run of the same sampler with `TIMES` times the largest number of steps, from
+the same starts and on the same Brownian path: the *paired* distance of an error budget. It shows
+the error that more steps would remove, but no error of the start or the score. So it is measured
+with the exact score, from the exact start, if the job has them.
 
-Both views have one repetition. They have only some of the job's numbers of steps, each about twice
+Both views have one repetition. They use only some of the job's numbers of steps, each about twice
 the next smaller one, so that a view costs a small part of its job.
 """
 
@@ -40,7 +40,7 @@ CONVERGED = "converged"
 
 @dataclass(frozen=True)
 class FloorFree:
-    """The views of a sweep that have no floor."""
+    """The two views of a sweep; see the module."""
 
     sweep: Sweep
 
@@ -56,7 +56,7 @@ class FloorFree:
         if KL in sweep.metrics:
             return "the job measures it"
         if sweep.truth is not None:
-            return "it is that from the data, and the job compares with noised data"
+            return "it compares with the data, and the job compares with noised data"
         if sweep.dataset.dim > MOST_DIM:
             return f"in {sweep.dataset.dim:,} dimensions it takes long; metric={KL} measures it"
         return KLLaw().why_incompatible(sweep.dataset) or (
@@ -83,7 +83,7 @@ class FloorFree:
 
     @cached_property
     def paired(self) -> list[Cell]:
-        """The converged run of each sampler that can draw its noise on a Brownian path."""
+        """The cell of the converged run of each sampler that draws its noise on a Brownian path."""
         sweep = self.sweep
         names = [name for name, model in sweep.denoisers.items() if isinstance(model, Denoiser)]
         if self.metric is None or not names or sweep.truth is not None:

@@ -8,13 +8,13 @@ set. It is divided at random into G groups. D₍g₎ is the distance without gro
 is an interval for the median distance of other sets of as many independent samples of the same
 law, to the same data (Tukey, "Bias and confidence in not quite large samples", Annals of
 Mathematical Statistics 29, 1958). It is for the median because rare sets dominate the mean of
-heavy-tailed distances, and one file does not contain them. On average s² is rather too large than
-too small (Efron and Stein, "The jackknife estimate of variance", Annals of Statistics 9, 1981): for
+heavy-tailed distances, and one file does not contain them. On average s² is too large, not too
+small (Efron and Stein, "The jackknife estimate of variance", Annals of Statistics 9, 1981): for
 max-sliced W₂ on the grid mixture, 2 000 samples, s is 1.6 times the true deviation, and 95 to 97 %
 of the intervals contain the median; for t₃ data 95 to 96 % do. A bootstrap would repeat samples,
 which changes a distance near zero.
 
-Groups at random need independent rows. The states of Markov chains are divided into G groups of
+Random groups need independent rows. The states of Markov chains are divided into G groups of
 consecutive states instead (Künsch, "The jackknife and the bootstrap for general stationary
 observations", Annals of Statistics 17, 1989); with an ESS of at least 50, a group is worth several
 independent draws.
@@ -63,5 +63,5 @@ def without_groups(
 
 def estimate(value: float, without: NDArray[np.float64]) -> Estimate:
     """The interval of D, or of a difference of two, and its p-value, from D₍g₎, shape (G,)."""
-    # these numbers have the mean D, and their standard error is s
+    # these numbers have the mean D and the standard error s
     return t_interval(value - (GROUPS - 1) * (without - without.mean()))

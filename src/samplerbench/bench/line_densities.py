@@ -1,4 +1,4 @@
-"""The law of a sampler's output on a line, also with noise, by quadrature: no sample is drawn.
+"""The law of a sampler's output on a line, also with noise, by quadrature instead of samples.
 
 `transitions` describes the run as a chain x' = m(x) + s·z. If nodes xᵢ with masses ωᵢ represent the
 law of x, then the law of x' has the density and the distribution function
@@ -46,7 +46,7 @@ TOLERANCE = 1e-6
 MOST = 200_000
 #: Gaussians are cut off at this number of standard deviations: 1e-19 of their mass.
 _REACH = 9.0
-#: Farther away a Gaussian counts as if it were this many standard deviations away: e^−578 of it.
+#: Distances are clamped to this many standard deviations, where a Gaussian is e^−578 of its peak.
 _FARTHEST = 34.0
 #: Nodes with less mass are left out.
 _LEAST = 1e-21
@@ -62,9 +62,9 @@ class Folded(ValueError):
 class Resolution:
     """The resolution of a law."""
 
-    spacing: float  # r, the distance of nodes in widths
+    spacing: float  # r, the distance of nodes, in widths w
     points: int  # J, the number of points for the x̂₀ that a method of two steps remembers
-    tolerance: float  # of the integrals over the last panels
+    tolerance: float  # the tolerance of the integrals over the last panels
 
 
 RESOLUTIONS = [Resolution(1.0, 4, 1e-7), Resolution(0.7, 8, 1e-9), Resolution(0.5, 12, 1e-10)]
@@ -336,7 +336,7 @@ class _Run:
 
     @torch.no_grad()
     def _mapped(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x and H(x), with gradients if the sampler has them; the same object if H is nothing."""
+        """x and H(x), with gradients if possible; the same object if H is the identity."""
         sampler, model, levels = self._run
         at_event = self._chain[-1].event if self._chain else -1
         with_x0 = bool(self._chain) and self._chain[-1].with_x0
@@ -371,7 +371,7 @@ def _no_noise(draw: int, like: Tensor) -> Tensor:
 
 
 def _width(scale: float, coming: Transition) -> float:
-    """w of the module's docstring."""
+    """w in the docstring of the module."""
     return scale / math.sqrt(1 + (scale * coming.slope / coming.scale) ** 2)
 
 

@@ -1,6 +1,6 @@
-"""The estimates of ln Z by a cell: one for each of its samples, from weighted particles.
+"""Estimates of ln Z from weighted particles: one for each sample of a cell.
 
-Starts, noise and blocks are those of the samples, so an estimate belongs to its sample.
+Starts, noise and blocks are those of the samples, so each estimate belongs to one sample.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Grids of single samplers: levels that a sampler has at one number of steps, in place of the
-sweep's grid.
+"""Own grids: levels for one sampler at one number of steps, in place of the sweep's grid.
 
-A sweep has one grid for all of its cells. `Sweep.own_grids` replaces it where the levels are chosen
-for a sampler and a number of steps, as by `design`. A cell with such levels has another identity
-than the same cell on the sweep's grid, and its row has the name of its own grid.
+A sweep has one grid for all of its cells. `Sweep.own_grids` replaces it if the levels are chosen
+for a sampler and a number of steps, for example by `design`. A cell on an own grid has another
+identity than the same cell on the sweep's grid, and its row has the name of the own grid.
 """
 
 from __future__ import annotations
@@ -26,10 +25,9 @@ class OwnGrid:
     They are complete: with `final=none` they end at σ > 0 themselves (`TruncatedLevels`).
     """
 
-    sampler: Sampler  # whose levels they are; an equal sampler of a sweep gets them
+    sampler: Sampler  # every equal sampler of a sweep gets these levels
     steps: int  # the number of steps
-    # makes the levels. It may compute them at its first call, from a model that is not trained
-    # before.
+    # makes the levels, perhaps at its first call, from a model that must be trained first
     grid: Grid
     name: str  # for the column `grid` of a row
     id: str = ""  # identity of everything that determines the levels; by default that of `grid`
@@ -56,7 +54,7 @@ def find_own(grids: Sequence[OwnGrid], sampler: Sampler | None, steps: int) -> O
 
 
 def require_no_doubles(grids: Sequence[OwnGrid]) -> None:
-    """Refuse two grids for one sampler at one number of steps, and grids that nothing can use."""
+    """Refuse two grids for one sampler at one number of steps, and grids that cannot be used."""
     for place, own in enumerate(grids):
         name = type(own.sampler).__name__
         uses = not (own.sampler.holds or own.sampler.brings_levels)

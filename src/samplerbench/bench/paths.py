@@ -1,8 +1,8 @@
 """The divergence of a sampler's paths from those of the data: an upper bound, in any dimension.
 
-A sampler that draws once in each step goes from x_i to m_i + s_i·z_i, with m_i a function of the
-previous states. So the density Q of its path x₀, …, x_K over the levels with noise is known. The
-density P of the path of the data is known backwards: x_K has the law at the last level, and given
+A sampler that draws noise once in each step goes from x_i to m_i + s_i·z_i, with m_i a function of
+the previous states. So the density Q of its path x₀, …, x_K over the levels with noise is known.
+The density P of the data's path is known backwards: x_K has the law at the last level, and given
 x_{i+1}
 
     x_i ~ N(a·x_{i+1}, v·I),     a = α_i/α_{i+1},     v = σ_i² − a²·σ_{i+1}² .
@@ -89,7 +89,7 @@ def paths_of(sweep: Sweep, cell: Cell) -> OutputLaw:
 
 
 def _scales(sampler: Sampler, model: Score, levels: Levels, starts: Tensor) -> list[Transition]:
-    """The transitions, one for each step except those without noise at the end; or `Refused`."""
+    """The transitions, one for each step except the last ones without noise; raises `Refused`."""
     yields: list[int] = []
 
     def note(event: int, x: Tensor, x0_hat: Tensor | None) -> None:
@@ -98,7 +98,7 @@ def _scales(sampler: Sampler, model: Score, levels: Levels, starts: Tensor) -> l
 
     chain, _ = transitions(sampler, model, levels, starts)
     drive(sampler, model, starts.clone(), levels, lambda _, like: torch.zeros_like(like), note)
-    if [of.event for of in chain] != yields[: len(chain)] or len(chain) < levels.steps - 1:
+    if [one.event for one in chain] != yields[: len(chain)] or len(chain) < levels.steps - 1:
         raise Refused("not every step draws once, after its last call of the model")
     return chain
 
@@ -111,8 +111,8 @@ def _along(
     x: Tensor,
     key: tuple[int | str, ...],
 ) -> tuple[Tensor, Tensor, int]:
-    """ln of P over Q of the steps of paths from x, their last states with noise, evaluations."""
-    noise, place = KeyedNoise(key), {of.event: step for step, of in enumerate(chain)}
+    """ln P/Q of the steps of paths from x, the last states with noise, and the evaluations."""
+    noise, place = KeyedNoise(key), {one.event: step for step, one in enumerate(chain)}
     total, before, dim = torch.zeros_like(x[:, 0]), x.clone(), x.shape[1]
 
     def draw(number: int, like: Tensor) -> Tensor:

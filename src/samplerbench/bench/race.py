@@ -1,9 +1,8 @@
-"""A race: which sampler on which grid is the best one for a number of evaluations.
+"""A race: find the best sampler and grid for a number of evaluations.
 
-Samplers without noise run on one track and are compared by their paths, samplers with noise on
-another and are compared by their laws; see `course`. The race ends with a sampler with noise only
-if, on the training starts, its law is significantly nearer to the data than that of the best
-sampler without noise.
+There are two tracks: samplers without noise are compared by their paths, samplers with noise by
+their laws; see `course`. A sampler with noise wins only if, on the training starts, its law is
+significantly nearer to the data than that of the best sampler without noise.
 
 *Successive halving* (Jamieson and Talwalkar, "Non-stochastic best arm identification and
 hyperparameter optimization", AISTATS 2016, arXiv 1502.07943). All entrants run from a few states.
@@ -11,17 +10,17 @@ The better half stays and runs from as many new states as it had, and so on, unt
 most of the work is spent on entrants that are hard to tell apart. Entrants with equal outputs are
 one entrant with several names.
 
-*Designed levels.* For the best samplers of the track of paths levels are designed, see `design`,
-and join the finalists, from the same training starts.
+*Designed levels.* For the best samplers of the track of paths, levels are designed, see `design`,
+which join the finalists, on the same training starts.
 
 *Choice and measurement.* The choice uses training starts. The finalists are then measured from
-held-out starts, and against other data, so the reported numbers have no bias of selection. Two
-means of paths are compared by their ratio, with the paired values a_i and b_i of n starts:
+held-out starts and against other data, so the reported numbers have no selection bias. Two means of
+paths are compared by their ratio, with the paired values a_i and b_i of n starts:
 
     ln(ā/b̄) ± t·sd(a_i/ā − b_i/b̄)/√n,
 
 and distances of laws by Student's interval over batches with common starts and data. Holm's
-correction is over all comparisons with the winner.
+correction includes all comparisons with the winner.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ Array = NDArray[np.float64]
 
 #: The tracks.
 PATHS, LAWS = "paths", "laws"
-#: The distance of laws that are known on a line, in the place of `LAWS` for the finalists.
+#: The exact distance of laws on a line, which replaces `LAWS` for the finalists.
 EXACT = "exact laws"
 #: Exact distances that differ by less than this, in deviations of the data, are equal.
 EQUAL = 1e-5
@@ -55,18 +54,18 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Size:
-    """How many states a race uses."""
+    """The numbers of states, finalists and designs of a race."""
 
-    first: int = 128  # on the track of paths in the first round
-    batch: int = 32  # in each batch on the track of laws in the first round
-    finalists: int = 8  # of paths
-    noisy_finalists: int = 4  # of laws
-    designs: int = 4  # the number of samplers for which levels are designed
-    measured: int = 4096  # the states of the measurement, on the track of paths
-    measured_batch: int = 512  # the same in each batch, on the track of laws
+    first: int = 128  # states of the first round, on the track of paths
+    batch: int = 32  # states in each batch of the first round, on the track of laws
+    finalists: int = 8  # on the track of paths
+    noisy_finalists: int = 4  # on the track of laws
+    designs: int = 4  # samplers for which levels are designed
+    measured: int = 4096  # states of the measurement, on the track of paths
+    measured_batch: int = 512  # states in each batch of the measurement, on the track of laws
 
     def in_batch(self, round_: int) -> int:
-        """The states in each batch of a round on the track of laws, which all are new."""
+        """The states in each batch of a round on the track of laws; each round has new ones."""
         most = max(self.batch, self.measured_batch // 4)
         return min(self.batch << round_, most)
 
@@ -78,13 +77,13 @@ class Size:
 
 @dataclass
 class Standing:
-    """What a track knows about an entrant."""
+    """The state of an entrant in its track."""
 
     entrant: Entrant  # the entrant
-    values: Array  # of the choice: one per start (paths), or one per batch of the last round (laws)
-    rounds: int = 1  # in which it ran
+    values: Array  # distances: one per start (paths), or one per batch of the last round (laws)
+    rounds: int = 1  # the number of rounds in which it ran
     same: list[str] = field(default_factory=list)  # the labels of entrants with the same outputs
-    # of its difference from the leader in the round that dropped it; NaN for finalists
+    # p-value of its difference from the leader when it was dropped; NaN for finalists
     p_value: float = math.nan
 
     @property
@@ -98,13 +97,13 @@ class Track:
     """Entrants that are compared by one distance, from the best to the worst."""
 
     kind: str  # `PATHS` or `LAWS`
-    finalists: Sequence[Standing]  # those that are left, the best one first
-    dropped: Sequence[Standing]  # those that were dropped, the last ones first
+    finalists: Sequence[Standing]  # the remaining entrants, the best one first
+    dropped: Sequence[Standing]  # the dropped entrants, those dropped last first
     undesigned: Sequence[Refusal] = ()  # the samplers for which no levels could be designed
 
     @property
     def undecided(self) -> list[Standing]:
-        """Those that were dropped without a significant difference from the leader."""
+        """The entrants that were dropped without a significant difference from the leader."""
         corrected = holm([standing.p_value for standing in self.dropped])
         pairs = zip(self.dropped, corrected, strict=True)
         return [standing for standing, p in pairs if p > 1 - LEVEL]
@@ -147,7 +146,7 @@ def halve(
     size: Size,
     on_run: Callable[[], None] = lambda: None,
 ) -> Track:
-    """Choose the finalists of a track (entrants: all on paths without noise) on training starts."""
+    """Choose the finalists of a track on training starts, by successive halving."""
     compare = COMPARED[kind]
     keep = size.finalists if kind == PATHS else size.noisy_finalists
     standings, firsts = list[Standing](), dict[int, Array]()
@@ -184,7 +183,7 @@ def halve(
 def _designed(
     course: Course, standings: Sequence[Standing], size: Size
 ) -> tuple[list[Standing], list[Refusal]]:
-    """The best samplers on levels of their own, from the training starts of the standings."""
+    """The best samplers on levels designed for them, on the training starts of the standings."""
     best: dict[Sampler, Standing] = {}
     for standing in standings:
         best.setdefault(standing.entrant.sampler, standing)
@@ -241,16 +240,16 @@ def laws(
     return values, x[:8].double().cpu().numpy()
 
 
-#: Blocks of the track of laws begin here; those of paths are the numbers of rounds.
+#: Blocks of the track of laws begin here; on the track of paths they are the numbers of rounds.
 LAW_BLOCKS = 100
 
 
 def _merged(
     standings: Sequence[Standing], firsts: Mapping[int, Array], tolerance: float
 ) -> list[Standing]:
-    """The standings from the best to the worst; entrants with equal outputs become one.
+    """The standings from the best to the worst; entrants with equal outputs become one entrant.
 
-    It has the first name in the order of the entrants.
+    That entrant has the first of their names.
     """
     kept = list[Standing]()
     for standing in standings:
@@ -271,13 +270,13 @@ def _near(first: Array, second: Array, tolerance: float) -> bool:
 class Measured:
     """A measurement on held-out starts."""
 
-    standing: Standing  # whose
-    kind: str  # the distance: of `PATHS`, `LAWS` or `EXACT`
+    standing: Standing  # the measured entrant
+    kind: str  # the distance: `PATHS`, `LAWS` or `EXACT`
     mean: float  # d² of paths, the squared distance of laws, or W₂ of exact laws
     lower: float  # end of its interval
     upper: float  # end of its interval
     compared: Estimate  # its difference from the winner: ln of the ratio of d², or the difference
-    p_holm: float  # of it, corrected; NaN for the winner
+    p_holm: float  # the corrected p-value of that difference; NaN for the winner
 
     @property
     def apart(self) -> bool:
@@ -291,10 +290,10 @@ class Verdict:
 
     winner: Standing  # chosen on training starts
     kind: str  # the distance by which it is compared with the others of its track
-    # the finalists and the default, by both distances where both are known
+    # the finalists and the default, by both distances if both are known
     measured: Sequence[Measured]
-    tracks: Mapping[str, Track]  # by their kinds; one may be missing
-    converged_to: float  # the change of the converged run if it has half as many steps, as d
+    tracks: Mapping[str, Track]  # by kind; one may be missing
+    converged_to: float  # the distance d between the converged run and one of half its steps
 
     def of(self, standing: Standing, kind: str) -> Measured | None:
         """One of the measurements, or None."""
@@ -309,7 +308,7 @@ def race(
     default: Entrant | None = None,
     on_run: Callable[[], None] = lambda: None,
 ) -> Verdict:
-    """Choose the best entrant, then measure it, and the default, also if it is no entrant.
+    """Choose the best entrant, then measure it and the default, which need not be an entrant.
 
     `on_run` is called after each run of an entrant in the choice.
     """
@@ -333,7 +332,7 @@ def choose(
 
 
 def _winner(course: Course, tracks: Mapping[str, Track], size: Size) -> tuple[Standing, str]:
-    """The best entrant by training starts: the one without noise, unless it is worse."""
+    """The best entrant on training starts: the best without noise, unless noise is better."""
     if LAWS not in tracks:
         return tracks[PATHS].finalists[0], PATHS
     first = tracks[LAWS].finalists[0]
@@ -355,8 +354,9 @@ def _winner(course: Course, tracks: Mapping[str, Track], size: Size) -> tuple[St
 
 
 def _exact_laws(course: Course, tracks: Mapping[str, Track]) -> dict[int, float] | None:
-    """The exact distances of laws, by the ids of the finalists with noise and of the best one
-    without; None if one is not known.
+    """Exact distances of laws of the finalists with noise and of the best one without, by id.
+
+    None if one of them is not known.
     """
     finalists = [*tracks[LAWS].finalists] if LAWS in tracks else []
     finalists += tracks[PATHS].finalists[:1] if PATHS in tracks else []
@@ -388,7 +388,7 @@ def measure(
     by_laws: dict[int, Array] = {}
     if exact is not None:
         found = {id(one): course.exact_law(one.entrant) for one in both}
-        both = [one for one in both if found[id(one)] is not None]  # that of a default may not be
+        both = [one for one in both if found[id(one)] is not None]  # a default may have none
         by_laws = {key: np.array([value]) for key, value in found.items() if value is not None}
     elif noisy:
         by_laws = {

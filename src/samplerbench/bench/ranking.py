@@ -7,8 +7,8 @@ claim of a difference in the table is at most 1 − level. The rank of a sampler
 rank is one more than the number of samplers that are significantly better, the worst rank is k
 minus the number that are significantly worse.
 
-A sampler with a repetition without a value, such as one that diverged, stands apart: the mean of
-the other repetitions says nothing about the lost ones.
+A sampler that lost a repetition, for example because it diverged, is not ranked: the mean of the
+other repetitions says nothing about the lost ones.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from samplerbench.bench.statistics import (
 )
 from samplerbench.errors import InvalidSetting, require
 
-#: Competitors differ in one of these: the same sampler on two grids is two competitors.
+#: Competitors differ in at least one of these: a sampler on two grids is two competitors.
 SAMPLER = ["sampler", "sampler_settings", "eta", "setting_id"]
 #: All competitors agree in these and in `MEASURE`.
 _SHARED = ["denoiser", "start", "schedule", "network", "objective", "target"]
@@ -104,15 +104,15 @@ def ranking(
     Args:
         table: rows of the results store: one data set, metric, n, denoiser and start. A sampler
             with a repetition that is not ok has no rank, see `Ranking.apart`.
-        steps: the number of steps at which samplers are compared;
-        nfe: or the number of network evaluations: give exactly one of the two.
-        level: of intervals, and one minus the chance of a false claim in the table.
+        steps: the number of steps at which samplers are compared, or None.
+        nfe: the number of network evaluations at which they are compared, or None.
+        level: the level of intervals, and one minus the chance of a false claim in the table.
         over: the independent units, see `paired_difference`.
         min_repetitions: the smallest number of pairs in a comparison.
 
     Raises:
-        InvalidSetting: not exactly one of steps and nfe, fewer than two samplers there, values that
-            cannot be compared, or too few repetitions.
+        InvalidSetting: not exactly one of steps and nfe is given, or there are fewer than two
+            samplers, values that cannot be compared, or too few repetitions.
     """
     require((steps is None) != (nfe is None), "steps", steps, "given, or nfe: one of the two")
     require(0 < level < 1, "level", level, "between 0 and 1")

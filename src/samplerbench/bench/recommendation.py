@@ -20,16 +20,16 @@ NAMED = 4
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Recommendation:
-    """The best sampler on its best grid for a number of evaluations; printed, its three lines.
+    """The best sampler on its best grid for a number of evaluations; prints as three lines.
 
     Args:
         nfe: the bound on the number of evaluations.
-        verdict: of the race.
-        default: what it is compared with, or None if it cannot run.
-        refused: what could not take part.
+        verdict: the result of the race.
+        default: the entrant that the winner is compared with; None if it cannot run.
+        refused: samplers and grids that could not take part, with the reasons.
         raced: the number of entrants.
-        evaluations: of the denoiser in the race: calls times states.
-        seconds: of the race.
+        evaluations: the evaluations of the denoiser in the race: calls times states.
+        seconds: the duration of the race.
     """
 
     nfe: int
@@ -65,14 +65,14 @@ class Recommendation:
 
     @property
     def lines(self) -> list[str]:
-        """What to use, how much better it is than the default, and what is not distinguished."""
+        """The recommendation, its gain over the default, and what is not distinguishable."""
         return [self._which, self._how_much, self._undecided]
 
     @property
     def _which(self) -> str:
         plain = isinstance(self.levels, TruncatedLevels)
-        of = self.sampler.plain_evaluations if plain else self.sampler.evaluations
-        cost = of(self.steps)
+        evaluations = self.sampler.plain_evaluations if plain else self.sampler.evaluations
+        cost = evaluations(self.steps)
         same = self.verdict.winner.same
         also = f" (the same as {_listed(same)})" if same else ""
         size = f"{counted(self.steps, 'step')}, {counted(cost or 0, 'evaluation')}"
@@ -92,7 +92,7 @@ class Recommendation:
         measured = [one for one in self.verdict.measured if one.standing.entrant is self.default]
         other = next((one for one in measured if one.kind == kind), None)
         if other is None:
-            # the law of a default with noise is measured beside the best one without
+            # a default with noise and the best entrant without noise are compared by their laws
             other = next((one for one in measured if one.kind != PATHS), None)
             kind = LAWS if other is None else other.kind
             own = self.verdict.of(winner, kind)
@@ -134,12 +134,12 @@ class Recommendation:
     def table(self) -> pd.DataFrame:
         """One row per entrant and distance, the finalists first.
 
-        `distance` names the distance: paths (root mean square, in deviations of the data), laws
-        (squared energy distance), or exact laws (W₂ on a line). `chosen_by` is its value on
-        training starts, `value` with `lower` and `upper` on held-out ones. `times` is the ratio of
-        paths to those of the winner, `more` the difference of laws, both with their intervals;
-        `p_holm` is corrected. `dropped_p` is the p-value of the difference from the leader in the
-        round that dropped the entrant.
+        `distance` is the kind: paths (root mean square, in deviations of the data), laws (squared
+        energy distance), or exact laws (W₂ on a line). `chosen_by` is the distance on training
+        starts, `value` with `lower` and `upper` that on held-out starts. Compared with the winner,
+        `times` is the ratio of path distances and `more` the difference of law distances, with
+        their intervals; `p_holm` is corrected. `dropped_p` is the p-value of the difference from
+        the leader in the round that dropped the entrant.
         """
         rows = []
         for one in self.verdict.measured:

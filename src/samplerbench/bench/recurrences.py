@@ -1,14 +1,14 @@
-"""The run of a sampler as a recurrence, read off its code without any numbers of states.
+"""The run of a sampler as a recurrence, by running its code on symbols in place of states.
 
 A sampler with fixed steps combines states, outputs of the denoiser and draws linearly. Here its
-code runs once on objects that only know what they are combinations of. Each evaluation gives its
-state a name of its own, so there are few terms: the state of evaluation k is
+code runs once on symbolic linear combinations. Each evaluation gives its state a new name, so there
+are few terms: the state of evaluation k is
 
     u_k = w_k·x + Σ_{j<k} p_kj·u_j + Σ_{j<k} q_kj·x̂₀(u_j) + Σ_i b_ki·z_i ,     k = 1, …, K,
 
-with the start x and the draws z_i, and the last state is one more such row. If the code does more
-with a state than adding it and multiplying it by a number, there is no recurrence; `coefficients`
-runs such codes on vectors.
+with the start x and the draws z_i; the last state is one more such row. If the code does more with
+a state than adding it and multiplying it by a number, there is no recurrence; `coefficients` runs
+such code on vectors.
 
 If the denoiser acts on each coordinate separately, x̂₀(u_k) = g_k·u_k + h_k, the derivatives of the
 last state follow from the last evaluation to the first:
@@ -78,10 +78,10 @@ class Recurrence:
 
     levels: Array  # t, α and σ of the evaluations, shape (3, K)
     draws: int  # D
-    start: Terms  # those with x, whose place is 0
-    outputs: Terms  # those with outputs of the denoiser
-    drawn: Terms  # those with draws
-    states: Terms  # those with states of earlier evaluations
+    start: Terms  # terms with x, whose place is 0
+    outputs: Terms  # terms with outputs of the denoiser
+    drawn: Terms  # terms with draws
+    states: Terms  # terms with states of earlier evaluations
 
     def weights(self) -> Array:
         """The states in terms of start, outputs and draws alone, shape (K + 1, 1 + K + D)."""
@@ -95,9 +95,10 @@ class Recurrence:
         return known
 
     def derivatives(self, gain: Array) -> tuple[Array, Array, Array]:
-        """Those of the last state by start, outputs and draws: (dim,), (K, dim) and (D, dim).
+        """Derivatives of the last state by start, outputs and draws: (dim,), (K, dim), (D, dim).
 
-        `gain` is g, shape (K, dim).
+        Args:
+            gain: g, shape (K, dim).
         """
         count, dim = gain.shape
         by_state = np.ones((count + 1, dim))
@@ -105,16 +106,16 @@ class Recurrence:
         if any((kind.row > kind.place + 1).any() for kind in both):
             by_output = self._backward(gain, by_state)
         else:  # each state depends only on the one before it
-            by, of = np.zeros((2, count, 1))
-            for coefficients, kind in zip((by, of), both, strict=True):
+            by_x0, by_x = np.zeros((2, count, 1))
+            for coefficients, kind in zip((by_x0, by_x), both, strict=True):
                 coefficients[kind.place, 0] = kind.value
-            by_state[:count] = np.cumprod((of + gain * by)[::-1], 0)[::-1]
-            by_output = by * by_state[1:]
+            by_state[:count] = np.cumprod((by_x + gain * by_x0)[::-1], 0)[::-1]
+            by_output = by_x0 * by_state[1:]
         by_start = self.start.along(by_state, 1)[0]
         return by_start, by_output, self.drawn.along(by_state, self.draws)
 
     def _backward(self, gain: Array, by_state: Array) -> Array:
-        """The derivatives by the outputs; those by the states are filled in."""
+        """The derivatives by the outputs; fills in `by_state`, the derivatives by the states."""
         count = len(gain)
         outputs, states = (one.table(count, 1 + count) for one in (self.outputs, self.states))
         ends = (count + 1 - ((outputs != 0) | (states != 0))[:, ::-1].argmax(1)).tolist()
@@ -143,13 +144,13 @@ def from_weights(weights: Array, levels: Array) -> Recurrence:
 def traced(
     sampler: Sampler, schedule: NoiseSchedule, levels: Levels, steps: int | None = None
 ) -> Recurrence:
-    """The recurrence of a run with fixed steps, or of some of them; or `NotTraced`."""
+    """The recurrence of a run with fixed steps, or of the first `steps`; raises `NotTraced`."""
     tracer = _Tracer(schedule)
     x, noise = cast(Tensor, _Combination({_START: 1.0})), cast(Noise, tracer)
     try:
         last = deque(islice(iterate(sampler, tracer, x, levels, noise), steps), maxlen=1)[0].x
         states = [*tracer.states, _terms(last)]
-    except Exception as error:  # a true fault shows again on numbers
+    except Exception as error:  # if it is a real fault, it occurs again on numbers
         raise NotTraced(str(error)) from error
     name = np.array([*chain.from_iterable(states)])
     value = np.array([*chain.from_iterable([one.values() for one in states])])
@@ -223,7 +224,7 @@ class _Combination:
 
 
 def _terms(x: object) -> dict[int, float]:
-    """The coefficients of a state by name; nobody changes them."""
+    """The coefficients of a state by name, which must not be changed."""
     if not isinstance(x, _Combination):
         raise NotTraced(f"a state is {type(x).__name__}")
     if x.scale == 1:
@@ -232,7 +233,7 @@ def _terms(x: object) -> dict[int, float]:
 
 
 class _Tracer(Denoiser):
-    """A denoiser, and noise, that name their outputs, and the states of the evaluations."""
+    """A denoiser and noise that give names to their outputs and to the evaluated states."""
 
     def __init__(self, schedule: NoiseSchedule) -> None:
         super().__init__()
@@ -253,7 +254,7 @@ class _Tracer(Denoiser):
         raise NotTraced("the run uses the derivative of the denoiser")
 
     def normal(self, like: Tensor, step: int, draw: int = 0) -> Any:
-        """A draw, with a name of its own."""
+        """A draw, with a new name."""
         return _Combination({4 * self.draws.setdefault((step, draw), len(self.draws)) + 2: 1.0})
 
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> NoReturn:

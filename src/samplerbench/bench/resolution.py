@@ -1,14 +1,14 @@
 """The smallest differences from the data that n samples and R repetitions can detect.
 
-The *power* of the test against the floor (see `statistics`). Distances are taken as normal, with
-the standard deviations of the table. A Wasserstein distance of more than ten floors is left out of
-them: a sampler that nearly diverges has a spread that no cell near the floor has. A cell whose
-expected distance is the floor plus X is detected at the first step of Holm's correction over c
-cells if U(X) = #{(i, j): a_i + X > b_j} ≥ u, where u is the smallest value with 2·P(U ≥ u) ≤ α/c.
+This is the *power* of the test against the floor (see `statistics`). Distances are assumed normal,
+with the standard deviations of the table. A Wasserstein distance of more than ten floors is left
+out of these: a sampler that nearly diverges varies much more than any cell near the floor. A cell
+whose expected distance is the floor plus X is detected at the first step of Holm's correction over
+c cells if U(X) = #{(i, j): a_i + X > b_j} ≥ u, where u is the smallest value with 2·P(U ≥ u) ≤ α/c.
 So one draw of the R + M distances detects every X above the u-th smallest of b_j − a_i. The 0.8
-quantile of these over many draws is the excess that is detected with a probability of 80 %. (If
-there are too few ranks, the test is Student's, and X = F·(exp((t_{1−α/2c, ν} + t_{power, ν})·se) −
-1), se of the logarithms.)
+quantile of this value over many draws is the excess that is detected with a probability of 80 %.
+(If there are too few ranks, the test is Student's, and X = F·(exp((t_{1−α/2c, ν} + t_{power,
+ν})·se) − 1), se of the logarithms.)
 
 A law at distance δ from the data has an expected distance above the floor F(n). To leading order
 squares add: the expected distance is √(F² + δ²), and the excess X = √(F² + δ²) − F is much smaller
@@ -60,11 +60,11 @@ class Resolution:
     sets_needed: int  # the smallest M with which any excess can be detected, with R repetitions
     wanted: float  # the distance of laws that the user wants to detect, as a share of the floor
     n_needed: float  # the n that detects it with R repetitions, if m grows in proportion
-    # the R, of cells and floor, that detects it with n samples; None if it is above
+    # the R, of cells and floor, that detects `wanted` with n samples; None above
     # `MOST_REPETITIONS`
     repetitions_needed: int | None
     exponent: float  # a
-    estimated: bool  # whether a comes from the table; otherwise it is an assumption
+    estimated: bool  # whether a comes from the table, or is an assumption
     squares_add: bool = True  # whether the floor and a distance of laws add in squares
     most_reference: float = math.inf  # the largest m that the data have
 
@@ -122,7 +122,7 @@ class Resolution:
 
 
 FAR = 10
-"""Distances of more floors do not say how much those near the floor vary."""
+"""A distance of more floors is not used to estimate how much distances near the floor vary."""
 MOST_REPETITIONS = 1_000
 MOST_SAMPLES = 1_000_000
 """Larger numbers of repetitions, or of samples per cell, are not recommended to the user."""
@@ -152,8 +152,8 @@ def resolution(
         exponent: a, used if the table has only one n: 1/4 for unevenly weighted modes (the
             default, the worst case), 1/2 for a unimodal law.
         squares_add: whether the metric is a Wasserstein distance; see the module.
-        most_reference: the largest m that finite data have; None if there is no limit.
-        most_floors: the largest number of sets of n fresh draws that they have.
+        most_reference: the largest m that finite data allow; None if there is no limit.
+        most_floors: the largest number of sets of n fresh draws that finite data allow.
 
     Raises:
         InvalidSetting: a number is out of range, a mixed table, too few repetitions or no floor.
@@ -301,6 +301,6 @@ def _has_reference(table: pd.DataFrame) -> bool:
 
 
 def _round_up(count: float) -> int:
-    """Up to two significant digits: the model is not better than that."""
+    """Rounded up to two significant digits, since the model is no more precise than that."""
     unit = int(10 ** max(math.floor(math.log10(count)) - 1, 0))
     return math.ceil(round(count / unit, 9)) * unit

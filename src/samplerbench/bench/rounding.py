@@ -1,4 +1,4 @@
-"""Text of numbers: a value with half of its interval, rounded to two digits of the half.
+"""Numbers as text: a value ± half of its interval, rounded to two digits of the half.
 
     0.090 ± 0.047    205 ± 12    1.20e-07 ± 3.4e-08
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 #: Metrics that are no distances: their values may have any sign.
 SIGNED = {"log_z"}
-#: Numbers at or above the first, and below the second, are written with an exponent.
+#: Numbers from `_LARGE` on and below `_SMALL` are written with an exponent.
 _LARGE, _SMALL = 1e6, 1e-4
 
 
@@ -37,8 +37,8 @@ def difference(value: float, half: float, *, signed: bool = False) -> str:
 
     Args:
         value: any number.
-        half: of its interval; 0 if the value is exact, NaN if its interval is not known.
-        signed: whether a positive value has a sign.
+        half: half of its interval; 0 if the value is exact, NaN if the interval is not known.
+        signed: whether a positive value gets a sign.
     """
     text = plain(value)
     if math.isfinite(value) and math.isfinite(half):
@@ -52,7 +52,7 @@ def difference(value: float, half: float, *, signed: bool = False) -> str:
 
 
 def distance(value: float, half: float, metric: str = "") -> str:
-    """The same for an expected distance, which is not negative, unless the metric is `SIGNED`."""
+    """As `difference`, for an expected distance: it is not negative, unless in `SIGNED`."""
     if metric in SIGNED or value < 0 or not half > value:
         return difference(value, half)
     end = difference(value + half, half).partition(" ")[0]

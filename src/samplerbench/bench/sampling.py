@@ -1,8 +1,8 @@
-"""Samples of one cell of a sweep, or their states on the way, written block by block.
+"""Write the samples of one cell of a sweep, or also their intermediate states, block by block.
 
 Starts and noise are those of the sweep, keyed by block. So the samples have the same bits as in the
 sweep, and sample i depends neither on their number nor on whether intermediate states are kept.
-These are the states after 0, k, 2k, … steps and after the last one.
+Intermediate states are those after 0, k, 2k, … steps and after the last one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class SamplingCost:
     """The cost of sampling, and the number of bad samples."""
 
     nfe: int  # evaluations of the model per sample
-    rounds: int  # sequential ones of them
+    rounds: int  # the number of sequential evaluations
     seconds: float  # for all samples
     bad: int  # the number of samples that are not finite, or too large to be measured
 
@@ -65,10 +65,10 @@ def sample_into(
     every: int | None = None,
     on_block: Callable[[], None] = lambda: None,
 ) -> SamplingCost:
-    """Fill an array of `shape_of` with the samples of a cell; the memory has one block per worker.
+    """Fill an array of `shape_of` with the samples of a cell; holds one block per worker in memory.
 
     Args:
-        cell: it must pass `require_runs`.
+        cell: a cell that passes `require_runs`.
         every: k, or None for the last states only.
         on_block: called in this thread when a block is done.
     """

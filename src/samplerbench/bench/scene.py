@@ -6,7 +6,7 @@ its step. Start and noise have the key (seed, "picture"). So a picture is always
 shares no random numbers with the values in the table. All samplers of a job start at the same
 points.
 
-A path of N steps holds ⌈N/k⌉ + 1 frames at most: 100 000 Langevin steps with k = 1 000 are 101.
+A path of N steps has at most ⌈N/k⌉ + 1 frames: 101 for 100 000 Langevin steps with k = 1 000.
 """
 
 from __future__ import annotations
@@ -69,13 +69,13 @@ class SamplerRun:
         return "_".join("".join(c for c in word if c.isalnum() or c in ".-") for word in words)
 
     def every(self, frames: int) -> int:
-        """The k of a path with at most that many frames, the first one not counted."""
+        """The k for a path with at most that many frames, not counting the first."""
         return -(-self.steps // max(frames - 1, 1))
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """The parts of a job that pictures use, also before training, to see which are possible."""
+    """The parts of a job that pictures use; it exists before the training, to check pictures."""
 
     dataset: Dataset
     schedule: NoiseSchedule
@@ -84,7 +84,7 @@ class Scene:
     starts: Mapping[str, Start]  # by name; the first one that fits a sampler is a picture's default
     # (name, sampler) pairs; a name may come with several settings
     samplers: Sequence[tuple[str, Sampler]]
-    steps: Sequence[int]  # numbers of steps; the largest is a picture's default
+    steps: Sequence[int]  # numbers of steps; a picture uses the largest by default
     # the learned model before its training; None if nothing is trained
     untrained: Score | None = None
     # training data, shape (n, dim), float64; empty if nothing is trained
@@ -99,7 +99,7 @@ class Scene:
     own_grids: Sequence[OwnGrid] = ()  # levels of single samplers, in place of `grid`
 
     def levels(self, steps: int, sampler: Sampler | None = None) -> Levels:
-        """The levels for a number of steps: of the job's grid, or of a sampler's own."""
+        """The levels for a number of steps: of the job's grid, or of the sampler's own grid."""
         own = find_own(self.own_grids, sampler, steps)
         if own is not None:
             return own.levels(self.schedule)
@@ -108,7 +108,7 @@ class Scene:
         return sampler.levels(self.grid, self.schedule, steps)
 
     def data(self, count: int | None = None) -> Tensor:
-        """Training data, or fresh draws, to show, at most `count`; None: all, or 10 000 draws."""
+        """At most `count` training data to show, or fresh draws; None: all, or 10 000 draws."""
         rows = len(self.train)
         if rows > 0:
             # spread over all rows, which may be sorted, by time for example
@@ -123,9 +123,10 @@ class Scene:
         start: str | None = None,
         steps: int | None = None,
     ) -> list[SamplerRun]:
-        """Every denoiser (None: all of the job) with every sampler that runs on it.
+        """Every denoiser with every sampler that runs on it.
 
-        Without a start it is the first one that fits the sampler, and N is the job's largest.
+        By default with all denoisers of the job, the first start that fits the sampler, and the
+        largest number of steps.
         """
         runs = self._all_runs(denoisers, start, steps)
         return [run for run in runs if self._reason(run) is None]
@@ -137,7 +138,7 @@ class Scene:
         start: str | None = None,
         steps: int | None = None,
     ) -> str | None:
-        """The reason in one line why no sampler runs on these denoisers; None if one runs."""
+        """Why no sampler runs on these denoisers, in one line; None if one runs."""
         try:
             reasons = [self._reason(run) for run in self._all_runs(denoisers, start, steps)]
         except InvalidSetting as error:
@@ -145,7 +146,7 @@ class Scene:
         return None if None in reasons else next(iter(reasons), "the job has no sampler")
 
     def why_not_dim(self, dim: int) -> str | None:
-        """The reason in one line why `dim` coordinates cannot be drawn, or None if they can."""
+        """Why these data cannot be drawn as `dim` coordinates, in one line; None if they can."""
         if self.dataset.dim == dim:
             return None
         return (
@@ -229,7 +230,7 @@ class Scene:
         return run.sampler.why_incompatible(self.denoisers[run.denoiser], levels)
 
     def _labels(self) -> list[str]:
-        """The samplers' names with their η and the settings in which samplers of a name differ."""
+        """The samplers' names, with η and the settings in which samplers of one name differ."""
         settings: list[dict[str, Any]] = [describe(sampler) for _, sampler in self.samplers]
         labels = []
         for (name, _), own in zip(self.samplers, settings, strict=True):

@@ -1,11 +1,11 @@
-"""The error of a score itself, without a sampler.
+"""The error of a score, without a sampler.
 
     E‖s(x) − s*(x)‖²     compared with     E‖s*(x)‖²,     x = α·x₀ + σ·ε ~ q at one level,
 
 where s* is the oracle's score. At that level denoising score matching minimises this error, up to a
 constant (Vincent 2011). The error is weighted by probability. So it is small for a score that is
-wrong only between two clusters, where there are no data but where a chain has to pass. If the score
-error is small and the distance is large, the start or the mixing is the cause.
+wrong only between two clusters, where there are no data but which a chain has to cross. If the
+score error is small and the distance is large, the start or the mixing is the cause.
 
 Not every error e = s − s* moves the law: in continuous time the marginals of the flow, and of a
 reverse SDE, change only by ∇·(q·e). So e has a part ∇φ with
@@ -56,8 +56,8 @@ def score_errors(
     """One row for each score, level and repetition, with the columns `COLUMNS`.
 
     Scores and errors are those of x at the level, in units of 1/x. `noise_to_signal` is σ/α.
-    `moving` is E‖∇φ‖², the part of the error that moves the law: NaN outside the plane, without a
-    density, and where the grid does not resolve the law.
+    `moving` is E‖∇φ‖², the part of the error that moves the law: NaN if there are not two
+    coordinates, without a density, and if the grid does not resolve the law.
 
     Args:
         denoisers: scores by name; the one named oracle is left out.

@@ -6,17 +6,17 @@ interval of a distance is for other samples of the same size; see `jackknife`.
 Perfect samples are exchangeable with the draws of the floor, so a verdict is a prediction of one
 more draw:
 
-- with 39 draws, from the smallest to the largest: one more draw is above the largest with a
-  probability of 1/40, and below the smallest with the same probability, for any law;
-- with fewer draws, R ≥ 2, if a finite data set has no more: mean ± t_{0.975, R−1}·s·√(1 + 1/R) of
-  the logarithms (of the distances themselves if one is not positive);
+- with 39 draws the interval is from the smallest to the largest: for any law one more draw is above
+  the largest with a probability of 1/40, and below the smallest with the same probability;
+- with R draws, 2 ≤ R < 39, if a finite data set has no more, the interval is mean ± t_{0.975,
+  R−1}·s·√(1 + 1/R) of the logarithms (of the distances themselves if one is not positive);
 - with one draw there is no verdict.
 
 For a data set each draw is n fresh points, against the same reference. For a file of m points there
 are no fresh points. Then the n + m rows of both files are relabelled 39 times: n of them, drawn at
 random, are compared with the other m. If samples and data have the same law, all labels are equally
 likely, so the prediction is exact (Fisher's permutation test), with all n and all m points. If they
-have different laws, this floor is that of the mixture of both, which is above that of the data.
+have different laws, this is the floor of the mixture of both, which is above the floor of the data.
 
 The states of a Markov chain depend on each other, so their floor is that of n states with the same
 dependence, see `blocks`. It needs a metric between points, and data with two sets of n draws.
@@ -66,9 +66,7 @@ class Cloud:
 
     points: Tensor  # shape (n, dim), float64
     chains: Chains | None = None  # the same points as Markov chains; None for independent samples
-    in_order: bool = (
-        True  # False if the order of the rows has no meaning, such as that of file names
-    )
+    in_order: bool = True  # False if the order of the rows has no meaning, as for image files
 
     @classmethod
     def of_chains(cls, frames: Tensor, name: str) -> Cloud:
@@ -113,15 +111,14 @@ class Truth:
 
     metric: str
     name: str  # a description of the data, for the output
-    dim: int  # of the points
+    dim: int  # the dimension of the points
     distance: Distance  # of samples to the data
-    # samples ↦ the distances of the same number of perfect samples, shape (R,); empty if there are
-    # none
+    # samples ↦ the distances of the same number of perfect samples, shape (R,), perhaps R = 0
     floor: Callable[[Tensor], NDArray[np.float64]]
     # n ↦ why n samples are too many for the metric; None if they are not
     why_too_large: Callable[[int], str | None]
     seed: int  # of the groups for the intervals
-    between: Metric | None = None  # the metric, if it is one between two sets of points
+    between: Metric | None = None  # the metric, if it compares two sets of points
 
 
 @dataclass(frozen=True)
@@ -132,12 +129,12 @@ class Line:
         kind: distance or difference.
         metric: name of the metric.
         samples: name of the cloud.
-        n: how many samples.
+        n: the number of samples.
         distance: to the data; or this distance minus that of another cloud.
         half_width: half of its 95 % interval; NaN if it has none.
         verdict: in words.
         minus: name of the other cloud; empty for a distance.
-        p_value: of a difference, corrected.
+        p_value: the corrected p-value of a difference.
         ess: effective sample size, n for independent samples; 0 (empty in a table) for a
             difference.
         r_hat: split R̂ of chains.
@@ -184,7 +181,7 @@ def truths(
         data: a data set, or points of shape (m, dim).
         origin: the name of the data set, or of the file of points, for the output.
         n_reference: the number of points that represent a data set.
-        seed: of all random numbers.
+        seed: the seed of all random numbers.
 
     Raises:
         InvalidSetting: a metric cannot be used with these data.
@@ -374,9 +371,8 @@ def prediction(floor: NDArray[np.float64]) -> tuple[float, float]:
 def differences(clouds: Mapping[str, Cloud], truth: Truth) -> list[Line]:
     """The difference of the distances of each pair of clouds, the farther minus the nearer.
 
-    Only for pairs of clouds that are worth at least `jackknife.FEWEST` independent draws: not for
-    chains that have not mixed, and not for rows that depend on each other and are not known to be a
-    chain.
+    Only pairs of clouds that are worth at least `jackknife.FEWEST` independent draws. Chains that
+    have not mixed are left out, and so are dependent rows that are not known to be a chain.
     """
     usable = [name for name, cloud in clouds.items() if cloud.has_interval]
 

@@ -7,9 +7,9 @@ affine:
     Var x_out = a²·Var x_in + Σ_j b_j² .
 
 `affine` gives a, b_j and c of all coordinates, without samples and without a dim × dim matrix.
-Cost: a run of the sampler's code without numbers and a few operations for each evaluation, see
-`recurrences`; more for codes of other packages, see `affine`. Some thousand coordinates are
-computed at a time, so the memory does not grow with their number.
+Cost: a run of the sampler's code on symbols and a few operations for each evaluation, see
+`recurrences`; more for code of other packages, see `affine`. Some thousand coordinates are computed
+at a time, so the memory does not grow with their number.
 
 Reference: E. Pierret, B. Galerne, Diffusion models for Gaussian distributions: exact solutions and
 Wasserstein errors, ICML 2025, arXiv 2405.14250.
@@ -37,7 +37,7 @@ from samplerbench.samplers.base import Sampler, final_state
 if TYPE_CHECKING:
     from samplerbench.bench.sweep import Sweep
 
-#: The number of coordinates in one run, so that its states fit into the processor's cache.
+#: The number of coordinates in one run, whose states fit into the processor's cache.
 _AT_ONCE = 4096
 
 
@@ -61,7 +61,7 @@ def why_not_gaussian(sampler: Sampler, model: Score, start: Start) -> str | None
 
 
 def _is_diagonal(model: Score) -> bool:
-    """Whether the model acts on each coordinate alone."""
+    """Whether the model acts on each coordinate separately."""
     if isinstance(model, Guided):
         return _is_diagonal(model.model) and _is_diagonal(model.guide)
     if isinstance(model, Corrupted):
@@ -122,8 +122,8 @@ def output_spectrum(
     Args:
         sampler: a method with fixed steps.
         model: a denoiser that acts on each coordinate separately.
-        start_mean: of the first state, shape (dim,).
-        start_variances: of its independent coordinates, shape (dim,).
+        start_mean: the mean of the first state, shape (dim,).
+        start_variances: the variances of its independent coordinates, shape (dim,).
         steps: the number of steps to take; None for all.
 
     Raises:
@@ -132,10 +132,10 @@ def output_spectrum(
     parts = []
     for first in range(0, len(start_mean), _AT_ONCE):
         some = slice(first, first + _AT_ONCE)
-        of = affine_map(
+        run = affine_map(
             sampler, _part(model, some), levels, start_mean[some], diagonal=True, steps=steps
         )
-        variances = of.by_state.square() * start_variances[some].double()
-        parts.append(torch.stack([of.output, variances + of.by_draws.square().sum(0)]))
+        variances = run.by_state.square() * start_variances[some].double()
+        parts.append(torch.stack([run.output, variances + run.by_draws.square().sum(0)]))
     mean, variances = torch.cat(parts, 1)
     return mean, variances

@@ -28,13 +28,13 @@ the M of fresh draws are exchangeable. So all orders of the R + M are equally li
 is exact for any law (Mann and Whitney, "On a test of whether one of two random variables is
 stochastically larger than the other", Annals of Mathematical Statistics 18, 1947; ties count
 against the claim). Welch's test would estimate a variance from R values, and detect nothing with
-R = 3. A cell may be above its floor or below it, so p is doubled, and the smallest p is
+R = 3. A cell may be above or below its floor, so p is doubled, and the smallest p is
 2/C(R + M, R). If this is not significant after Holm's correction, the test is Student's with the
-pooled variance of the logarithms, for positive distances: they are skewed, their logarithms less.
+pooled variance of the logarithms, which are less skewed than the distances (if these are positive).
 
-*Lost repetitions.* A repetition that diverged has no value. The mean of the others is that of the
-survivors, which may be as near to the data as perfect samples are. So such a cell is never tested
-or ranked: its lines have the number of lost repetitions instead of a verdict.
+*Lost repetitions.* A repetition that diverged has no value. The mean of the other repetitions may
+be as near to the data as that of perfect samples. So such a cell is never tested or ranked: its
+lines have the number of lost repetitions instead of a verdict.
 
 *Many comparisons.* p-values in ascending order are corrected to max_{j ≤ i} min(1, (m − j + 1)·p_j)
 (Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6, 1979): the
@@ -65,7 +65,7 @@ Array = NDArray[np.float64]
 _ROUNDING = 1e-9
 """Differences below this share of the values are rounding errors and count as zero."""
 
-#: Rows of the table: a column must equal a value, or be one of a list; or a mask of rows.
+#: Selects rows: a mask, or a mapping from columns to a value or a list of values.
 Selection = Mapping[str, object] | pd.Series
 
 
@@ -73,10 +73,10 @@ def at_equal_cost(table: pd.DataFrame, bounds: Sequence[int]) -> tuple[pd.DataFr
     """The rows of cells with a value, with `steps` replaced by the bound on the evaluations.
 
     Samplers of a sweep at equal cost have different numbers of steps, but the same bounds. For each
-    bound the table has the run of a setting with the most counted evaluations within the bound. So
-    a run can appear at several bounds. If that run has no value, because it failed, the setting has
-    none at this bound: the value of a shorter run would be mistaken for it. The rows of the floor
-    do not change.
+    bound the table has, for each sampler with its settings, the run with the most counted
+    evaluations within the bound. So a run can appear at several bounds. If that run has no value,
+    because it failed, there is none at this bound, since the value of a shorter run would be
+    mistaken for it. The rows of the floor do not change.
 
     Args:
         bounds: the largest numbers of evaluations.
@@ -91,7 +91,7 @@ def at_equal_cost(table: pd.DataFrame, bounds: Sequence[int]) -> tuple[pd.DataFr
     curve = present(cells, CURVE)
     columns = [*curve, "steps", "nfe"]
     failed = table.loc[(table["status"] != "ok") & (table["nfe"] > 0), columns]
-    # cells of which some repetitions have a value stay those of `summary`
+    # `cells` already has the cells of which some repetitions have a value
     tried = pd.concat([cells[columns], failed]).drop_duplicates([*curve, "steps"])
     chosen = []
     for bound in bounds:
@@ -109,7 +109,7 @@ def at_equal_cost(table: pd.DataFrame, bounds: Sequence[int]) -> tuple[pd.DataFr
 
 
 def varied_setting(table: pd.DataFrame) -> str | None:
-    """The numeric setting of at least three values, if cells differ only in it and in denoisers."""
+    """The numeric setting with at least three values, if only it and the denoiser vary."""
     cells = table[table["denoiser"] != "law"]
     if any(cells[name].nunique() != 1 for name in ("sampler", "start", "steps")):
         return None
@@ -127,16 +127,16 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """One line per cell: mean, sd, count, the interval [lower, upper], nfe, rounds, seconds, names.
 
     An expected distance is not negative, so if the mean is at least 0, `lower` is at least 0 too.
-    `lost` is the number of repetitions without a value, such as those that diverged: the mean is
-    that of the others.
+    `lost` is the number of repetitions without a value, such as those that diverged; the mean is
+    over the other repetitions.
 
     Rows with different settings or seeds are different cells, even if they have the same name;
     `cell.curve_names` makes the names unique.
 
     Args:
         table: rows of the results store; only those with status ok are used.
-        level: of the interval. One repetition has none, unless its metric gives `half_width` of a
-            95 % interval.
+        level: the level of the interval. A single repetition has no interval, unless its metric
+            gives the `half_width` of a 95 % interval.
     """
     ok = distinct(table[table["status"] == "ok"])
     if "rounds" not in ok:
@@ -173,7 +173,7 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
 
 
 def lost_repetitions(table: pd.DataFrame) -> pd.DataFrame:
-    """The cells that lost repetitions; not those that cannot run.
+    """The cells that lost repetitions, without cells that cannot run.
 
     Returns:
         One line per cell: its columns (`CELL`), lost (the number of repetitions without a value)
@@ -187,13 +187,13 @@ def lost_repetitions(table: pd.DataFrame) -> pd.DataFrame:
     counts = rows.groupby(cell, dropna=False)["lost"].agg(["sum", "size"]).reset_index()
     first = rows[rows["lost"]].drop_duplicates(cell)[[*cell, "status"]]
     lines = counts[counts["sum"] > 0].merge(first, on=cell)
-    of, status = lines.pop("size").astype(str), lines.pop("status")
-    why = lines["sum"].astype(str) + " of " + of + " " + status
+    sizes, status = lines.pop("size").astype(str), lines.pop("status")
+    why = lines["sum"].astype(str) + " of " + sizes + " " + status
     return lines.rename(columns={"sum": "lost"}).assign(why=why)
 
 
 def complete(table: pd.DataFrame) -> pd.DataFrame:
-    """The finished rows of cells that lost no repetition, and those of the floor."""
+    """The rows with a value, also of floors, without the cells that lost a repetition."""
     ok = table[table["status"] == "ok"]
     lost = lost_repetitions(table)
     if lost.empty:
@@ -208,7 +208,7 @@ def _index(lines: pd.DataFrame, names: list[str]) -> pd.MultiIndex:
 
 
 def _own_half(info: str) -> float:
-    """Half of the 95 % interval that a metric gives of one value; NaN if it gives none."""
+    """Half of the 95 % interval that a metric gives for one value; NaN if it gives none."""
     return float(json.loads(info).get("half_width", math.nan)) if "half_width" in info else math.nan
 
 
@@ -231,7 +231,7 @@ class Estimate:
     lower: float  # end of the interval
     upper: float  # end of the interval
     sd: float  # of one repetition
-    # two-sided, of the hypothesis that the expectation is zero; NaN if every repetition is zero
+    # two-sided, for the hypothesis that the expectation is zero; NaN if every repetition is zero
     p_value: float
     count: int  # repetitions
     dropped: int = 0  # repetitions left out because one side of a pair is missing or not ok
@@ -273,7 +273,7 @@ def require_repetitions(count: int, least: int = 2, what: str = "an interval") -
 def select(table: pd.DataFrame, selection: Selection) -> pd.DataFrame:
     """The rows of a selection: every named column has the value, or one of the list of values.
 
-    NaN selects NaN, as for the eta of samplers without one. Names must be those of columns.
+    NaN selects NaN, as for the eta of samplers without one. Each name must be a column.
     """
     if isinstance(selection, pd.Series):
         return table[selection.astype(bool)]
@@ -347,7 +347,7 @@ def units(table: pd.DataFrame, selection: Selection, name: str, over: str) -> pd
 def welch(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Estimate:
     """The difference of two expectations from independent values, shapes (R,) and (S,), R, S > 1.
 
-    The estimate's count is the smaller of R and S, its sd that of the first.
+    In the estimate, count is the smaller of R and S, and sd is that of the first.
     """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     require_repetitions(min(len(a), len(b)), what="a comparison")
@@ -435,10 +435,10 @@ def against_floor(
 ) -> pd.DataFrame:
     """Compare every cell with fresh draws of the law: one line per cell.
 
-    Columns: those of a cell, mean, sd, count, floor, floor_sd, floor_count, excess (mean − floor),
-    p_value, p_holm (corrected over the whole table) and significant. A cell can also be
-    significantly below the floor: then its excess is negative, as with stratified starts against
-    random draws. If the table has floor rows with the name of the cell's start, they are its floor;
+    Columns: the columns of a cell, mean, sd, count, floor, floor_sd, floor_count, excess (mean −
+    floor), p_value, p_holm (corrected over the whole table) and significant. A cell can also be
+    significantly below the floor, with a negative excess, as with stratified starts against random
+    draws. If the table has floor rows with the name of the cell's start, they are its floor;
     otherwise the floor rows without a start are. Cells with lost repetitions are left out.
 
     Args:
@@ -502,8 +502,8 @@ def against_floor(
 def by_floor(table: pd.DataFrame) -> Iterator[tuple[list[str], pd.DataFrame]]:
     """Divide a table of one metric by floor: the starts that share a floor, and their rows.
 
-    Random starts have the floor of random draws, and an even start that of even draws. The mean of
-    both floors would be wrong for each of them.
+    Random starts have the floor of random draws, and an even start has the floor of even draws. The
+    mean of both floors would be wrong for each start.
     """
     law = table["denoiser"] == "law"
     floors = set(table.loc[law, "start"])

@@ -24,8 +24,8 @@ from samplerbench.bench.cell import Row, fragment_name
 from samplerbench.errors import first_line
 from samplerbench.files import set_aside, write_atomically
 
-#: Columns that depend on the time, such as the name of a run. If a command is repeated, all other
-#: columns have the same bits.
+#: Columns that depend on the time of a run. If a command is repeated, all other columns have the
+#: same bits.
 CLOCKS = ("run", "seconds")
 #: The suffix of the sampler's name in the converged runs of an error budget.
 LIMIT = " limit"
@@ -46,10 +46,10 @@ class Store:
     """The fragments in the folder of a run.
 
     Args:
-        directory: of the run; fragments are in its subfolder `cells`.
-        sweep_id: of the sweep whose values are in the table; empty for all sweeps. Fragments of an
-            earlier state of the job, such as one before its data file was changed, stay in the
-            folder.
+        directory: the folder of the run; fragments are in its subfolder `cells`.
+        sweep_id: identity of the sweep whose values the table has; empty for all sweeps. The folder
+            may also have fragments of an earlier state of the job, such as one before its data
+            file was changed.
     """
 
     def __init__(self, directory: Path, sweep_id: str = "") -> None:
@@ -202,6 +202,6 @@ def table_digest(table: pd.DataFrame) -> str:
 
 
 def to_data(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the grid itself: distances to data or law, without those of a budget."""
+    """The rows of the grid: distances to data or law, without those of an error budget."""
     limits = table["sampler"].str.endswith(LIMIT)
     return table[table["reference"].isin(["data", "law"]) & ~limits]

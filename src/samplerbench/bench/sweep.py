@@ -1,7 +1,7 @@
 """The sweep: every cell of a grid of denoisers × starts × samplers × steps × repetitions.
 
-A cell is a law Φ(denoiser, start, sampler, steps); a repetition is one independent set of n samples
-of it. Within a repetition all cells share the draws of the start and the noise of the samplers
+A cell is a law Φ(denoiser, start, sampler, steps); a repetition is one independent set of n of its
+samples. Within a repetition all cells share the draws of the start and the noise of the samplers
 (common random numbers), so the difference between two cells is paired. Samples are drawn in blocks
 of one fixed shape: sample i is in row i mod block of block ⌊i/block⌋. The last block is filled up
 and then cut, so neither n nor the other cells change the bits of a sample.
@@ -66,12 +66,12 @@ class Samples:
 
 
 def recall_nothing(cell_id: str) -> Row | None:
-    """The stored row of a cell if there is no store: None."""
+    """The `recall` of a sweep without a store: None for every cell."""
     return None
 
 
 class Lazy(Generic[T]):
-    """A value computed once, in the first thread that needs it, while others wait."""
+    """A value that is computed once, by the first thread that needs it; other threads wait."""
 
     def __init__(self, compute: Callable[[], T]) -> None:
         self._compute = compute
@@ -88,7 +88,7 @@ class Lazy(Generic[T]):
 
 @dataclass(frozen=True, eq=False)
 class LazySamples:
-    """A cell and its samples, which are not drawn if all of its values are stored."""
+    """A cell and its samples, which are only drawn if some of its values are not stored."""
 
     cell: Cell
     draw: Lazy[Samples]  # draws the samples at its first call
@@ -103,7 +103,7 @@ class Reference:
     to: Against
 
 
-#: The kinds of known output laws, by name: why a cell has none (or None), and its computation.
+#: The kinds of output laws: a function for the reason why a cell has none, and its computation.
 OUTPUT_LAWS: Mapping[
     str, tuple[Callable[[Sweep, Cell], str | None], Callable[[Sweep, Cell], OutputLaw]]
 ] = {
@@ -138,25 +138,25 @@ class Sweep:
     data_seed: int = 0  # of the reference
     train_seed: int = 0  # of the training; for the table
     metric_seed: int = 0  # of the random numbers of metrics, such as directions
-    # where denoisers come from, by name; others are identified by their content
+    # the origins of denoisers, by name; a denoiser without one is identified by its content
     origins: Mapping[str, Origin] = field(default_factory=dict)
     block: int = 1000  # the number of rows of a block
     dtype: torch.dtype = torch.float64  # of the state
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))  # of the state
-    workers: int = 1  # number of threads, each with a cell of its own; changes no bit
+    workers: int = 1  # the number of threads, one cell each; it changes no bit
     labels: Labels = field(default_factory=Labels)  # names for the table
-    # the law that samples are measured against, if it is not that of the data: the data with the
-    # noise of a Langevin sampler's level
+    # the law that samples are measured against; None for the law of the data. Otherwise it is the
+    # data with the noise of a Langevin sampler's level
     truth: Dataset | None = None
-    # numbers of network evaluations, for comparisons at equal cost. If given, a sampler takes the
-    # most steps that need no more of them, and `steps` is not used.
+    # bounds on the evaluations, for comparisons at equal cost. If given, each sampler takes the
+    # most steps within each bound, and `steps` is not used.
     nfe: Sequence[int] = ()
-    # the end of a run: denoise, a step to x̂₀, or none, a normal step to the smallest level with σ
-    # > 0, whose state is rescaled to x/α
+    # the end of a run: "denoise" is a last step to x̂₀; "none" is a normal step to the smallest
+    # level with σ > 0, whose state is rescaled to x/α
     final: str = "denoise"
     # returns the stored row of a cell_id, or None; a stored row is not computed again
     recall: Callable[[str], Row | None] = recall_nothing
-    # of the software that determines the bits; part of every identity
+    # versions of the software that determines the bits; part of every identity
     versions: Mapping[str, str] = field(default_factory=lambda: VERSIONS)
     # levels of single samplers at single numbers of steps, in place of `grid`
     own_grids: Sequence[OwnGrid] = ()
@@ -194,7 +194,7 @@ class Sweep:
 
     @property
     def all_starts(self) -> dict[str, Start]:
-        """The starts of all samplers of the sweep, and those of its field `starts`."""
+        """The field `starts`, and the starts of all samplers of the sweep."""
         every = dict(self.starts)
         for _, sampler in self.samplers:
             every |= self.starts_of(sampler)
@@ -243,7 +243,7 @@ class Sweep:
 
     @property
     def _fitted_grid(self) -> Grid:
-        """The grid; of a fitted one its table, if it is fitted already."""
+        """The grid; for a fitted grid its table."""
         if isinstance(self.grid, FittedGrid):
             raise ValueError("the grid must be fitted first: see bench.fitting")
         return self.grid.grid if isinstance(self.grid, Fitted) else self.grid
@@ -257,7 +257,7 @@ class Sweep:
 
     @property
     def path_grid(self) -> Grid:
-        """The grid of samplers that go from level to level, with the end `final`."""
+        """The grid of samplers that go from level to level; it ends as `final` says."""
         return self._ending(self.final)
 
     def _ending(self, final: str) -> Grid:
@@ -313,7 +313,7 @@ class Sweep:
         ]
 
     def metrics_of(self, cell: Cell) -> list[str]:
-        """The metrics of a cell; output laws have no floor, exact values no repetitions."""
+        """The metrics of a cell: floors have no output law, exact values have one repetition."""
         floor = cell.settings is None
         return [
             name
@@ -335,8 +335,8 @@ class Sweep:
         """The levels for a number of steps: of the sweep's grid, or those that a sampler brings.
 
         Args:
-            steps: their number.
-            sampler: that runs on them; None for the levels of the grid.
+            steps: the number of steps.
+            sampler: the sampler that runs on the levels; None for the levels of the grid.
             final: as in `Cell`.
         """
         require(1 <= steps <= MOST_STEPS, "steps", steps, f"at least 1, at most {MOST_STEPS:,}")
@@ -350,7 +350,7 @@ class Sweep:
         return _of_steps(levels, steps)
 
     def levels_of(self, cell: Cell) -> Levels:
-        """The levels of a cell's runs: of its own grid, if it has one."""
+        """The levels of a cell's runs: of its own grid if it has one, else of the sweep's."""
         own = self.books.own_grid(cell)
         if own is None:
             return self.levels(cell.steps, cell.settings, cell.final)
@@ -464,7 +464,7 @@ class Sweep:
         def guarded(compute: Callable[[Sweep, Cell], OutputLaw]) -> OutputLaw:
             try:
                 return compute(self, cell)
-            except Exception as error:  # a defect of one cell must not cost the others
+            except Exception as error:  # a defect of one cell must not stop the others
                 return OutputLaw(None, 0, 0.0, "failed", kind_and_line(error))
 
         laws = {name: Lazy(partial(guarded, law)) for name, (_, law) in OUTPUT_LAWS.items()}
@@ -507,12 +507,12 @@ class Sweep:
                         f"{bad} of {len(samples)} samples are not finite, or {LARGEST:g} and more"
                     )
                     status, samples = "diverged", None
-        except Exception as error:  # a defect of one cell must not cost the others
+        except Exception as error:  # a defect of one cell must not stop the others
             status, message, samples = "failed", kind_and_line(error), None
         return Samples(samples, nfe, rounds, time.perf_counter() - began, status, message)
 
     def measure(self, lazy: LazySamples, metric: str, to: Reference) -> Row:
-        """The row of one distance of a cell's samples; `seconds` is for sampling and metric.
+        """The row of one distance of a cell's samples; `seconds` is the time of both.
 
         A stored value is returned without sampling or measuring.
         """
@@ -571,7 +571,7 @@ def mean_over_samples(evaluations: Sequence[int], sizes: Sequence[int]) -> int:
     sampler.
 
     Args:
-        evaluations: of the model, for each block.
+        evaluations: the evaluations of the model for each block.
         sizes: the number of samples of each block that are kept.
     """
     total = sum(count * size for count, size in zip(evaluations, sizes, strict=True))

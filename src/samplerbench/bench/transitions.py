@@ -5,8 +5,8 @@ run is a call of the model, or a yielded state. At an event the states can be re
 written into the tensor with which the sampler continues. A test shows whether this replaces all of
 its memory: two rows exchange their states, and from then on their noise. Then all later states must
 be exchanged too. If this fails at all events between two draws, x̂₀ of the yielded step is also
-exchanged: a method of two steps remembers it. A code that yields its states when the run has ended
-has the events of its calls and its last state, and there the x̂₀ is that of the call before.
+exchanged, since a method of two steps remembers it. For code that yields its states only when the
+run has ended, the events are its calls and its last state, and x̂₀ is that of the call before.
 
 If there is such an event after every draw, the run is a Markov chain. Its transitions are
 
@@ -33,8 +33,8 @@ from samplerbench.samplers.base import Sampler
 #: The largest difference of two equal states, relative to their width; networks are float32.
 _SAME = 1e-5
 
-#: The width of a draw that is left out, relative to that of the states: some codes add noise of
-#: 1e-10 in their last step, so as not to divide by 0.
+#: A draw with a smaller width, relative to that of the states, is ignored: some samplers add noise
+#: of 1e-10 in their last step to avoid a division by 0.
 _NEGLIGIBLE = 1e-9
 
 #: Called at an event with its number, the states (n, dim), and x̂₀ if they are yielded.
@@ -56,7 +56,7 @@ class Refused(ValueError):
 
 
 class _Watched(Counted):
-    """A model that reports the states of its calls, and its output of the call before."""
+    """A model that reports the states of each call, and its output of the call before."""
 
     def __init__(self, model: Score, on_call: Callable[[Tensor, Tensor | None], None]) -> None:
         super().__init__(model)
@@ -101,8 +101,8 @@ def drive(
     """Run a sampler, call a function at every event, and return the number of evaluations.
 
     Args:
-        sampler: that can run on model and levels.
-        model: that the sampler needs.
+        sampler: a method that can run on model and levels.
+        model: the model that the sampler needs.
         x: the first states, shape (n, dim).
         make_noise: the number of a draw and states ↦ standard normal numbers for them.
         on_event: may replace the states, and x̂₀, in place.
@@ -132,7 +132,7 @@ def transitions(
 
     Args:
         sampler: a method that can run on model and levels.
-        model: that the sampler needs.
+        model: the model that the sampler needs.
         starts: first states, at least two different ones, shape (n, dim).
 
     Raises:
@@ -216,8 +216,8 @@ def _replaceable(
 def _measured(
     sampler: Sampler, model: Score, levels: Levels, starts: Tensor, chain: list[Transition]
 ) -> list[Transition]:
-    """The transitions with scale and slope, along paths with noise from the starts."""
-    source, place = KeyedNoise(("transitions", "scale")), {of.event: of for of in chain}
+    """The transitions with scale and slope, measured along noisy paths from the starts."""
+    source, place = KeyedNoise(("transitions", "scale")), {one.event: one for one in chain}
     # four versions of each path: unchanged, the draw moved by 1 and −2, and the state moved
     moves = torch.tensor([0.0, 1.0, -2.0, 0.0], dtype=starts.dtype)[:, None, None]
     distance = 1e-4 * float((starts - starts.mean(0)).abs().max())
@@ -251,4 +251,4 @@ def _measured(
     first = starts.repeat(4, 1)
     first[-len(starts) :] += distance
     drive(sampler, model, first, levels, make, at)
-    return [measured[of.event] for of in chain if of.event in measured]
+    return [measured[one.event] for one in chain if one.event in measured]

@@ -44,7 +44,7 @@ class Band1D(PathPicture):
     def draw(self, scene: Scene) -> Drawings:
         drawings: dict[str, Figure | Animation] = {}
         for name, runs in grouped(self.runs(scene), lambda run: run.denoiser).items():
-            # at most 1 000 states: more are not visible
+            # at most 1 000 states: more would not be visible
             paths = [
                 scene.follow(run, chains=self.chains, every=-(-run.steps // 1000)) for run in runs
             ]

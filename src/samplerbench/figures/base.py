@@ -1,8 +1,8 @@
 """The base classes of pictures, which draw figures and animations of a finished job.
 
-A figure is written in the formats of `common.Look`, an animation as GIF, which a README can show. A
-frame draws only the moving artists again, over a background that is drawn once, so it takes
-milliseconds. All frames share one palette, so only pixels that change take space in the file.
+A figure is written in the formats of `common.Look`, an animation as GIF, which a README can show.
+Each frame draws only the moving artists, over a background that is drawn once, so it takes
+milliseconds. All frames share one palette, so only changing pixels take space in the file.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Animation:
         with mpl.rc_context(styled()):
             if self.figure.get_layout_engine() is not None:
                 self.update(self.frames - 1)
-                canvas.draw()  # the layout has space for the moving artists, then it stays fixed
+                canvas.draw()  # fixes the layout, with space for the moving artists
                 self.figure.set_layout_engine("none")
             for artist in self.moving:
                 artist.set_animated(True)
@@ -73,7 +73,7 @@ class Animation:
         column = Image.fromarray(np.concatenate(list(self.images())))
         column = column.quantize(PALETTE, Image.Quantize.MAXCOVERAGE)
         width, height = column.width, column.height // self.frames
-        first, *others = [
+        first, *further = [
             column.crop((0, height * frame, width, height * (frame + 1)))
             for frame in range(self.frames)
         ]
@@ -82,7 +82,7 @@ class Animation:
                 temporary,
                 format="GIF",
                 save_all=True,
-                append_images=others,
+                append_images=further,
                 duration=[self.milliseconds] * (self.frames - 1) + [self.rest],
                 loop=0,
                 optimize=True,
@@ -96,7 +96,7 @@ MOST_OTHERS = 1_000_000
 
 
 def require_counts(picture: object, **least: int) -> None:
-    """Refuse counts in the settings of a picture that are below the least ones, or too large."""
+    """Refuse counts in the settings of a picture that are too small or too large."""
     for name, low in least.items():
         value, high = getattr(picture, name), MOST.get(name, MOST_OTHERS)
         require(low <= value <= high, name, value, f"{low} to {high:,}")

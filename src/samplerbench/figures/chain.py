@@ -1,7 +1,7 @@
 """One chain, coloured by time from black to red, over the law that it converges to.
 
-It shows how rarely a Langevin sampler moves from one mode to another. The law is that of the data
-with the noise of the chain's last level, α·x₀ + σ·ε; without noise it is the law of the data. Only
+It shows how rarely a Langevin sampler moves from one mode to another. The law is that of α·x₀ + σ·ε
+at the chain's last level, which without noise is the law of the data. Only
 every k-th state is drawn, so a chain of 100 000 steps is a line through 101 points.
 """
 

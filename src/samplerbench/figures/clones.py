@@ -1,4 +1,4 @@
-"""When a sample chooses its mode: how often two runs from one state end in the same mode.
+"""The time at which a sample chooses its mode: how often two runs from one state end in one mode.
 
 Two runs of the reverse SDE that share the state x_t end in two independent draws of x₀ given x_t.
 With the posterior probabilities r_k(x_t) of the modes of a mixture they end in the same mode with
@@ -9,7 +9,7 @@ probability
 from Σ_k w_k² at pure noise to 1 at the data. The curve is this mean over even draws of x_t. The
 points are runs of the job's samplers that draw noise, from exact states at some of their levels;
 their bars are 95 % intervals. If a sampler has less noise than the SDE, as with η < 1, its runs
-stay together for longer. Without noise they never separate, so such samplers are not shown.
+stay together for longer. Samplers without noise are not shown, since their runs never separate.
 
 For two modes ±m with the noised variance 1, φ = ½·∫ (G₊² + G₋²)/(G₊ + G₋), G± = N(±α·‖m‖, 1): at
 α·‖m‖ = 1, φ is .775 in every dimension. Biroli, Bonnaire, de Bortoli, Mézard, "Dynamical regimes of

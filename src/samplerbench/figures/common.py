@@ -1,6 +1,6 @@
-"""Shared by figures and the charts of a report: colours, names of metrics, space for labels.
+"""Shared parts of figures and of a report's charts: colours, names of metrics, space for labels.
 
-It does not import matplotlib, which takes longer than a page of a report.
+This module does not import matplotlib, which takes longer than writing the page of a report.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from samplerbench.errors import require
 
 #: Formats in which a figure can be written.
 FORMATS = ("png", "pdf", "svg")
-#: The size of text in points and the width in inches; None: each figure has its own width.
+#: The size of text in points, and the width in inches; None if each figure has its own width.
 STYLES = {"page": (10.0, None), "slides": (16.0, 12.0), "column": (8.0, 3.4)}
 
 
@@ -27,8 +27,8 @@ class Look:
     Args:
         style: one of `STYLES`: a page such as a README, slides, a column of a paper.
         format: one or several of `FORMATS`; none, if no figures of results are drawn.
-        font: size of the text in points; None is that of the style.
-        width: in inches; None is that of the style.
+        font: size of the text in points; None is the size of the style.
+        width: width in inches; None is the width of the style.
     """
 
     style: str = "page"
@@ -53,12 +53,12 @@ class Look:
 
     @property
     def scale(self) -> float:
-        """The size of text and lines, relative to the one for which figures are laid out."""
+        """The size of text and lines, relative to the size for which figures are laid out."""
         return self.points / STYLES["page"][0]
 
     @property
     def inches(self) -> float | None:
-        """Width of a figure; None: each figure has its own."""
+        """Width of a figure; None if each figure has its own."""
         return self.width or STYLES[self.style][1]
 
 
@@ -148,7 +148,7 @@ _WHOLE = {
     "nearest_training",
     "paired",
 }
-#: Metrics of exact laws, and of densities of outputs: neither uses samples.
+#: Metrics of exact laws or of densities of outputs, which use no samples.
 #: Metrics of exact laws for all data sets.
 EXACT_METRICS = {"w2_law_gaussian", "kl_law_gaussian", "w_output_1d"}
 _DENSITIES = {"kl_law", "kl_paths", "tv_law"}
@@ -170,7 +170,7 @@ def sizes(metrics: Iterable[str], n_samples: Iterable[int], exact: bool = False)
     """The source of values: "n = 2,000 samples", exact laws, or the points of a density.
 
     Args:
-        exact: whether densities are those of exact laws, as they are on a line.
+        exact: whether densities are exact laws, as on a line.
     """
     kinds, counts = set(map(_kind, metrics)), sorted(set(n_samples))
     if kinds <= EXACT_METRICS or (exact and kinds <= EXACT_METRICS | _DENSITIES):
@@ -201,7 +201,7 @@ def score_title(denoiser: str) -> str:
     return names.get(denoiser, several)
 
 
-#: The quantities of a suite: a short name for an axis, and what it is.
+#: The quantities of a suite: a short name for an axis, and a description.
 QUANTITIES = {
     "paired": ("paired distance", "root mean square distance to the converged run, same starts"),
     "kl_law": ("KL divergence", "KL divergence of the output's law from the law of the data"),

@@ -1,7 +1,7 @@
-"""The error of a run from a level on: what it contracts of the error before, and what it adds.
+"""The second part of a run: how much it contracts the earlier error, and how much error it adds.
 
-A run is cut at its last level with κ = σ/α of at least `ratio`. With q the law of its state there,
-p the law of the path and Φ the rest of the run,
+A run is cut at its last level with κ = σ/α of at least `ratio`. Let q be the law of its state
+there, p the law of the path, and Φ the rest of the run. Then
 
     W₁(Φ(q), data) ≤ W₁(Φ(q), Φ(p)) + W₁(Φ(p), data):    total ≤ contracted + additional.
 
@@ -66,7 +66,7 @@ class Contraction(Picture):
     ratio: float = 0.3  # the smallest κ = σ/α of the level at which a run is cut
     points: int = 2000  # the number of samples of each run
     steps: tuple[int, ...] | None = None  # the numbers of steps; null is all of the job
-    denoiser: str | None = None  # its name in the job; null is the first
+    denoiser: str | None = None  # the name of a denoiser of the job; null is the first
 
     def __post_init__(self) -> None:
         require(0 < self.ratio < float("inf"), "ratio", self.ratio, "positive and finite")

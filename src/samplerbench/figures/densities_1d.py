@@ -34,7 +34,7 @@ class Densities1D(Picture):
     # t of the curves; 0 is data (or the least noise of the path), 1 is noise
     times: tuple[float, ...] = (0.0, 0.5, 0.7, 1.0)
     points: int = 10_000  # largest number of data
-    # of the smallest kernel, in units of Scott's rule, which is too wide for several modes
+    # width of the smallest kernel, in units of Scott's rule, which is too wide for several modes
     bandwidth: float = 0.5
 
     def __post_init__(self) -> None:

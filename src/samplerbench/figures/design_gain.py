@@ -1,8 +1,9 @@
-"""What designed grids gain, and what is left of it elsewhere.
+"""The gains of designed grids, where they were designed and elsewhere.
 
-A row for each sampler and number of steps. A dot is the value on the best standard grid divided by
-that on the designed one; the bar is its 95 % interval over held-out starts. Right of 1 the design
-is better. One colour is for what the design was made for, the others for what it carries to.
+There is a row for each sampler and number of steps. A dot is the value on the best standard grid
+divided by the value on the designed grid; the bar is its 95 % interval over held-out starts. Right
+of 1 the design is better. One colour is for the data and denoiser of the design, the other colours
+for other ones.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from samplerbench.figures.style import add_legend, curve_style, new_figure
 
 
 def design_gain(designs: Sequence[Designed], carried: Sequence[Carried], made_for: str) -> Figure:
-    """The gains of designs on what they were made for (`made_for`, in words), and elsewhere."""
+    """The gains of designs where they were made (`made_for`, in words), and elsewhere."""
     rows = {one.name: place for place, one in enumerate(reversed(designs))}
     marks = [(made_for, one.name, one.gain, one.lower, one.upper) for one in designs]
     marks += [(one.to, one.design, one.gain, one.lower, one.upper) for one in carried]

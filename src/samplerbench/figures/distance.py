@@ -1,8 +1,8 @@
 """Distance to the data against the number of steps, with the floor and intervals.
 
-The floor is the distance of n fresh draws of the law itself. The curves of the exact score and of
-the exact start, next to those of the learned score and the prior, show which part of a distance the
-sampler causes.
+The floor is the distance of n fresh draws of the law itself. Compared with the curves of the
+learned score and the prior, those of the exact score and the exact start show which part of a
+distance the sampler causes.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ def distance_against(
     dashes.
 
     Args:
-        metric: one of its metrics.
+        metric: a metric of the table.
         x: steps; nfe, the counted evaluations, for a comparison at equal cost; or rounds, the
-            sequential ones of them.
-        axes: to draw into, one for each start; none for a new figure.
+            sequential evaluations.
+        axes: the axes to draw into, one for each start; empty for a new figure.
 
     Raises:
         ValueError: if the table has no finished value of that metric.
@@ -115,11 +115,11 @@ def distance_curves(
         cells: lines of `statistics.summary` with the column `name` of a curve.
         floors: rows of fresh draws of the law.
         x: a key of `X_TITLES`.
-        title: of the axis of distances.
-        styles: by name, in the order of the legend.
-        caption: text above the panels; not in given axes.
+        title: the title of the axis of distances.
+        styles: styles by name, in the order of the legend.
+        caption: text above the panels; not used with `axes`.
         missing: rows of outputs without a density, which are marked.
-        axes: to draw into, one for each start; none for a new figure.
+        axes: the axes to draw into, one for each start; empty for a new figure.
 
     Raises:
         InvalidSetting: there are not as many axes as starts.
@@ -181,9 +181,9 @@ def draw_curves(
     """Draw the curves of one panel, with their intervals side by side.
 
     Args:
-        cells: as in `distance_curves`, of one start.
+        cells: as in `distance_curves`, for one start.
         x: a key of `X_TITLES`.
-        lines: of denoisers; None if dashes distinguish settings.
+        lines: the line styles of denoisers; None if dashes distinguish settings.
     """
     groups = cells.groupby(["denoiser", "name"])
     for place, (key, curve) in enumerate(groups):
@@ -199,7 +199,7 @@ def mark_missing(axes: Axes, rows: pd.DataFrame, x: str, styles: Mapping[str, Cu
     """Mark outputs without a density by crosses at the upper end of a panel, and name them."""
     names = map(sampler_name, rows["sampler"], rows["sampler_settings"])
     marks = sorted(set(zip(rows[x], rows["denoiser"], names, strict=True)))
-    # without height and unseen, so that the axis reaches the places of all marks
+    # an invisible curve, so that the axis includes the places of all marks
     places = [place for place, *_ in marks]
     axes.plot(places, [1.0] * len(places), ls="", transform=axes.get_xaxis_transform())
     for line, (place, denoiser, name) in enumerate(marks):
@@ -234,7 +234,7 @@ def _panels(count: int) -> tuple[list[Axes], float]:
 
 
 def score_lines(denoisers: Iterable[str]) -> Lines:
-    """The line styles of denoisers by name: solid is learned, dashed exact, others differ."""
+    """The line styles of denoisers by name: solid for learned, dashed for exact, others differ."""
     others = sorted(set(denoisers) - set(_LINES))
     return {**_LINES, **dict(zip(others, cycle(_OTHER_LINES)))}
 
@@ -262,7 +262,7 @@ def about(cells: pd.DataFrame) -> str:
 
 
 def spread(cells: pd.DataFrame, x: str) -> str:
-    """The words for a caption that `draw_curves` shifts curves, if a panel has several."""
+    """A caption's note that `draw_curves` shifts curves; empty if each panel has one curve."""
     curves = cells.groupby("start")[["denoiser", "name"]].apply(lambda own: own.drop_duplicates())
     several = curves.groupby(level=0).size().max() > 1
     number = {"steps": "N", "nfe": "NFE", "rounds": "number of rounds"}[x]
@@ -279,9 +279,9 @@ def legend_keys(
     styles: Mapping[str, CurveStyle], cells: pd.DataFrame, lines: Lines | None, with_floor: bool
 ) -> list[Line2D | Patch]:
     """The entries of a legend: settings, denoisers, and the floor."""
-    # if a setting has curves of several denoisers, its entry looks like that of the learned one
+    # the entry of a setting looks like its curve of the learned denoiser, if it has several curves
     of_names = cells.groupby("name")["denoiser"].agg(set)
-    first = {name: "learned" if "learned" in of else min(of) for name, of in of_names.items()}
+    first = {name: "learned" if "learned" in own else min(own) for name, own in of_names.items()}
     denoisers = sorted(set(cells["denoiser"]))
     handles: list[Line2D | Patch] = [
         Line2D([], [], label=name, **curve_look(style, first[name], lines))  # type: ignore[arg-type]

@@ -60,7 +60,7 @@ def distance_figure(
 ) -> Figure:
     """Distance against x, a key of `X_TITLES`; with many samplers there are panels by family.
 
-    Families are those of sampler settings, by the name of `sampler_name`.
+    The families are given by the `sampler_name` of each sampler with its settings.
     """
     if len(families) <= MOST_CURVES:
         return distance_against(table, metric, x)
@@ -72,8 +72,8 @@ def distance_of_families(
 ) -> Figure:
     """One row for each family, one column for each denoiser and start; see `distance_figure`.
 
-    The axis ends where most curves end. Longer curves are cut there, but never before their first
-    value. The entries of a legend are sorted by the geometric mean of the curve, largest first.
+    The axis ends where most curves end. Longer curves are cut there, but keep their first value.
+    The entries of a legend are sorted by the geometric mean of the curve, largest first.
     """
     lines = summary(table[table["metric"] == metric])
     cells = lines[lines["denoiser"] != "law"]

@@ -1,8 +1,8 @@
 """Distances to the data, and below them the errors that their floor hides.
 
-The upper row is that of `distance`. The lower row has a panel of KL divergences for each start (of
-samplers that draw no noise), and one of paired distances (of samplers that draw noise). Both are
-defined in `bench.floor_free`, and have one repetition.
+The upper row is the figure of `distance`. The lower row has, for samplers without noise, a panel of
+KL divergences for each start, and for samplers with noise a panel of paired distances. Both are
+defined in `bench.floor_free` and have one repetition.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from samplerbench.figures.style import (
     subtitle,
 )
 
-#: The characters of a line of the legend that fit beside the panels.
+#: The number of characters in a line of the legend that fit beside the panels.
 _WIDEST = 40
 
 
@@ -95,9 +95,9 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
             draw_curves(axes, paired, x, styles, lines)
             fit_distances(axes, paired["mean"], pd.Series(dtype=float))
             axes.set_title("Without a floor: samplers with noise", fontsize="medium")
-            of = f"{paired['start'].iloc[0]} start, {score_title(paired['denoiser'].iloc[0])}"
+            what = f"{paired['start'].iloc[0]} start, {score_title(paired['denoiser'].iloc[0])}"
             to = f"to the run with {view.converged_steps} steps,"
-            axes.set_ylabel(f"{metric_title(metric)} {to}\nsame noise, {of}", fontsize="medium")
+            axes.set_ylabel(f"{metric_title(metric)} {to}\nsame noise, {what}", fontsize="medium")
         for axes in panels:
             label_log_axis(axes, cells[x], 0.8 / columns)
             axes.set_xlabel(X_TITLES[x])

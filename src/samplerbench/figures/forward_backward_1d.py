@@ -46,7 +46,7 @@ class ForwardBackward1D(PathPicture):
     times: tuple[float, ...] = (1.0, 0.7, 0.5, 0.0)  # t of the panels, from noise to data
     chains: int = 5000  # number of samples
     points: int = 10_000  # largest number of data
-    # of the kernel, in units of Scott's rule, which is too wide for several modes
+    # width of the kernel, in units of Scott's rule, which is too wide for several modes
     bandwidth: float = 0.5
 
     def __post_init__(self) -> None:

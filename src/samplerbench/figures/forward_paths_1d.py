@@ -1,4 +1,4 @@
-"""The forward process on the line: whole trajectories from data to noise (P6).
+"""The forward process on the line: whole trajectories from data to noise.
 
     x ← x + f·x·Δt + g·√Δt·z        with the band of the path's mean ± 2 standard deviations,
 

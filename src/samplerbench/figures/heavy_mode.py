@@ -1,4 +1,4 @@
-"""The weight of a mode against the dimension: what samplers make of a law of two separate modes.
+"""The weight of a mode against the dimension, for samplers on a law of two separate modes.
 
 The law of the job has two round modes at ±a·(1, …, 1), as `two_modes`. The picture takes the same
 law in other dimensions, whose modes are farther apart, with its exact score. It runs the samplers

@@ -27,7 +27,7 @@ class ImagePanel(Picture):
     """One figure for each denoiser."""
 
     images: int = 9  # number of images in each panel, in a square
-    denoisers: tuple[str, ...] | None = None  # their names in the job; null is all
+    denoisers: tuple[str, ...] | None = None  # names of denoisers of the job; null is all
     start: str | None = None  # the name of one of the job's starts; null is the first
     steps: tuple[int, ...] | None = None  # numbers of steps, one for each column; null is the job's
 

@@ -1,8 +1,8 @@
 """The loss during training, on a logarithmic axis of steps.
 
 The loss falls most in the first steps. It may be negative, as in implicit score matching, so its
-axis is logarithmic only if all values are positive and range over more than a factor of ten. If
-they range over less it begins at zero, so that two trainings can be compared.
+axis is logarithmic only if all values are positive and span more than a factor of ten. If they span
+less, the axis begins at zero, so that two trainings can be compared.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Loss(Picture):
             for name, curve in losses.groupby("name", sort=False):
                 curve = curve.sort_values("step")
                 style = _STYLES.get(str(name), {"color": COLOURS[2]})
-                if len(curve) == 1:  # which has no line
+                if len(curve) == 1:  # a single point has no line
                     style = {**style, "marker": "o"}
                 # steps are logged from 0
                 axes.plot(curve["step"] + 1, curve["loss"], label=str(name), **style)

@@ -49,7 +49,7 @@ def grouped(items: Iterable[Item], key: Callable[[Item], str]) -> dict[str, list
 
 
 def score_name(scene: Scene, denoiser: str) -> str:
-    """The name of a denoiser's score for a title; that of a finite data set has its own name."""
+    """The name of a denoiser's score for a title; the score of a finite data set has its own."""
     if denoiser == "oracle" and not scene.dataset.known_law:
         return "score of the data points"
     return score_title(denoiser)
@@ -113,8 +113,8 @@ def frame(data: Tensor, half_width: HalfWidth | None, samples: Sequence[Tensor] 
     Args:
         data: shape (n, 2); nearly all of them are shown.
         samples: other points, shape (*, 2) each. The square is enlarged until it contains nearly
-            all of them, but at most to twice the size: points far away would make the rest too
-            small to see.
+            all of them, but at most to twice its size, since points far away would make the others
+            too small to see.
     """
     if half_width is not None:
         return Frame((0.0, 0.0), half_width)
@@ -211,9 +211,9 @@ def kernel_width(points: Tensor, bandwidth: float) -> float:
 def not_shown(
     points: Tensor, low: float | Tensor = -math.inf, high: float | Tensor = math.inf
 ) -> str:
-    """The number of points, shape (n, *), that a picture leaves out, for its label; or empty.
+    """The number of points, shape (n, *), that a picture leaves out, for its label; else empty.
 
-    The ends of what it shows may be those of each coordinate.
+    The ends of the picture may differ between coordinates.
     """
     rows = points.reshape(len(points), -1)
     finite = rows.isfinite().all(-1)

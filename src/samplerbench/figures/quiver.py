@@ -1,9 +1,9 @@
 """The score as arrows, and chains that follow it, animated.
 
-At each level one factor scales all arrows, so they have the directions of the score. The longest
-5 % are cut to one length, since the score grows without bound far from the data. The arrows of a
-frame are those of its level. (In the notebook N1 each *component* has its own scale, which changes
-the directions, and the arrows belong to one level while the chains move through all levels.)
+At each level all arrows are scaled by one factor, so they keep the directions of the score. The
+longest 5 % are cut to one length, since the score grows without bound far from the data. The arrows
+of a frame are those of its level. (In the notebook N1 each *component* has its own scale, which
+changes the directions, and the arrows stay at one level while the chains move through all levels.)
 """
 
 from __future__ import annotations

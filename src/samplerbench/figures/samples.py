@@ -1,8 +1,8 @@
 """The last states of the samplers, over the data.
 
-The data in the background have the noise of the grid's last level, α·x₀ + σ·ε. For a sampler that
-ends at the data this is no noise; for a Langevin sampler it is the noise of its level, since its
-score belongs to the law with that noise.
+The data in the background have the noise of the grid's last level, α·x₀ + σ·ε. That is no noise for
+a sampler that ends at the data. For a Langevin sampler it is the noise of its level, since its
+score is that of the law with this noise.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ from samplerbench.figures.style import new_figure, subtitle
 
 @dataclass(frozen=True)
 class Samples(PathPicture):
-    """A row for each sampler setting, a column for each denoiser; a single setting fills rows."""
+    """A row for each sampler setting, a column for each denoiser.
+
+    With a single setting the denoisers fill several rows.
+    """
 
     shown_dim: ClassVar[int] = 2
     chains: int = 300  # number of samples

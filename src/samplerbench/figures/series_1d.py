@@ -23,7 +23,7 @@ from samplerbench.figures.style import new_figure
 class Series1D(Picture):
     """Two panels that share the axis of x."""
 
-    bins: int = 50  # of the histogram
+    bins: int = 50  # number of bins of the histogram
 
     def __post_init__(self) -> None:
         require_counts(self, bins=2)

@@ -31,9 +31,9 @@ _EXACT = "oracle"
 
 
 def setting_figure(table: pd.DataFrame, metric: str, setting: str) -> Figure:
-    """A panel for each denoiser besides the exact one, along a setting of one sampler at one N.
+    """A panel for each denoiser except the exact one, along a setting of one sampler at one N.
 
-    The setting is that of `statistics.varied_setting`.
+    `statistics.varied_setting` finds the setting.
     """
     own = table[table["metric"] == metric]
     lines = summary(own)

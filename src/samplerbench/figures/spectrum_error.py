@@ -58,7 +58,7 @@ class SpectrumError(GaussianPicture):
                 axes.set_xlabel("eigenvalue λ of the data's covariance")
                 axes.set_ylabel("relative error of √λ")
                 axes.label_outer()
-            # the curve has a dip, which may be deep, if an error changes its sign
+            # if an error changes its sign, the curve has a dip, which may be deep
             shown = np.concatenate(errors)
             if (shown > 0).any():
                 low, high = np.quantile(shown[shown > 0], [0.02, 1])

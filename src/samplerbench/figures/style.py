@@ -1,6 +1,6 @@
-"""The style of all figures, and the only way to save them.
+"""The style of all figures, and the only function that saves them.
 
-Figures are made without pyplot, so there is no global state and no window, and threads are safe.
+Figures are made without pyplot, so there is no global state and no window, and threads can draw.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class CurveStyle:
     """The look of a curve; the first 49 all differ in colour or marker."""
 
     colour: str  # of line and marker
-    marker: str  # matplotlib's name of it
+    marker: str  # matplotlib's name of the marker
     # one pattern for the first seven curves, another one for the next seven
     dashes: str | tuple[int, tuple[float, float]]
 
@@ -69,7 +69,7 @@ def curve_style(place: int) -> CurveStyle:
 
 
 def sampler_styles(table: pd.DataFrame) -> Mapping[str, CurveStyle]:
-    """The style of each sampler setting of a table by its name: the same in all its figures."""
+    """The style of each sampler setting of a table, by name; all its figures share the styles."""
     # the converged runs of a budget have no curves
     own = (table["sampler"] != "") & ~table["sampler"].str.endswith(LIMIT)
     names = table.loc[own, ["sampler", "eta", "sampler_settings"]]
@@ -84,7 +84,7 @@ def interval_curve(
     """Draw a curve of means with their intervals.
 
     Args:
-        curve: with the columns mean, lower and upper, and that of `x`; an interval may be NaN.
+        curve: a table with the columns mean, lower, upper and `x`; an interval may be NaN.
             Where the column lost is above 0, the point has a cross.
         x: the column along the axis.
         cap: length of the intervals' caps, in points.
@@ -134,7 +134,7 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
 def label_log_axis(axes: Axes, numbers: Iterable[float], share: float) -> None:
     """Make x logarithmic, with labels at the (positive) numbers that have space for one.
 
-    `share` is that of the figure's width that the panel has.
+    `share` is the panel's share of the figure's width.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
@@ -190,9 +190,9 @@ def add_legend(figure: Figure, handles: Sequence[Artist]) -> None:
 
 
 def legend_above(axes: Axes, handles: Sequence[Artist]) -> None:
-    """Put a legend into a panel, above its curves: the upper end of its axis rises.
+    """Put a legend into a panel, above its curves, by raising the upper end of the axis.
 
-    The legend gets two thirds of the panel at most. The layout of its figure is the user's.
+    The legend gets at most two thirds of the panel. The user's layout of the figure is kept.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
@@ -248,7 +248,7 @@ def enlarged(points: float) -> dict[RcKeyType, Any]:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write the figure, whole or not at all; the suffix of the path is the format."""
+    """Write the figure, completely or not at all, in the format of the path's suffix."""
     FigureCanvasAgg(figure)
     suffix = path.suffix.removeprefix(".")
     # the same figure is the same file

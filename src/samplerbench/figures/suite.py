@@ -1,6 +1,6 @@
 """The figures of a suite: the share of problems solved, and error against evaluations on tasks.
 
-The shares are those of `bench/suite/standing.py`, with a panel for each grid setting. × marks runs
+The shares are defined in `bench/suite/standing.py`; each grid setting has a panel. × marks runs
 that failed, diverged or could not be measured: at the end of a curve of shares, and at the top of a
 task's panel.
 """
@@ -31,9 +31,9 @@ from samplerbench.figures.style import (
     subtitle,
 )
 
-#: The largest number of curves in the figure of shares, and in a panel of a task.
+#: The largest numbers of curves in the figure of shares, and in a panel of a task.
 MOST_SHARES, MOST_ERRORS = 12, 7
-#: The characters of a name in a legend, and of a line in a panel.
+#: The largest numbers of characters of a name in a legend, and of a line in a panel.
 _LONGEST, _WIDTH = 44, 40
 
 
@@ -45,7 +45,7 @@ def write_suite_figures(
 ) -> list[Path]:
     """Write suite_shares.png and suite_tasks.png from `bench.suite.results`; returns their paths.
 
-    Tasks (law, path, denoiser and quantity) have panels; without any, four that differ do.
+    Each of `tasks` (law, path, denoiser and quantity) has a panel; by default four different tasks.
     """
     folder.mkdir(parents=True, exist_ok=True)
     chosen = tasks or different_tasks(results)
@@ -145,7 +145,7 @@ def _task_panel(
         curve = ran[(ran["entrant"] == name) & (ran["status"] == "ok")].sort_values("nfe")
         interval_curve(axes, curve, "nfe", **style.line)
     bad = ran[ran["status"] != "ok"]
-    # a run that failed before its first evaluation has no number of them
+    # a run that failed before its first evaluation has no number of evaluations
     x = bad["nfe"].where(bad["nfe"] > 0, bad["steps"])
     height = 0.97 - 0.05 * x.groupby(x).cumcount()  # one below the other
     for at, y, name in zip(x, height, bad["entrant"], strict=True):
@@ -175,7 +175,7 @@ def different_tasks(results: pd.DataFrame, most: int = 4) -> list[tuple[str, str
 
 
 def _best(times: pd.DataFrame, most: int) -> list[str]:
-    """The best entrants, on the last grid setting: each sampler's own."""
+    """The best entrants on the last grid setting, where each sampler has its own grid."""
     lines = standing(times[times["grid"] == max(times["grid"])])
     return [str(name) for name in lines["entrant"][:most]]
 

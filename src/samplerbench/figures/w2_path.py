@@ -2,7 +2,7 @@
 
 On a Gaussian both laws are known after every step, without samples. The distance is W₂ in the units
 of the state, against the noise-to-signal ratio; the last state is at the data. States without
-signal, and distances of 0, such as that of an exact start, are not shown.
+signal, and distances of 0, as at an exact start, are not shown.
 """
 
 from __future__ import annotations

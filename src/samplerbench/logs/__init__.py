@@ -1,1 +1,1 @@
-"""Logs: Weights & Biases, CSV files, TensorBoard or nothing. They show results and store none."""
+"""Logs: Weights & Biases, CSV files, TensorBoard or none. They show results; runs store them."""

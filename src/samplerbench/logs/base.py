@@ -126,7 +126,7 @@ class NoLog(Log):
 
 
 def keep_earlier_log(folder: Path) -> None:
-    """Rename the folder of this job's earlier log, if there is one: its name gets a number."""
+    """Rename the folder of this job's earlier log, if there is one, by a number at its end."""
     if folder.exists():
         candidates = (folder.with_name(f"{folder.name}.{number}") for number in count(1))
         free = next(name for name in candidates if not name.exists())
@@ -138,10 +138,10 @@ def run_name(samplers: Iterable[str], model: str, dataset: str, changes: Iterabl
     """The name of a run for readers: "ddim,heun · edm · grid_mixture · seed=1".
 
     Args:
-        samplers: their names; only the first three are named, the rest is counted.
+        samplers: the names of the samplers; the first three are listed, the others counted.
         model: the objective of the training, or the name of an exact denoiser.
-        dataset: its name.
-        changes: the settings that vary in its multirun: "key=value".
+        dataset: the name of the data set.
+        changes: the settings that vary in the multirun: "key=value".
     """
     names = list(dict.fromkeys(samplers))
     listed = ",".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else "")
@@ -155,7 +155,7 @@ def curve_points(
 ) -> dict[tuple[float, ...], dict[str, float]]:
     """The points of `Log.curves`: for each x, in order, the value of every curve there."""
     curves: dict[tuple[float, ...], dict[str, float]] = {}
-    # rows with a missing value, such as the eta of Heun, are a group; it is not part of the name
+    # rows with a missing value, such as the eta of Heun, are a group too, without it in the name
     for values, group in frame.groupby([*x, *by], dropna=False, sort=True):
         mean = float(group[y].astype(float).mean(skipna=False))
         if math.isfinite(mean):

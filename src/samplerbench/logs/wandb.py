@@ -185,9 +185,9 @@ def _metric_name(curve: str) -> str:
 
 
 def _shortened(text: str, most: int) -> str:
-    """A text that is not too long for wandb's server.
+    """The text, shortened to at most `most` characters for wandb's server.
 
-    A digest ends a shortened text, so that two long texts with the same beginning stay different.
+    A shortened text ends with a digest, so that two long texts with the same beginning differ.
     """
     if len(text) <= most:
         return text
@@ -195,7 +195,7 @@ def _shortened(text: str, most: int) -> str:
 
 
 def _start(settings: Wandb, mode: Mode, options: Mapping[str, Any]) -> wandb.Run:
-    """Start a run; wandb may refuse a setting of its own, which the environment has."""
+    """Start a run; wandb may refuse one of its own settings in the environment."""
     import wandb
     from pydantic import ValidationError
 

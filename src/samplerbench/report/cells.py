@@ -3,10 +3,10 @@
 Mean and interval are from `statistics.summary`. The verdict is from `statistics.against_floor`: an
 exact rank test against the floor, with Holm's correction over the cells of a run and measure that
 share a floor. With one repetition or without a floor, the verdict says so. A cell that lost
-repetitions has no verdict either: its mean is that of the survivors.
+repetitions has no verdict either: its mean is only over the others.
 
-A cell that several runs share, such as one of the exact score, has one line. Runs that differ only
-in their seeds have one curve: their mean over the seeds, see `over_seeds`.
+A cell that several runs share, such as a cell of the exact score, has one line. Runs that differ
+only in their seeds have one curve, the mean over the seeds: see `over_seeds`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def cell_lines(distances: pd.DataFrame, unordered: Collection[str] = ()) -> pd.D
 
 
 def _shared(lines: pd.DataFrame) -> pd.DataFrame:
-    """The lines without repeated cells; of several runs, `run` is the common part of the names."""
+    """The lines without repeated cells; `run` is the common part of the names of their runs."""
     key = ["measure", "cell_id", "count", "denoiser", "start", "name"]
     # runs may test the cell among different other cells: keep the weakest claim
     ordered = lines.sort_values("p_holm", ascending=False, kind="stable")
@@ -113,10 +113,10 @@ def _named(lines: pd.DataFrame) -> pd.DataFrame:
 def over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
     """Pool the lines that differ only in their seeds.
 
-    A pooled line has the mean over the seeds and half of Student's 95 % interval of that mean: its
-    `count` is the number of seeds. Its verdict only gives this number, and that of lost
-    repetitions, also of seeds without any value; the tests against the floor of each seed are in
-    the lines themselves.
+    A pooled line has the mean over the seeds and half of Student's 95 % interval of that mean; its
+    `count` is the number of seeds. Its verdict only has this number and the number of lost
+    repetitions, including those of seeds without any value. The tests of each seed against the
+    floor are in `lines`.
     """
     curve = ["measure", "setting_id", "denoiser", "start", "name"]
     finished = lines[lines["mean"].notna()]
@@ -163,7 +163,7 @@ def in_order(lines: pd.DataFrame) -> list[str]:
 
 
 def nearest(curves: pd.DataFrame, most: int) -> pd.DataFrame:
-    """The curves (of `over_seeds`) nearest to the data, `most` for each measure and start.
+    """The `most` curves (from `over_seeds`) nearest to the data, for each measure and start.
 
     Cells that lost repetitions do not count.
     """

@@ -3,10 +3,11 @@
 A script on the page makes the charts of distances from the rows of its table, see
 `templates/distances.js`. This module has the other charts, and the additional data for that script.
 
-A chart has one panel, so the page can put two of them side by side, or below each other on a phone.
-Colours are those of the figures (Okabe and Ito), which colour-blind readers can distinguish. The
-page sets the colours of background, text and grid, since it knows whether it is dark. Charts are
-plain mappings: plotly's own classes take longer to import and to fill than the rest of the page.
+A chart has one panel, so the page can put two charts side by side, or below each other on a phone.
+The colours are those of the figures (Okabe and Ito), which colour-blind readers can distinguish.
+The page sets the colours of background, text and grid, since it knows whether it is dark. Charts
+are plain mappings: importing and filling plotly's own classes takes longer than the rest of the
+page.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def titled(text: str) -> dict[str, Any]:
 
 
 def floor_bands(lines: pd.DataFrame, distances: pd.DataFrame) -> Iterator[Mapping[str, Any]]:
-    """The floor and the title of the chart of each measure and start."""
+    """The floor and the title of each chart, one for each measure and start."""
     law = floors(distances)
     for measure, own in lines.groupby("measure", sort=False):
         own_law = law[law["measure"] == measure]
@@ -72,8 +73,8 @@ def floor_bands(lines: pd.DataFrame, distances: pd.DataFrame) -> Iterator[Mappin
 def heat_maps(lines: pd.DataFrame) -> Iterator[Chart]:
     """The mean over η × steps, if a sampler has at least two of each.
 
-    Maps of one measure and sampler share their colours, so they can be compared. Each setting other
-    than η has a map of its own. Cells that lost repetitions are gaps.
+    Maps of one measure and sampler share their colour scale, so they can be compared. Each
+    combination of settings other than η has its own map. Cells that lost repetitions are gaps.
     """
     with_eta = lines[lines["mean"].notna() & lines["eta"].notna() & (lines["lost"] == 0)]
     with_eta = with_eta.assign(
@@ -112,12 +113,12 @@ def heat_maps(lines: pd.DataFrame) -> Iterator[Chart]:
 
 def _without_eta(sampler: str, settings: str) -> str:
     """The name of a sampler with its settings other than η."""
-    others = {key: value for key, value in json.loads(settings or "{}").items() if key != "eta"}
-    return sampler_name(sampler, json.dumps(others))
+    kept = {key: value for key, value in json.loads(settings or "{}").items() if key != "eta"}
+    return sampler_name(sampler, json.dumps(kept))
 
 
 def waterfalls(parts: pd.DataFrame, run: str) -> Iterator[Chart]:
-    """The budget of each sampler setting at its largest number of steps.
+    """The budget of each sampler with its settings, at its largest number of steps.
 
     Args:
         parts: from `bench.budget.parts.parts`.

@@ -1,8 +1,8 @@
-"""The cells of a report that its reader asks for, in the words of the filter on its page.
+"""Select the cells of a report with `where`, in the words of the filter on its page.
 
-`where='objective=edm seed=0,1'` keeps the cells whose columns have these values: all columns, and
-one of the values of each. Tests have Holm's correction over the cells that are kept. The floor, and
-the limits of an error budget, stay where a cell of their run stays.
+`where='objective=edm seed=0,1'` keeps the cells that have, in every named column, one of the listed
+values. Tests have Holm's correction over the kept cells. The floor and the limits of an error
+budget are kept if a cell of their run is kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from samplerbench.bench.cell import SEEDS, setting_text
 from samplerbench.bench.store import LIMIT
 from samplerbench.errors import InvalidSetting, require, similar
 
-#: Columns of the floor too.
+#: Columns that the rows of the floor have too.
 _SHARED = ("dataset", "metric", "n_samples")
 #: Columns of `bench.cell.Row` that `where` can name.
 COLUMNS = (
@@ -23,7 +23,7 @@ COLUMNS = (
     *("sampler", "eta", "steps", "nfe", "denoiser", "start", "objective", "network"),
     *("schedule", "target", "grid", "final", *SEEDS),
 )
-#: By what tables and charts can be grouped, and its column in `cells.cell_lines`.
+#: The names by which tables and charts can be grouped, and their columns in `cells.cell_lines`.
 GROUPS = {"sampler": "name"} | {
     name: name
     for name in ("run", "denoiser", "objective", "network", "schedule", "grid", "dataset")
@@ -31,7 +31,7 @@ GROUPS = {"sampler": "name"} | {
 
 
 def group_column(name: str) -> str:
-    """The column of a group; no column without a name."""
+    """The column of a group; empty for an empty name."""
     allowed = f"one of {', '.join(GROUPS)}{similar(name, GROUPS)}"
     require(not name or name in GROUPS, "group", name, allowed)
     return GROUPS.get(name, "")
@@ -52,10 +52,10 @@ def conditions(where: str) -> dict[str, list[str]]:
 
 
 def chosen(values: pd.DataFrame, where: str) -> pd.DataFrame:
-    """The rows of `where`, of all rows of a report (`entries.all_values`).
+    """The rows that `where` selects from all rows of a report (`entries.all_values`).
 
     Raises:
-        InvalidSetting: an unknown column or value, or no cell has all of them.
+        InvalidSetting: a column or value is unknown, or no cell has all values.
     """
     beside = (values["denoiser"] == "law") | values["sampler"].str.endswith(LIMIT)
     keep = pd.Series(True, index=values.index)

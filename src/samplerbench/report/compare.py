@@ -1,10 +1,9 @@
-"""Two runs compared: the difference of every cell that both have, with its interval.
+"""Compare two runs: the difference of every cell that both have, with its interval.
 
 If both runs have the same seed, n and block, a cell has the same starts and noise in both, and the
-difference is paired by repetition (`statistics.paired_difference`); otherwise it is Welch's.
-p-values have Holm's correction over all cells that are compared. A cell with the same values in
-both runs, for example one of the exact score, is not compared. Neither is a cell that lost
-repetitions in one of them.
+difference is paired by repetition (`statistics.paired_difference`); otherwise it has Welch's
+interval. p-values have Holm's correction over all compared cells. A cell is not compared if it has
+the same values in both runs, for example with the exact score, or lost repetitions in one of them.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ class Comparison:
 
 
 def compare(first: Entry, second: Entry) -> Comparison:
-    """Compare two runs that have the same measures, and cells in common; others are refused."""
+    """Compare two runs; refuse runs with different measures or without common cells."""
     rows = distances(first.values), distances(second.values)
     _require_same(first, second, *rows)
     cells, other_cells = map(_cells, rows)
     lost = {
         key: f"{line['why']} in {entry.label}"
-        for entry, of in ((first, rows[0]), (second, rows[1]))
-        for line in lost_repetitions(of).to_dict("records")
+        for entry, own in ((first, rows[0]), (second, rows[1]))
+        for line in lost_repetitions(own).to_dict("records")
         for key in [tuple(line[name] for name in _KEY)]
     }
     shared = [key for key in cells if key in other_cells]
@@ -60,9 +59,9 @@ def compare(first: Entry, second: Entry) -> Comparison:
     verdicts = [lost.get(key, verdict) for key, verdict in zip(shared, of_tests, strict=True)]
     unmatched = [
         f"only in {entry.label}: {_cell_name(key)}"
-        for entry, own, others in ((first, cells, other_cells), (second, other_cells, cells))
+        for entry, own, other in ((first, cells, other_cells), (second, other_cells, cells))
         for key in own
-        if key not in others
+        if key not in other
     ]
     lines = lines.drop(columns="p_value").assign(verdict=verdicts)
     return Comparison((first.label, second.label), lines, unmatched)

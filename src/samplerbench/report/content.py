@@ -20,14 +20,14 @@ class Report:
     """The content of a report."""
 
     entries: Sequence[Entry]
-    values: pd.DataFrame  # all their rows, from `entries.all_values`
+    values: pd.DataFrame  # all rows of the entries, from `entries.all_values`
     distances: pd.DataFrame  # from `entries.distances`
     lines: pd.DataFrame  # from `cells.cell_lines`
     curves: pd.DataFrame  # from `cells.over_seeds`
     # the parts of a run by its label, from `bench.budget.parts`
     budgets: Mapping[str, pd.DataFrame]
     panels: Sequence[Chart]
-    notes: Sequence[str]  # missing content and the reasons, one line each
+    notes: Sequence[str]  # warnings, and missing content with its reason, one line each
     reached: pd.DataFrame  # from `reach.reach`
     group: str = ""  # the column that comes first in tables and colours charts
     comparison: Comparison | None = None  # of two runs, with --compare

@@ -26,7 +26,7 @@ class Entry:
     """One run, as it was read."""
 
     label: str  # short, for legends: its differences from the other runs, "ncsn · seed=1", or "#1"
-    name: str  # of its folder
+    name: str  # the name of its folder
     state: str  # running, finished, failed, interrupted or unreadable
     message: str  # the reason, in one line, unless the run is finished or running
     expected: int  # the number of values of the complete run; 0 if it is not known
@@ -87,9 +87,9 @@ def _fitting(parts: Sequence[str]) -> str:
 
 
 def without_sampler(label: str, sampler: str) -> str:
-    """The label of a run without the part that lists its samplers, if the sampler is one of them.
+    """The label of a run, without the part that lists its samplers if `sampler` is one of them.
 
-    The name of a curve begins with its sampler already.
+    The name of a curve already begins with its sampler.
     """
     parts = label.split(_BETWEEN)
     listed = (sampler in part.split(",") or re.search(r" \+\d+$", part) for part in parts)
@@ -207,8 +207,8 @@ def warnings(entries: Sequence[Entry], rows: pd.DataFrame) -> list[str]:
     for name in ("objective", "network", "schedule", "grid"):
         found = [value for value in cells[name].unique() if value]
         if len(entries) > 1 and len(found) > 1:
-            text = f"the runs differ in {name} ({few(found)}): each has curves of its own"
-            lines.append(text + ", also those of the exact score" * (name in ("schedule", "grid")))
+            text = f"the runs differ in {name} ({few(found)}): each has its own curves"
+            lines.append(text + ", also of the exact score" * (name in ("schedule", "grid")))
     for software in dict.fromkeys(name for entry in entries for name in entry.versions):
         labels: dict[str, list[str]] = defaultdict(list)
         for entry in entries:

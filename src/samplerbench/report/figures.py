@@ -1,4 +1,4 @@
-"""The figures of a report, for slides and papers; the page has its own charts."""
+"""Figures of a report for slides and papers; the page has its own charts."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def _caption(cells: pd.DataFrame, curves: int) -> str:
 def _styles(shown: pd.DataFrame, samplers: Sequence[str], group: str) -> dict[str, CurveStyle]:
     """A colour for each sampler of the report, and a marker for each curve of that colour.
 
-    With a group each of its values has a colour. If there is only one sampler and no group, its
-    curves have different colours.
+    With a group, each value of the group has a colour instead. If there is only one sampler and no
+    group, its curves have different colours.
     """
     if group and group != "denoiser":  # denoisers have dashes
         # exact scores have no objective and no network
@@ -100,7 +100,7 @@ def _write_budget(
 
 
 def _of_budget(rows: pd.DataFrame, parts: pd.DataFrame) -> str:
-    """The common settings of the bars of a budget."""
+    """The common settings of a budget's bars, as a caption."""
     count = repetitions(parts.loc[parts["part"] != "floor", "count"])
     first = rows.iloc[0]
     bars = "bars: 95 % intervals of the mean"

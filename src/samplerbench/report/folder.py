@@ -1,6 +1,6 @@
 """The folder of a report: the page, tables, values and figures.
 
-    report.html        the page, with plotly in it: it needs no network
+    report.html        the page, which contains plotly and needs no network
     cells.csv          every value, one row each
     differences.csv    of two runs, with --compare
     reach.csv          the evaluations for a distance, with reach=…

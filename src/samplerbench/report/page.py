@@ -38,7 +38,7 @@ from samplerbench.report.references import ARXIV, sources
 from samplerbench.version import __version__
 
 MOST_CHARTS = 60
-#: A column of a table: its name, its title, whether it has numbers, and one of "shown"; "choice"
+#: A column of a table: its name, its title, whether it has numbers, and its kind: "shown"; "choice"
 #: (shown, with a menu if it has several values); "menu" (only that menu); "hidden" (only for the
 #: filter, the charts and the CSV).
 Column = tuple[str, str, bool, str]
@@ -138,7 +138,7 @@ def render(report: Report) -> str:
 
 
 def filled(template: str, content: Mapping[str, Any], **words: Any) -> str:
-    """A page that needs no other file, from one of `templates` and content for its scripts."""
+    """A page that needs no other file, from a file of `templates` and content for its scripts."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("samplerbench.report"),
         autoescape=True,
@@ -189,7 +189,7 @@ def _charts(report: Report) -> Iterator[Chart]:
 
 
 def _columns(lines: pd.DataFrame) -> Sequence[Column]:
-    """The columns of lines; rounds are hidden where they are the evaluations."""
+    """The columns of lines; rounds are hidden if they equal the evaluations."""
     shown = (lines["rounds"] != lines["nfe"]) & lines["nfe"].notna()
     hidden: Column = ("rounds", "rounds", True, "hidden")
     keep = shown.any()

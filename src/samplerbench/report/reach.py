@@ -1,12 +1,12 @@
-"""How many evaluations a curve needs for a target distance.
+"""The number of evaluations that a curve needs for a target distance.
 
-The runtime of `bench.suite.standing`: the least number of evaluations from which the distance stays
-at or below the target, over the numbers at which the curve was measured. It is that of the means;
-its interval is from the ends of their 95 % intervals. A cell that failed or lost repetitions is
-above every target.
+This is the runtime of `bench.suite.standing`: the smallest number of evaluations from which the
+distance stays at or below the target, among the numbers at which the curve was measured. It is
+computed for the means, and its interval from the ends of their 95 % intervals. A cell that failed
+or lost repetitions is above every target.
 
 A distance contains its floor. So a target at or below the floor, the mean distance of perfect
-samples of this size, is not a statement about the sampler, and the verdict says so.
+samples of this size, is no test of the sampler, and the verdict says so.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COLUMNS = [*_CURVE, "target", "evaluations", "earliest", "latest", "most", "floo
 
 
 def reach(curves: pd.DataFrame, lines: pd.DataFrame, targets: Sequence[float]) -> pd.DataFrame:
-    """One line for each curve and target, those that need the fewest evaluations first.
+    """One line for each curve and target; the curves that need the fewest evaluations come first.
 
     Args:
         curves: from `cells.over_seeds`; metrics whose smaller values need not be better are left
@@ -34,9 +34,10 @@ def reach(curves: pd.DataFrame, lines: pd.DataFrame, targets: Sequence[float]) -
         targets: distances, in the units of the metric.
 
     Returns:
-        Columns: those of a curve, target, evaluations (NaN if it is not reached), earliest and
-        latest (the interval of that number; infinite if the upper ends do not reach it), most (the
-        largest number that was measured), floor (NaN if there is none) and verdict, in words.
+        The columns of a curve, target, evaluations (NaN if the target is not reached), earliest and
+        latest (the interval of that number; latest is infinite if the upper ends of the intervals
+        stay above the target), most (the largest measured number), floor (NaN if there is none) and
+        verdict, in words.
     """
     failed = lines[lines["mean"].isna() & (lines["lost"] > 0)]
     cells = pd.concat([curves[curves["ordered"]], failed[failed["ordered"]]])

@@ -2,9 +2,9 @@
 
 A docstring names its sources for readers: authors, title, venue, arXiv number. It mentions an entry
 if it contains the entry's arXiv number, its doi or its whole title. Only the letters and digits of
-titles are compared, so case, dashes and accents do not matter. There is no table from members to
-entries: a member cites the entries that its docstring mentions. If it mentions none, the docstring
-of the module is used, except in `core`, whose modules have several members each.
+titles are compared, so case, dashes and accents do not matter. A member cites the entries that its
+docstring mentions, so no table of citations is needed. If the docstring mentions none, that of the
+module is used, except in `core`, whose modules have several members each.
 
 Files are read, never executed.
 """
@@ -90,7 +90,7 @@ def sources(configs: Sequence[Mapping[str, Any]]) -> list[Source]:
 
 
 def _targets(node: Any, name: str) -> Iterator[tuple[str, str]]:
-    """Name and `_target_` of each member in a node of the config."""
+    """The name and the `_target_` of each member in a node of the config."""
     if not isinstance(node, Mapping):
         return
     target = node.get("_target_")
@@ -104,7 +104,7 @@ def _targets(node: Any, name: str) -> Iterator[tuple[str, str]]:
 def bibtex(keys: Sequence[str]) -> str:
     """The entries as BibTeX, in the order of their keys."""
     entries = {key: bibliography().entries[key] for key in sorted(set(keys))}
-    # accents as TeX commands: every encoding has them and every BibTeX reads them
+    # accents as TeX commands, which every encoding can store and every BibTeX can read
     text: str = BibliographyData(entries).to_string("bibtex", encoding="ascii")
     return text
 

@@ -1,7 +1,7 @@
-"""Sample panels: the best and the worst cell of a run beside the data.
+"""Sample panels: samples of the best and the worst cell of a run beside the data.
 
-Samples are not stored. The trained weights of the run generate a smaller number again, with the
-random numbers of pictures. So a panel shows the law of a cell, but not the measured points.
+Samples are not stored. So the trained weights of the run generate a smaller number of new samples,
+with the random numbers of pictures: a panel shows the law of a cell, but not the measured points.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SECTION = "Samples beside the data"
 
 
 def panels(scene: Scene, lines: pd.DataFrame, run: str) -> Iterator[Chart]:
-    """One chart for the nearest cell to the data, and one for the farthest, of a run and a measure.
+    """Charts for the nearest and the farthest cell from the data, of one run and measure.
 
     Args:
         scene: the run's objects, with its weights loaded.

@@ -1,8 +1,8 @@
 """The page of a suite: standings, curves and one view per entrant, in one file without a network.
 
-The page has the values themselves. Its scripts compute runtimes, shares, ratios and standings for
-the problems that a reader chooses, by the definitions of `bench/suite/standing.py`; a test compares
-the two. Values have four digits, and more where four would move one across a target.
+The page contains all values. Its scripts compute runtimes, shares, ratios and standings for the
+problems that a reader chooses, by the definitions of `bench/suite/standing.py`; a test compares the
+two. Values have four digits, and more if rounding would move them across a target.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from samplerbench.report.page import filled
 
 #: The name of the page's file.
 PAGE = "index.html"
-#: The digits of an identity on the page; results.parquet has all.
+#: The number of digits of an identity on the page; results.parquet has all digits.
 IDENTITY = 10
-#: Entrants whose curves are shown at first.
+#: The number of entrants whose curves are shown at first.
 SHOWN = 12
 ENDS = ("lower", "upper")
 _TASK = standing.TASK
@@ -44,12 +44,12 @@ def write_suite_page(
     """Write the page of a suite; an older page is replaced.
 
     Args:
-        results: one row a value, from `bench.suite.results`.
-        folder: where the page goes; it is made if it does not exist.
-        targets: of each quantity.
+        results: one row per value, from `bench.suite.results`.
+        folder: the folder of the page; it is created if it does not exist.
+        targets: the targets of each quantity.
 
     Returns:
-        The file.
+        The path of the page.
 
     Raises:
         InvalidSetting: a column is missing, there is no value, or a quantity has no targets.
@@ -86,10 +86,10 @@ def write_suite_page(
 def page_content(
     results: pd.DataFrame, targets: Mapping[str, Sequence[float]]
 ) -> Mapping[str, Any]:
-    """What the scripts of the page need, as values of JSON.
+    """The data for the scripts of the page, as values of JSON.
 
-    Text is in dictionaries, and columns have the places of their texts. A value that is in several
-    grid settings is there once; `links` has its grid settings and commands.
+    Columns of text have indices into the lists `texts`. A value that several grid settings share
+    occurs once; `links` has its grid settings and commands.
     """
     missing = [name for name in _NEEDED if name not in results]
     require(not missing, "results", f"no column {', '.join(missing)}", "the results of a suite")
@@ -164,20 +164,20 @@ def page_content(
 
 
 def _dictionary(column: pd.Series) -> tuple[list[int], list[str]]:
-    """The place of each text, and the texts."""
+    """The index of each text, and the different texts."""
     codes, texts = pd.factorize(column.fillna("").astype(str))
     return codes.tolist(), texts.tolist()
 
 
 def _short(values: NDArray[np.float64], digits: int) -> NDArray[np.float64]:
-    """Values of a few digits."""
+    """Values rounded to some significant digits."""
     return np.array([float(f"{value:.{digits}g}") for value in values.tolist()])
 
 
 def _distances(ends: pd.Series, values: pd.Series) -> NDArray[np.float64]:
-    """Ends of intervals as distances to the value, which are short, in thousandths of it.
+    """Ends of intervals as distances from the value, in thousandths of the value, with two digits.
 
-    Two digits; NaN for an exact value. For a value of 0 they are thousandths.
+    NaN for an exact value. For a value of 0 the unit is one thousandth.
     """
     distances = (ends - values).abs().to_numpy(float)
     scale = values.abs().where(values != 0, 1.0).to_numpy(float)
@@ -187,7 +187,7 @@ def _distances(ends: pd.Series, values: pd.Series) -> NDArray[np.float64]:
 def _on_its_side(
     short: NDArray[np.float64], values: NDArray[np.float64], targets: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The short values, but the whole one if the short one is on another side of a target."""
+    """The short values, but the full value if rounding would move it across a target."""
     moved = ((short[:, None] <= targets) != (values[:, None] <= targets)).any(1)
     return np.where(moved, values, short)
 

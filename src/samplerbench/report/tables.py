@@ -1,4 +1,4 @@
-"""The cells as Markdown and LaTeX: a line for each sampler setting, a column for each N."""
+"""The cells as Markdown and LaTeX: a line for each sampler with its settings, a column per N."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def markdown(report: Report) -> str:
 
 
 def latex(report: Report) -> str:
-    """The same tables as LaTeX."""
+    """The tables of `markdown` as LaTeX."""
 
     def escape(text: str) -> str:
         return "".join(_TEX.get(character, character) for character in text)
@@ -94,13 +94,13 @@ class Value:
 
     metric: str
     mean: float  # of the cell
-    half: float  # of its interval
+    half: float  # half of its interval
     same: bool  # whether it is not distinguishable from the floor
     best: bool  # whether it is the smallest for its start, denoiser and N
     lost: bool  # whether repetitions have no value
 
     def text(self) -> str:
-        """The numbers."""
+        """The value with its interval."""
         return distance(self.mean, self.half, self.metric)
 
 
@@ -110,9 +110,9 @@ class Grid:
 
     measure: str
     about: str  # data set, n and floor, in words
-    titles: list[str]  # of the names of a setting
+    titles: list[str]  # the titles of the first columns, which name a setting
     columns: list[int]  # numbers of steps
-    # names of a setting (run, start, denoiser, sampler, …) and its values; None is a gap
+    # the names of a setting (run, start, denoiser, sampler, …) and its values; None is a gap
     lines: list[tuple[list[str], list[Value | None]]]
 
     @property

@@ -162,7 +162,7 @@ class ReadsTheLaw(Cheat):
 
 @dataclass(frozen=True)
 class LooksAtTheStack(Cheat):
-    """The same by the data set of the sweep, which it finds in the frames of its callers."""
+    """As `ReadsTheLaw`, by the data set of the sweep, found in the frames of its callers."""
 
     def steps(self, model, x, levels, noise):
         import sys

@@ -54,7 +54,7 @@ def runtime_of(*curves, targets=TARGETS):
         ({4: 0.001, 8: 0.001, 16: "failed"}, math.inf, math.inf),
         ({4: 0.001, 8: 0.001, 16: "not a density"}, math.inf, math.inf),
         ({4: "incompatible", 8: 0.001}, 8, 8),
-        ({4: 0.001, 8: "incompatible"}, math.inf, math.inf),  # it cannot leave a number out
+        ({4: 0.001, 8: "incompatible"}, math.inf, math.inf),  # it cannot leave one out
         ({4: 0.001, 8: math.nan}, math.inf, math.inf),
         ({100: 0.5, 200: 0.001}, math.inf, math.inf),  # beyond the budget
         ({100: 0.001, 200: 0.5}, math.inf, math.inf),
@@ -281,7 +281,7 @@ def test_an_entrant_of_easy_problems_only_is_not_ranked_above_a_better_one():
 
 
 def test_an_entrant_with_less_than_half_of_the_problems_has_no_rank_and_comes_last():
-    """It is the best of all where it runs."""
+    """It is the best of all on the tasks on which it runs."""
     table = easy_and_hard(8)
     assert table.loc["good", "rank"] == 1
     assert pd.isna(table.loc["poor", "rank"])

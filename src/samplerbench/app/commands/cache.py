@@ -4,7 +4,7 @@
     samplerbench cache prune days=30      remove everything older than 30 days
 
 Both take `cache_dir=FOLDER`. Pruning keeps models that a job is training, and all files that do not
-have the name of a cache file.
+belong to the cache.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def show(directory: Path) -> None:
     """Print a line for each model, and the numbers of values and archives of figures and grids."""
     out = console()
     table = Table(box=None, pad_edge=False)
-    for name in ("training", "of", "state", "written"):
+    for name in ("training", "model", "state", "written"):
         table.add_column(name, no_wrap=True)
     cache = Cache(directory)
     folders = cache.trainings()
@@ -71,7 +71,7 @@ def show(directory: Path) -> None:
 
 
 def _count(paths: Iterable[Path]) -> int:
-    """The number of files that are neither set aside nor half-written."""
+    """The number of files, without unusable and unfinished ones."""
     return sum(path.suffix in (".json", ".zip") for path in paths)
 
 

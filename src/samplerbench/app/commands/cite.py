@@ -2,10 +2,10 @@
 
     samplerbench cite multirun/2026-11-22_01-28-46_e52fe8e85d76c76c > references.bib
 
-A comment for each member lists its references. The entries follow, and that of samplerbench from
-CITATION.cff. The references of a member are in the comments of its yaml file, or else in its
-docstring, see `report.references`. For a run with members of other packages, add
-`trusted=their_package`.
+The output has a comment for each member with its references, then the entry of samplerbench, from
+CITATION.cff, and the entries of the references. The references of a member are in the comments of
+its yaml file, or else in its docstring, see `report.references`. For a run with members of other
+packages, add `trusted=their_package`.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Use:
     """A member that a run used, and its references."""
 
     group: str  # "sampler"
-    name: str  # of the member in the group
-    keys: tuple[str, ...]  # of entries in references.bib
+    name: str  # the member's name in the group
+    keys: tuple[str, ...]  # the keys of its entries in references.bib
     numbers: tuple[str, ...] = ()  # arXiv numbers that have no entry
 
 

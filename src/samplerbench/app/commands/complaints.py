@@ -24,13 +24,13 @@ COMMANDS = (
 #: The extra that installs a plugin of Hydra, by the plugin's name; see docs/cluster.md.
 PLUGINS = dict.fromkeys(("joblib", "submitit_local", "submitit_slurm"), "launchers")
 PLUGINS |= {"ray": "ray", "optuna": "optuna"}
-#: The advice for members in a folder of the user.
-ADDING = "; --config-dir DIR adds those of a folder of your own"
+#: Advice for a user whose own members are in another folder.
+ADDING = "; --config-dir DIR adds those of your own folder"
 
 
 def complain(message: str, status: int = 2) -> int:
     """Print the message as one line; return the exit status, 2 for bad input."""
-    # only the first part has the error; Hydra adds its search path and links
+    # the error is in the first part; Hydra adds its search path and links
     message = re.split(r"\n(?:Config search path|See https|    full_key)", message)[0]
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     text = " ".join([*lines, *_in_folders(message), *_extra(message)]) + _near_members(message)
@@ -109,7 +109,7 @@ def _near_members(message: str) -> str:
 
 
 def _extra(message: str) -> list[str]:
-    """How to install the launcher or sweeper that is missing."""
+    """How to install a missing launcher or sweeper."""
     named = re.search(r"Could not find 'hydra/(?:launcher|sweeper)/(\w+)'", message)
     extra = PLUGINS.get(named[1]) if named else None
     return [f"(it comes with pip install 'samplerbench[{extra}]')"] if extra else []

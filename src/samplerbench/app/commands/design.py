@@ -1,27 +1,26 @@
-"""`samplerbench design [RUN]`: levels that are best for a sampler at a number of evaluations.
+"""`samplerbench design [RUN]`: design the best noise levels for a sampler and its evaluations.
 
     samplerbench design sampler=[heun,unipc] nfe=[6,10,16] dataset=grid_mixture
     samplerbench design sampler=ddim sampler.ddim.eta=0 nfe=10 dataset=grid_mixture carry=two_moons
     samplerbench design RUN sampler=heun nfe=10
     samplerbench design sampler=unipc nfe=10 dataset=two_moons out=levels.json
 
-For each sampler and number of evaluations the table has the best standard grid, the designed one,
-and how many times nearer it is to the converged run, with a 95 % interval on starts that the design
-has not seen. Where a design is not shown to be better, the result is the standard grid. Then the
-noise levels are printed.
+For each sampler and number of evaluations the table has the best standard grid, the designed grid,
+and how many times nearer the designed one is to the converged run, with a 95 % interval from starts
+that the design has not used. If a design is not shown to be better, the result is the standard
+grid. The noise levels follow.
 
-A second table shows how far each design carries: to the learned denoiser of RUN, to the data sets
-of `carry=[…]`, to the other samplers of the command at as many steps, and, for a sampler with η, to
-η = `eta` (0.5). A design can be worse than the standard grid there.
+A second table shows whether each design also helps elsewhere: on the learned denoiser of RUN, on
+the data sets of `carry=[…]`, for the other samplers of the command at as many steps, and, for a
+sampler with η, at η = `eta` (0.5). It can be worse there than the standard grid.
 
-RUN is the folder of a run; its data, path and denoisers are used. Without it `dataset`, `schedule`
-and `denoiser` (oracle, empirical, or pretrained with `model` and `clip_x0`) are as in a job. The
-other words are those of a job too:
-`sampler`, `start`, `nfe` or `steps`, `final`, `law`, `seed`, each with its settings, and
-`grid.criterion` (paired, kl, spectrum), `grid.budget`, `grid.seed` and the other settings of
-grid=designed. `out` is a new file: .json for the levels (σ/α, the words for a job, and lists for
-diffusers); .yaml for one design as a grid, for your conf/grid/; or .png, .pdf or .svg for a figure
-of the gains, here and on other data and denoisers.
+RUN is the folder of a run; its data, path and denoisers are used. Without RUN, `dataset`,
+`schedule` and `denoiser` (oracle, empirical, or pretrained with `model` and `clip_x0`) are as in a
+job. Other words are as in a job too: `sampler`, `start`, `nfe` or `steps`, `final`, `law`, `seed`,
+each with its settings, and `grid.criterion` (paired, kl, spectrum), `grid.budget`, `grid.seed` and
+the other settings of grid=designed. `out` is a new file: .json for the levels (σ/α, the words for a
+job, and lists for diffusers); .yaml for one design as a grid, for your conf/grid/; or .png, .pdf or
+.svg for a figure of the gains, here and on other data and denoisers.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from samplerbench.app.commands.words import read_words
 from samplerbench.app.terminal import console
 from samplerbench.errors import require
 
-#: The keys of a job that are used here, and those of them with settings.
+#: The keys of a job that are used here; `GROUPS` are those with settings.
 USED = (
     *("sampler", "nfe", "steps", "dataset", "schedule", "denoiser", "start", "final", "law"),
     *("grid", "seed", "device", "n_train", "model", "clip_x0"),
@@ -45,7 +44,7 @@ USED = (
 GROUPS = ("sampler", "dataset", "schedule", "start", "grid")
 #: The suffixes of `out`: levels, or the figure of the gains.
 WRITTEN = (".json", ".yaml", ".png", ".pdf", ".svg")
-#: Those that a run has already.
+#: Keys that a run determines.
 OF_RUN = ("dataset", "schedule", "denoiser", "law", "n_train", "model", "clip_x0")
 
 
@@ -76,15 +75,15 @@ def main(words: list[str]) -> None:
     sweep, cache = _sweep(Path(runs[0]) if runs else None, values)
     recipe = sweep.grid
     assert isinstance(recipe, DesignedGrid)
-    others = {name: make_member("dataset", name, {}) for name in laws}
-    require_carried(sweep, others, strength)
+    other_laws = {name: make_member("dataset", name, {}) for name in laws}
+    require_carried(sweep, other_laws, strength)
     if suffix == ".yaml":
         count = sum(len(sweep.steps_of(sampler)) for _, sampler in sweep.samplers)
         allowed = f"a .json file: a .yaml file has one design, and there are {count}"
         require(count == 1, "out", out, allowed)
     _, designs = designed(sweep, cache)
     print_designs(designs, console())
-    elsewhere = carried(sweep, recipe, designs, others, strength)
+    elsewhere = carried(sweep, recipe, designs, other_laws, strength)
     print_carried(elsewhere, console())
     if out is None:
         return
@@ -92,7 +91,7 @@ def main(words: list[str]) -> None:
         from samplerbench.figures.design_gain import design_gain  # slow: imports matplotlib
         from samplerbench.figures.style import save
 
-        places = [one for one in elsewhere if one.to in others or one.to in sweep.denoisers]
+        places = [one for one in elsewhere if one.to in other_laws or one.to in sweep.denoisers]
         made_for = f"on {sweep.labels.dataset}, {designs[0].denoiser}: designed for it"
         save(design_gain(designs, places, made_for), Path(out))
         return

@@ -1,4 +1,4 @@
-"""The slow part of `samplerbench check`: build members, check their promises, print a table."""
+"""The part of `samplerbench check` that imports torch: build members, check them, print tables."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ TOLERANCE = 0.15
 #: The levels on which errors are compared with those of reference methods.
 GRIDS = {"smooth": interior, "rough": rough}
 
-#: The least ratio to the error of the reference method that gets a remark.
+#: A larger ratio to the error of the reference method gets a remark.
 LARGE_ERROR = 10
 
 #: The laws and schedules on which orders are measured.
 ON = [(law, path) for law in LAWS for path in SCHEDULES]
 
 
-#: The kind and the place of an error in a user's code, in a line of `errors.kind_and_line`.
+#: The class and the place of an error in a user's code, in a line of `errors.kind_and_line`.
 _RAISED = re.compile(r"(?:on \w+: )?(\w+): .*(\([^()]+\.py, line \d+\))")
 
 
@@ -74,9 +74,10 @@ def examine(
 ) -> None:
     """Check members and print; exit with status 1 if a promise is broken.
 
-    `chosen` has pairs of a kind and the name of a member of conf/KIND/, or of a class; `given` has
-    settings of members, "sampler.diffusers.scheduler=EulerDiscreteScheduler"; `every` runs samplers
-    of other packages at every number of steps.
+    Args:
+        chosen: pairs of a kind and the name of a member of conf/KIND/, or of a class.
+        given: settings of members, "sampler.diffusers.scheduler=EulerDiscreteScheduler".
+        every: whether to run samplers of other packages at every number of steps.
     """
     samplers = Table("sampler", "declared", box=None, pad_edge=False)
     for law, path in ON:
@@ -92,8 +93,8 @@ def examine(
     remarks: list[str] = []
     peers: list[Peer] = []
     members = [(kind, name, objects(kind, name, given)) for kind, name in chosen]
-    theirs = any(isinstance(one, Peer) for *_, built in members for one in built)
-    require(theirs or not every, "every", "true", "left out without a sampler of another package")
+    has_peer = any(isinstance(one, Peer) for *_, built in members for one in built)
+    require(has_peer or not every, "every", "true", "left out without a sampler of another package")
     for kind, name, built in members:
         title = name if kind == "sampler" else f"{kind}={name}"
         for one in built:
@@ -151,12 +152,12 @@ def curve_table(peer: Peer, found: Curve) -> Table:
 
 
 def every_sentence(found: Sequence[Point]) -> str:
-    """What runs at every number of steps have shown, from those that did not end well."""
+    """A sentence about runs at every number of steps; `found` has those that ended badly."""
     errors = [one.steps for one in found if one.refused]
     broken = [one.steps for one in found if not one.refused]
-    said = [f"ends in an error at {numbers(errors)}"] if errors else []
-    said += [f"is not finite at {numbers(broken)}"] if broken else []
-    return f"of the runs at every N from 1 to {MOST}: {'; '.join(said) or 'all are finite'}"
+    parts = [f"ends in an error at {numbers(errors)}"] if errors else []
+    parts += [f"is not finite at {numbers(broken)}"] if broken else []
+    return f"of the runs at every N from 1 to {MOST}: {'; '.join(parts) or 'all are finite'}"
 
 
 class Checked(NamedTuple):
@@ -171,8 +172,8 @@ class Checked(NamedTuple):
 def fault_lines(rows: Sequence[Checked]) -> list[str]:
     """One line for each fault: "neighbours: a row depends on …", "end, and 7 more: ValueError".
 
-    An error of the same line of code is one fault, whatever its message and its step. If it is also
-    raised where there is signal, the step that is named is such a one, without the hint on α = 0.
+    Errors from the same line of code are one fault. Its line shows an error at a level with signal,
+    if there is one, because errors at α = 0 have a hint that would mislead.
     """
     broken: dict[tuple[str, ...], list[Checked]] = {}
     for row in rows:
@@ -207,7 +208,7 @@ def promises(kind: str, member: Any) -> list[Checked]:
 
 
 def measurements(sampler: Sampler) -> list[Checked]:
-    """The orders of a sampler, its errors relative to a reference method, and that of its law."""
+    """A sampler's orders, its errors relative to a reference method, and the error of its law."""
     rows = []
     for law, path in ON:
         fault = None
@@ -225,7 +226,7 @@ def measurements(sampler: Sampler) -> list[Checked]:
             ratio = relative_error(sampler, grid)
         except Exception as error:
             fault = kind_and_line(error)
-        meaning = "The error on the mixture, in units of that of a method of the same order."
+        meaning = "The error on the mixture, divided by that of a method of the same order."
         value = "–" if ratio is None else plain(ratio, 2)
         rows.append(Checked(f"error, {name}", meaning, value, fault))
     fault = None
@@ -240,7 +241,7 @@ def measurements(sampler: Sampler) -> list[Checked]:
 
 
 def large_errors(sampler: Sampler, rows: Sequence[Checked]) -> list[str]:
-    """Remarks about errors that are far larger than those of a method of the same order."""
+    """Remarks on errors that are far larger than those of a reference method of the same order."""
     values = {row.promise: row.value for row in rows if row.promise.startswith("error, ")}
     return [
         f"its {promise} is {value} times that of {REFERENCES[sampler.order or 0]}: is a weight "
@@ -295,7 +296,7 @@ def _object(kind: str, name: str, given: Sequence[str] = ()) -> Any:
 
 
 def _node(kind: str, name: str, given: Sequence[str] = ()) -> DictConfig:
-    """The settings of a member's yaml with the given ones, or a class with its defaults."""
+    """The settings of a member's yaml, changed by `given`, or a class with its defaults."""
     own = [word for word in given if word.startswith(f"{kind}.")]
     if "." not in name:
         if not own:
@@ -335,7 +336,7 @@ def _objective(config: DictConfig, network: Network | None = None) -> Objective[
 
 
 def settings(name: str, given: Sequence[str] = ()) -> list[Sampler]:
-    """The samplers of a name: a member of conf/sampler/, or a class with its `variants()`."""
+    """The samplers of a name: a member of conf/sampler/, or the `variants()` of a class."""
     path = member_files("sampler").get(name)
     if path is not None:
         node = read_member(path)
@@ -359,7 +360,7 @@ def settings(name: str, given: Sequence[str] = ()) -> list[Sampler]:
 
 
 def is_wrong(order: Order, declared: int) -> bool:
-    """Whether a measured order is not the declared one; a method without error has every order."""
+    """Whether a measured order contradicts the declared one; an exact method has every order."""
     if order_text(order) == "exact":
         return False
     least = order.slope >= declared - TOLERANCE

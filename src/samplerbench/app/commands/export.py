@@ -1,13 +1,14 @@
-"""`samplerbench export RUN out=FOLDER`: the trained model of a run as a diffusers pipeline.
+"""`samplerbench export RUN out=FOLDER`: write a run's trained model as a diffusers pipeline.
 
     samplerbench export RUN out=my_digits
 
-FOLDER must be new. It appears when it is complete, with the U-Net, its weights as safetensors, and
-a scheduler with the levels of the run's path. `DDIMPipeline.from_pretrained(FOLDER)` loads it, and
-so does `denoiser=pretrained model=FOLDER`. `training.exported` describes which models are possible.
+FOLDER must be new. It is written completely or not at all, with the U-Net, its weights as
+safetensors, and a scheduler with the levels of the run's path. Both
+`DDIMPipeline.from_pretrained(FOLDER)` and `denoiser=pretrained model=FOLDER` load it.
+`training.exported` lists the models that can be exported.
 
-If the samplers of the run have levels of their own (grid=designed, grids=each-best), the folder has
-them too: levels.json, with σ/α, the words of a job, and lists for the schedulers of diffusers.
+If the samplers of the run have their own levels (grid=designed, grids=each-best), the folder also
+has levels.json, with σ/α, the words of a job, and lists for the schedulers of diffusers.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ LEVELS = "levels.json"
 
 
 def main(words: list[str]) -> None:
-    """Write the folder, and print how to load it."""
+    """Write the folder and print how to load it."""
     folders, values = read_words("export", words, ["out"])
     require(len(folders) == 1, "export", " ".join(folders) or "no folder", "the folder of one run")
     require("out" in values, "out", "", "given, as in out=my_model")

@@ -1,8 +1,8 @@
 """`samplerbench list [group…]`: the members of each group, one line per member.
 
-A sampler is listed with its declared order, cost and needs, which the tests check; other members
-with the comment of their yaml file. `--config-dir DIR` adds a folder of your own members, as for a
-job; samplers of another package need `trusted=that_package`.
+A sampler is listed with its declared order, cost and needs, which the tests check. Other members
+are listed with the comment of their yaml file. `--config-dir DIR` adds a folder of your own
+members, as for a job; samplers of another package need `trusted=that_package`.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def sampler_table(paths: dict[str, Path]) -> Table:
 def described(node: DictConfig, key: str) -> tuple[str, str, str]:
     """Order, evaluations and needs of a member, in words.
 
-    The settings of a peer decide its order and its cost, `samplerbench check` measures them. So it
-    is not constructed: the import of its package can take a second.
+    A sampler of another package is not constructed, because the import of its package can take a
+    second: its order and cost depend on its settings, and `samplerbench check` measures them.
     """
     from samplerbench.samplers.peers import Peer  # slow: imports torch
 

@@ -9,13 +9,13 @@ several η. Samplers without noise are compared by the distance of their paths t
 samplers with noise by the distance of their samples to the data; see `bench.course`. The answer has
 three lines: what to use, how much better it is than the default (the first sampler of the run on
 the grid of the run), and what is not distinguishable from it. A table of the finalists, the levels
-and a command that uses the winner follow. The table is measured from other starts than the choice.
+and a command that uses the winner follow. The table uses other random starts than the choice did.
 
 The model and the path are those of the run, or the exact denoiser of `dataset` on the path
 `schedule`, both with their settings (`schedule.sigma_max=80`). Other words: `sampler` and `grid`,
-names or lists of names that restrict the race; `denoiser` and `start`, the name of one; `seed`;
+names or lists of names that restrict the race; `denoiser` and `start`, one name each; `seed`;
 `device`; `out`, a new .csv file with a row for every entrant. Samplers of other packages race only
-if they are named.
+if the command names them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:  # torch is slow to import
     from samplerbench.bench.recommendation import Recommendation
     from samplerbench.bench.sweep import Sweep
 
-#: Keys of the law and the path, which a run has.
+#: Keys of the law and the path, which a run determines.
 LAW = ("dataset", "schedule")
 OTHER = ("sampler", "grid", "denoiser", "start", "seed", "device", "out")
 
@@ -140,7 +140,7 @@ def _restricted(sweep: Sweep, values: Mapping[str, Any]) -> Sweep:
 
 
 def using(found: Recommendation, sweep: Sweep, is_run: bool) -> list[str]:
-    """The words of `sample` for a run, or of a job, that use the winner."""
+    """The words that use the winner, in `sample` for a run, or in a job."""
     from samplerbench.app.job.racing import own_grid
     from samplerbench.bench.cell import setting_text
     from samplerbench.bench.design import DESIGNED, ratios

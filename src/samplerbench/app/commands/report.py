@@ -1,4 +1,4 @@
-"""`samplerbench report DIR…`: one page over any number of runs, finished or not.
+"""`samplerbench report DIR…`: one page about any number of runs, finished or not.
 
     samplerbench report multirun/
     samplerbench report A B out=page panels=true figures=[png,pdf] style=column
@@ -11,12 +11,12 @@ needs no network, `cells.csv`, `table.md` and `table.tex`. `--compare` adds the 
 of two runs with the same measures. Two slow parts are optional: `panels=true` draws samples beside
 the data, and `figures` writes figures, in the `style` page, slides or column.
 
-`where` keeps the cells with these values of the columns of `cells.csv`: columns with spaces between
-them, values with commas. `group` is a column: it comes first in the tables, and colours the charts.
-`reach` is a distance, or a list: a table says from how many evaluations each sampler stays at or
+`where` keeps the cells that have these values in columns of `cells.csv`; spaces separate columns,
+commas separate values. `group` is a column: it comes first in the tables and colours the charts.
+`reach` is a distance, or a list: a table shows from how many evaluations each sampler stays at or
 below it.
 
-Files that cannot be read are left out, and named on the page and in the output. A run may still be
+Files that cannot be read are left out, and listed on the page and in the output. A run may still be
 active.
 """
 
@@ -58,7 +58,7 @@ from samplerbench.report.entries import Entry, few, labelled
 from samplerbench.report.folder import write_report
 from samplerbench.report.references import declared
 
-#: Names of the folders of jobs in a multirun; they are shown with the name of the multirun.
+#: Names of folders of a multirun's jobs; the report adds the name of the multirun.
 NUMBERED = re.compile(r"\d+(_[0-9a-f]{8})?")
 
 #: The largest number of runs with sample panels; each takes about a second.
@@ -96,10 +96,10 @@ def main(words: list[str]) -> None:
             skipped.append(error)
     if skipped and not found:
         raise skipped[0]
-    paths = list(dict.fromkeys(path.resolve() for of in found for path in of))
+    paths = list(dict.fromkeys(path.resolve() for runs in found for path in runs))
     if comparing:
         allowed = "two folders with one run each"
-        require([len(of) for of in found] == [1, 1], "--compare", " ".join(words), allowed)
+        require([len(runs) for runs in found] == [1, 1], "--compare", " ".join(words), allowed)
         require(len(paths) == 2, "--compare", " ".join(words), "two different runs")
     out = out or Path("multirun") / f"report_{run_name()}"
     left_out = [f"left out: {error}" for error in skipped]
@@ -177,7 +177,7 @@ def report(
 
 
 def print_reached(lines: pd.DataFrame) -> None:
-    """The evaluations that each curve needs, a table for each target."""
+    """Print the evaluations that each curve needs, in a table for each target."""
     out = console()
     for (measure, _), own in lines.groupby(["measure", "target"], sort=False):
         distance = plain(float(own["target"].iloc[0]))
@@ -260,11 +260,11 @@ def _with_budgets(report: Report) -> Report:
 
 
 def _with_panels(report: Report, runs: Mapping[str, StoredRun]) -> Report:
-    """The report with samples of the best and the worst cell of the first runs."""
+    """The report with samples of the best and the worst cell of each of the first runs."""
     charts: list[Chart] = []
     notes = list(report.notes)
     with_cells = report.lines[report.lines["mean"].notna()]
-    lines_of_runs = {str(label): of for label, of in with_cells.groupby("run") if label in runs}
+    lines_of_runs = {str(label): own for label, own in with_cells.groupby("run") if label in runs}
     for label, lines in list(lines_of_runs.items())[:MOST_PANELS]:
         first = lines[lines["measure"] == lines["measure"].iloc[0]]
         title = label if len(report.entries) > 1 else ""
@@ -324,7 +324,7 @@ def _overrides(directory: Path) -> list[str] | None:
 
 
 def _runs_of(multirun: Path) -> list[Path]:
-    """The folders of a multirun's jobs, without those of multiruns inside it."""
+    """The folders of a multirun's jobs, without the jobs of multiruns inside it."""
     inner = {path.parent for path in multirun.rglob(PLAN)} - {multirun}
     runs = (path.parent for path in multirun.rglob(CONFIG))
     return sorted(

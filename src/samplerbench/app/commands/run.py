@@ -1,4 +1,4 @@
-"""`samplerbench` without the name of a command: one job, or with `-m` several, run by Hydra.
+"""`samplerbench` without the name of a command: Hydra runs one job, or several with `-m`.
 
 Bad input ends with one line on standard error and status 2, before any work; `debug=true` shows the
 traceback. torch is imported after the config is composed and its numbers are checked, so most
@@ -36,7 +36,7 @@ from samplerbench.app.commands.complaints import (
     subdirs,
     without_trace,
 )
-from samplerbench.app.config.compose import no_name, unknown_key
+from samplerbench.app.config.compose import unknown_key, value_not_a_name
 from samplerbench.app.config.construct import trusting
 from samplerbench.app.config.folders import conf_directory, require_own_names
 from samplerbench.app.config.numbers import check_numbers
@@ -78,7 +78,7 @@ def _job(config: DictConfig) -> float | None:
             traceback.print_exc()
         hydra = HydraConfig.get()
         folders = hydra.runtime.output_dir, os.path.abspath(hydra.sweep.dir)
-        raise JobFailed(_named(error), status, *folders) from None
+        raise JobFailed(_with_job(error), status, *folders) from None
     finally:
         if HydraConfig.get().mode == RunMode.RUN:
             _remove_empty(Path(HydraConfig.get().runtime.output_dir))
@@ -86,7 +86,7 @@ def _job(config: DictConfig) -> float | None:
 
 
 def _remove_empty(directory: Path) -> None:
-    """Remove the folder that Hydra made for a job that was refused, and its empty parents here."""
+    """Remove the empty folder that Hydra made for a refused job, and its empty parents."""
     here = Path.cwd()
     for folder in (directory, *directory.parents):
         if here not in folder.parents:
@@ -115,9 +115,9 @@ def _settle(config: DictConfig) -> None:
                 whole.hydra.runtime.output_dir = str(own)
 
 
-@cache  # once in a process, which may run several jobs
+@cache  # once per process, which may run several jobs
 def _end_with_launcher() -> None:
-    """End this process when its parent has ended; joblib's workers would continue."""
+    """End this process after its parent has ended; joblib's workers would continue."""
     launcher = os.getppid()
 
     def watch() -> None:
@@ -147,15 +147,15 @@ class JobFailed(RuntimeError):
         return str(self.message)
 
 
-def _named(error: Exception) -> str:
+def _with_job(error: Exception) -> str:
     """The message of an error, with the number of its job in the multirun."""
     hydra = HydraConfig.get()
     return f"job {hydra.job.num} of {hydra.sweep.dir}: {kind_and_line(error)}"
 
 
-def _other_failures(named: JobFailed) -> list[str]:
+def _other_failures(first: JobFailed) -> list[str]:
     """A line for each other job that failed or was refused; Hydra raises only the first error."""
-    folder = Path(named.multirun)
+    folder = Path(first.multirun)
     plan = read_plan(folder / PLAN)
     places = [path.parent.relative_to(folder) for path in folder.rglob(STATUS)]
     lines = []
@@ -166,7 +166,7 @@ def _other_failures(named: JobFailed) -> list[str]:
             message = run.message if ended else why_refused(run)
             # failures of earlier commands are not reported again
             planned = plan is None or not run.overrides or plan.includes(run.overrides)
-            if message and planned and run.directory != Path(named.folder):
+            if message and planned and run.directory != Path(first.folder):
                 lines.append(f"job {place} of {os.path.relpath(folder)}: {message}")
     more = len(lines) - MOST_NAMED
     if more <= 0:
@@ -182,9 +182,9 @@ def main(words: list[str]) -> None:
     for subdir in subdirs(words):  # before Hydra creates it
         if subdir.startswith("/") or ".." in Path(subdir).parts:
             sys.exit(complain(str(_outside(subdir))))
-    # on the command line Hydra removes a group with ~, in a yaml file with null
+    # Hydra removes a group by ~ on the command line, and by null in a yaml file
     sys.argv[1:] = ["~dataset" if word == "dataset=null" else word for word in words]
-    # then Hydra raises its errors instead of printing several lines and exiting with status 1
+    # makes Hydra raise its errors instead of printing several lines and exiting with status 1
     os.environ["HYDRA_FULL_ERROR"] = "1"
     debug = any(re.fullmatch(r"\+*debug=(true|1|yes|on)", word, re.I) for word in words)
     try:
@@ -214,7 +214,7 @@ def main(words: list[str]) -> None:
         # invalid yaml file
         if debug or not raised_by_hydra(error):
             raise
-        sys.exit(complain(str(no_name(words) or error)))
+        sys.exit(complain(str(value_not_a_name(words) or error)))
     except KeyboardInterrupt:
         print("samplerbench: interrupted; finished results are kept", file=sys.stderr)
         sys.exit(130)

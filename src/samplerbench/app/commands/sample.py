@@ -5,12 +5,12 @@
 
 The model, the path, the grid and the start are those of the run. Other words: `denoiser=oracle`,
 `grid` and `start` with their settings (`grid.rho=7`), `seed`, `device`. A member of the run has the
-settings of the run; other members have those of their yaml files. The samples are those of the
-run's own cells, bit for bit, and sample i does not depend on n. `--every k` also keeps the states
-after 0, k, 2k, … steps and after the last one: shape (frames, n, dim).
+settings of the run; any other member has the settings of its yaml file. The samples equal those of
+the run's own cells, bit for bit, and sample i does not depend on n. `--every k` also keeps the
+states after 0, k, 2k, … steps and after the last one: shape (frames, n, dim).
 
-Samples are written block by block into a hidden file, which is renamed when it is complete. So the
-disk limits their number, not the memory.
+Samples are written block by block into a hidden file, which is renamed when it is complete. So
+their number is limited by the disk, not by the memory.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def one_cell(run: StoredRun, request: Request) -> tuple[Sweep, Cell]:
     sweep, fit = fitted(sweep)
     one: dict[str, Any] = {"samplers": [(name, samplers[0])], "steps": [request.steps], "nfe": ()}
     if sweep.own_grids and find_own(sweep.own_grids, samplers[0], request.steps) is None:
-        # another sampler or number of steps than those of the run: its levels are designed here
+        # the run has no levels for this sampler and number of steps: they are designed here
         recipe = construct(node(run, request, "grid", str(run.choices.get("grid"))), "grid")
         sweep = replace(sweep, grid=recipe, own_grids=())
     sweep = designed(replace(sweep, **one))[0]
@@ -185,7 +185,7 @@ def first_start(run: StoredRun, request: Request) -> str:
 
 
 def node(run: StoredRun, request: Request, group: str, name: str) -> DictConfig:
-    """The node of a member with the requested settings: that of the run, or of a yaml file.
+    """The config node of a member, from the run or a yaml file, with the requested settings.
 
     A name with dots is a class of a trusted package.
     """
@@ -243,7 +243,8 @@ def report(
 def scoring(run: StoredRun, out: Path, *, few: bool) -> list[str]:
     """The command that scores the samples; empty if the data set is from another package.
 
-    If a file or folder has too `few` rows for a floor, all of them are the reference.
+    Args:
+        few: whether the data set has too few rows for a floor; then all of them are the reference.
     """
     name = str(run.choices.get("dataset"))
     try:

@@ -1,4 +1,4 @@
-"""`samplerbench score FILE…`: the distance of samples from any source to the data, with its floor.
+"""`samplerbench score FILE…`: the distance between samples of any source and data, with its floor.
 
     samplerbench score samples.npy dataset=grid_mixture
     samplerbench score a.npy b.npy reference=data.npy metric=sliced
@@ -8,18 +8,18 @@ A file has one sample per row: .npy, .npz, .pt, .csv, .tsv, .txt or .parquet. `a
 several arrays in a .npz or .pt file, `columns` the columns of a table. A folder has one image per
 file, of the size of the data. `layout` is for files of Markov chains and names their first axes:
 layout=draw for one chain, layout=chain,draw or layout=draw,chain for several; a .nc file of ArviZ
-names its axes itself. Files of several layouts have one each, in their order, with / between them,
-and `none` for independent samples: layout=chain,draw/draw,chain/none. `frame` is for the states
-along the way to samples, as `sample --every` writes them: frame=last scores the last one, frame=all
-all of them.
+names its axes itself. If files have different layouts, write one for each file, in order, separated
+by /, with `none` for independent samples: layout=chain,draw/draw,chain/none. `frame` is for files
+with states along the sampling path, as `sample --every` writes them: frame=last scores the last
+state, frame=all scores each of them.
 
 The other words are as in a job, also in the form `--dataset grid_mixture`: `dataset` and `metric`
 with their settings, `n_reference`, and `seed`, which determines all random numbers. `reference` is
 a file of data; it replaces `dataset` and `n_reference`, and its floor comes from the rows of both
 files. `out` is a new .csv or .json file for the numbers of the tables.
 
-Several files are compared with each other: a second table has the difference of each pair. See
-`bench.scoring` for the floor, the intervals, the verdicts and the differences.
+With several files, a second table has the difference of each pair. See `bench.scoring` for the
+floor, the intervals, the verdicts and the differences.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ if TYPE_CHECKING:  # torch is slow to import: functions import it after the word
 
     from samplerbench.bench.scoring import Cloud, Line, Truth
 
-#: The keys of a job that are used here, and those of them with settings.
+#: The keys of a job that are used here; `GROUPS` are those with settings.
 USED = ("dataset", "metric", "n_reference", "seed")
 GROUPS = ("dataset", "metric")
 #: Options for reading files.
@@ -57,7 +57,7 @@ WRITTEN = (".csv", ".json")
 
 
 def main(words: list[str]) -> None:
-    """Print a table, the nearest file first."""
+    """Print a table with the nearest file first."""
     keys = ("reference", "out", *READING, *USED)
     files, values = read_words("score", words, keys, groups=GROUPS, place="file or folder")
     reading = {key: values.pop(key) for key in READING if key in values}
@@ -91,10 +91,12 @@ def main(words: list[str]) -> None:
 def score_files(
     files: Sequence[str], reference: str | None, words: Mapping[str, str], **reading: str
 ) -> list[Line]:
-    """Print the tables of each metric; returns the lines of all.
+    """Print the tables of each metric; return the lines of all tables.
 
-    The words are keys of the config and values; see `READING` for how files are read. Without a
-    reference the data are those of the config.
+    Args:
+        reference: a file of data; None for the data of the config.
+        words: keys of the config and their values.
+        reading: options for reading files, see `READING`.
     """
     from samplerbench.bench.jackknife import FEWEST
     from samplerbench.bench.scoring import differences, distances, require_fits
@@ -111,7 +113,7 @@ def score_files(
     lines: list[Line] = []
     for truth in truths:
         measured = distances(clouds, truth)
-        if not is_way:  # these are in the order of the way, and no competitors
+        if not is_way:  # states along a path stay in their order
             measured.sort(key=lambda line: line.distance)
         show(truth, measured, any(cloud.chains is not None for cloud in clouds.values()))
         gaps = [] if is_way else differences(clouds, truth)
@@ -138,7 +140,7 @@ def score_files(
 
 
 def _layouts(typed: str | None, files: Sequence[str]) -> list[str | None]:
-    """The layout of each file: None for independent samples, and where the file names its axes."""
+    """The layout of each file; None for independent samples, or if the file names its axes."""
     if typed is None:
         return [None] * len(files)
     own = typed.split("/")
@@ -150,7 +152,7 @@ def _layouts(typed: str | None, files: Sequence[str]) -> list[str | None]:
 
 @contextmanager
 def typed_as(key: str) -> Iterator[None]:
-    """Errors of a file name it as it was typed: with this key, or without one."""
+    """In errors about a file, replace the field "path" by the key that was typed."""
     try:
         yield
     except InvalidSetting as error:
@@ -162,7 +164,7 @@ def typed_as(key: str) -> Iterator[None]:
 def read_truths(
     reference: str | None, words: Mapping[str, str]
 ) -> tuple[tuple[int, ...] | None, list[Truth]]:
-    """What samples are compared with by each metric, and the shape of a datum if it is known."""
+    """The shape of a datum, if it is known, and for each metric what it compares samples with."""
     from samplerbench.bench.scoring import Cloud, reference_size, truths
     from samplerbench.datasets.base import Dataset
     from samplerbench.datasets.file import require_upright
@@ -219,9 +221,9 @@ def read_clouds(
     """The samples in a file or folder, by name: one cloud, or one for each frame.
 
     Args:
-        file: or folder.
-        shape: of a datum, where it is known.
-        layout: of chains, see `datasets.file.as_chains`; None for independent samples.
+        file: a file or folder.
+        shape: the shape of a datum, if it is known.
+        layout: the layout of chains, see `datasets.file.as_chains`; None for independent samples.
         frame: last or all, for the states of `sample --every`; None for samples.
         reading: which array or columns of the file.
     """
@@ -242,7 +244,7 @@ def read_clouds(
 
 
 def show(truth: Truth, lines: Sequence[Line], chains: bool) -> None:
-    """Print the distances to the data; of `chains` with their ESS and R̂."""
+    """Print the distances to the data; with `chains` also ESS and R̂."""
     out = console()
     out.print(f"{truth.metric} to {truth.name}; distance with its 95 % interval")
     table = Table(box=None, pad_edge=False)
@@ -266,7 +268,7 @@ def show(truth: Truth, lines: Sequence[Line], chains: bool) -> None:
 
 
 def show_differences(truth: Truth, lines: Sequence[Line]) -> None:
-    """Print the differences of distances, the farther minus the nearer."""
+    """Print the differences of distances, the larger distance minus the smaller one."""
     out, count = console(), sum(not math.isnan(line.p_value) for line in lines)
     family = f"Holm over {count} comparison" + "s" * (count != 1)
     out.print(f"differences of {truth.metric}, row by row, with 95 % intervals; {family}")

@@ -8,13 +8,13 @@
     samplerbench suite page FOLDER|ENTRY...                the page from finished tasks and entries
     samplerbench suite verify ENTRY                        run a part of an entry again
 
-The suite is one multirun of jobs, `experiment=suite/v1/LAW-PATH`. Each of them can be run alone. It
-continues where it was interrupted if the command is given again, and values that are in the cache
-are not computed again. Other words are those of a multirun; `hydra.sweep.dir` is the folder, by
-default multirun/suite-v1. In it are `results.parquet`, one row per value, and the page
-`index.html`. With `sampler=…` there is an entry too, `entry.parquet`. `verify` checks `cells=12`
-cells of it, from other starts of a random `seed`. What a sampler cannot do is marked × with the
-reason, and counts as unsolved.
+The suite is one multirun of jobs, `experiment=suite/v1/LAW-PATH`, each of which can be run alone.
+Give the command again to continue an interrupted suite; values in the cache are not computed again.
+Other words are those of a multirun; `hydra.sweep.dir` is the folder, by default multirun/suite-v1.
+It gets `results.parquet`, one row per value, and the page `index.html`. With `sampler=…` it also
+gets an entry, `entry.parquet`. `verify` checks some cells of an entry, by default `cells=12`, also
+from other starts, which a random `seed` determines. A value that a sampler cannot give is marked ×
+with the reason, and counts as unsolved.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from samplerbench.app.terminal import console, shown
 from samplerbench.errors import refusing, require
 
 VERSION = "v1"
-#: The grids from which each sampler has the best for it, at each number of evaluations.
+#: Each sampler runs on the best of these grids for it, at each number of evaluations.
 OWN_GRIDS = ("karras", "log_snr", "uniform", "quadratic", "tangent")
 #: The tasks and the words of suite=quick.
 QUICK = ("two_moons-vp_linear", "grid_mixture-edm", "gaussian-vp_linear", "four_wells-rectified")
@@ -51,7 +51,7 @@ QUICK_SIZE = f"{VERSION} quick"
 RESULTS, OUTPUT, PRINTED = "results.parquet", "output.txt", 15
 #: The file of an entry.
 ENTRY = "entry.parquet"
-#: The tasks of samplers that draw noise, and those of no others.
+#: Prefixes of the tasks of samplers that draw noise, and of the tasks that only these have.
 NOISY_TASKS, ONLY_NOISY = ("four_wells_noisy", "gaussian"), "four_wells_noisy"
 
 
@@ -59,7 +59,7 @@ def main(words: list[str]) -> None:
     """Run the suite, make its page, or verify an entry.
 
     Raises:
-        InvalidSetting: before any work, for a word that has no use here.
+        InvalidSetting: before any work, for a word that is not used.
     """
     kind = words[0] if words[:1] in (["page"], ["verify"]) else "run"
     if kind == "run":
@@ -75,7 +75,7 @@ def tasks() -> list[str]:
 
 
 def _of_size(size: str) -> tuple[Sequence[str], Sequence[str]]:
-    """The tasks of an entry, and the words that the commands of its jobs may have."""
+    """The tasks of an entry of this size, and the words that commands of its jobs may have."""
     own = f"grids=[{','.join(OWN_GRIDS)}]"
     sizes = {
         VERSION: (tasks(), ("grids=null", own)),
@@ -107,7 +107,7 @@ def _run(words: Sequence[str]) -> int:
         allowed = "samplers that all draw noise, or all draw none: they have different tasks"
         require(len(noisy) == 1, "sampler", entry[-1], allowed)
         names = _tasks_of_kind(names, True in noisy)
-        _require_something(names, own, QUICK_WORDS if quick else ())
+        _require_measurable(names, own, QUICK_WORDS if quick else ())
     else:
         _require_packages()
     default = f"multirun/suite-{VERSION}{'-quick' if quick else ''}"
@@ -166,8 +166,8 @@ def _tasks_of_kind(names: Sequence[str], noise: bool) -> list[str]:
     return [name for name in names if not name.startswith(ONLY_NOISY)]
 
 
-def _require_something(names: Sequence[str], words: Sequence[str], size: Sequence[str]) -> None:
-    """Refuse entrants of whom no value can be measured in any task, before any work."""
+def _require_measurable(names: Sequence[str], words: Sequence[str], size: Sequence[str]) -> None:
+    """Before any work, refuse entrants that have no measurable value in any task."""
     from samplerbench.app.job.suite import why_no_value
 
     folders, packages, rest = split_member_words(words)
@@ -177,19 +177,19 @@ def _require_something(names: Sequence[str], words: Sequence[str], size: Sequenc
             reason = why_no_value([f"experiment=suite/{VERSION}/{name}", *size, *given])
             if reason is None:
                 return
-    allowed = f"one that can be measured: on none of its {len(names)} tasks is that possible"
+    allowed = f"one that can be measured on at least one of its {len(names)} tasks"
     value = " ".join(given).removeprefix("sampler=")
     require(False, "sampler", value, f"{allowed} ({names[-1]}: {reason})")
 
 
 def _size(results: Any) -> str:
-    """The size of the suite of some results, by the commands of their jobs."""
+    """The size of the suite that results are from, by the commands of their jobs."""
     quick = {QUICK_WORDS[0] in shlex.split(one) for one in results["command"].unique()}
     return QUICK_SIZE if quick == {True} else VERSION if quick == {False} else "both"
 
 
 def _require_packages() -> None:
-    """Refuse a suite of all entrants without the packages of some of them, before any work."""
+    """Before any work, refuse a suite of all entrants if the packages of some are missing."""
     from samplerbench.samplers.azula import Azula
     from samplerbench.samplers.diffusers import Diffusers
     from samplerbench.samplers.k_diffusion import KDiffusion
@@ -202,7 +202,7 @@ def _checked(words: Sequence[str]) -> set[bool]:
     """Whether the samplers of a command draw noise; its words are checked before any work.
 
     Raises:
-        InvalidSetting: a word is none of a job, or a sampler cannot be built.
+        InvalidSetting: a word is not one of a job, or a sampler cannot be built.
     """
     from samplerbench.app.config.compose import compose_config
     from samplerbench.app.job.suite import samplers_of
@@ -219,7 +219,7 @@ def _checked(words: Sequence[str]) -> set[bool]:
 
 @contextmanager
 def _printing_to(path: Path) -> Iterator[None]:
-    """Within it standard output is at the end of a file, also that of processes begun within it.
+    """Append standard output to a file, also that of processes that start within the block.
 
     The workers of joblib inherit the file descriptor, not Python's `sys.stdout`.
     """
@@ -236,7 +236,7 @@ def _printing_to(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _counting(folder: Path, jobs: int) -> Iterator[None]:
-    """Within it a line on the terminal counts the jobs that have ended."""
+    """Within the block, show on the terminal how many jobs have ended."""
     if not sys.stderr.isatty():
         yield
         return
@@ -259,7 +259,7 @@ def _counting(folder: Path, jobs: int) -> Iterator[None]:
 
 
 def _page(words: Sequence[str]) -> None:
-    """The page of finished tasks."""
+    """Make the page of finished tasks."""
     places, values = read_words("suite page", words, ("out",))
     folders = [Path(place) for place in places]
     require(bool(folders), "suite", "page", "followed by folders of a suite")
@@ -283,12 +283,12 @@ def _written(folders: Sequence[Path], place: Path) -> None:
     parts = {place: _read(place) for place in folders}
     sizes = {place: _size(rows) for place, rows in parts.items()}
     listed = ", ".join(f"{path} is {size}" for path, size in sizes.items())
-    (size, *others) = sorted({*sizes.values()})
-    require(not others and size != "both", "suite", listed, "all of one size")
+    (size, *more_sizes) = sorted({*sizes.values()})
+    require(not more_sizes and size != "both", "suite", listed, "all of one size")
     results = pd.concat(parts.values(), ignore_index=True)
     twice = results.loc[results.duplicated(KEY), KEY]
     example = " ".join(map(str, twice.head(1).to_numpy().ravel()))
-    allowed = f"with each value once: {len(twice)} are there again, first {example}"
+    allowed = f"with each value once: {len(twice)} occur again, the first is {example}"
     require(twice.empty, "suite", ", ".join(map(str, folders)), allowed)
     with refusing("out", place, "a folder that can be made and written"):
         place.mkdir(parents=True, exist_ok=True)
@@ -316,7 +316,7 @@ def _written(folders: Sequence[Path], place: Path) -> None:
 
 
 def _crosses(results: Any) -> dict[str, int]:
-    """By entrant, the number of its values that failed or could not be measured."""
+    """The number of values that failed or could not be measured, by entrant."""
     from samplerbench.bench.suite.standing import not_counted
 
     bad = results[(results["status"] != "ok") & ~not_counted(results)]
@@ -324,12 +324,12 @@ def _crosses(results: Any) -> dict[str, int]:
 
 
 def _only_results(folder: Path) -> bool:
-    """Whether a folder has the results of jobs that are not there, as in the gallery."""
+    """Whether a folder has results but not the jobs that made them, as in the gallery."""
     return (folder / RESULTS).exists() and not any(folder.rglob(CONFIG))
 
 
 def _read(folder: Path) -> Any:
-    """The results of an entry, of a folder without their jobs, or of jobs."""
+    """The results of an entry file, of a folder with results only, or of a folder of jobs."""
     import pandas as pd
 
     from samplerbench.app.job.suite import suite_results
@@ -344,12 +344,12 @@ def _read(folder: Path) -> Any:
 
 
 def _print(title: str, rows: Any, crosses: Mapping[str, int]) -> None:
-    """A table of standings, with the numbers of values that solve nothing."""
+    """Print a table of standings, with the number of values without a result."""
     import pandas as pd
 
     solved = [name for name in rows.columns if name.startswith("solved_")]
     caption = (
-        "share of problems solved within so many evaluations; evaluations: the mean ratio to those "
+        "≤ N: share of problems solved within N evaluations; evaluations: the mean ratio to those "
         "of all entrants on the same problems; =: not distinguishable from the entrant above; "
         "×: values that failed or could not be measured"
     )
@@ -370,7 +370,7 @@ def _print(title: str, rows: Any, crosses: Mapping[str, int]) -> None:
 
 
 def _verify(words: Sequence[str]) -> None:
-    """Run a part of an entry again; exit with status 1 if it is refused."""
+    """Run a part of an entry again; exit with status 1 if the entry is refused."""
     places, values = read_words("suite verify", words, ("cells", "seed"))
     require(len(places) == 1, "suite", "verify", "followed by the file of one entry")
     # the entrant must not know the other starts

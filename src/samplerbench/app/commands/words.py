@@ -1,8 +1,8 @@
 """Parse the words after a command's name, in the same way for all commands.
 
-A word that names an existing folder (for `score` also a file) is that folder, even with "=" in its
-name, and so is a word without "=". Any other word is `key=value`, also written `--key=value` or
-`--key value`. A command refuses words that it would not use.
+A word that names an existing folder (for `score` also a file) means that folder, even if it
+contains "="; a word without "=" means a folder too. Any other word is `key=value`, also written
+`--key=value` or `--key value`. A command refuses words that it would not use.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def read_words(
     """The folders or files that the words name, and the values of the keys.
 
     Args:
-        words: without those of `split_member_words`.
-        keys: that the command uses.
+        words: the words after the command, without those of `split_member_words`.
+        keys: the keys that the command uses.
         groups: keys that may have settings too, `group.setting=value`.
         options: words without a value, such as `--compare`; their value is "".
-        place: the kind of thing that a word without a key names.
+        place: what a word without a key names.
     """
     places: list[str] = []
     values: dict[str, str] = {}

@@ -33,12 +33,12 @@ def _in_conf(name: str) -> str:
 
 
 def _fidelity(quick: Any, source: Any, *, _root_: DictConfig) -> Any:
-    """One of two settings of an experiment, by the key `fidelity`: ours, or that of its source."""
+    """Our value of an experiment's setting, or the value of its source; `fidelity` chooses."""
     settings = {"quick": quick, "notebook": source, "paper": source}
     if _root_.fidelity not in settings:
         raise InvalidSetting("fidelity", _root_.fidelity, f"one of {', '.join(settings)}")
     value = settings[_root_.fidelity]
-    # a plain list would not be a list to those who read the config
+    # code that reads the config expects OmegaConf's own lists
     return OmegaConf.create(value) if isinstance(value, list) else value
 
 
@@ -47,8 +47,8 @@ OmegaConf.register_new_resolver("samplerbench.conf", _in_conf, replace=True)
 OmegaConf.register_new_resolver("fidelity", _fidelity, replace=True)
 
 
-def no_name(words: Sequence[str]) -> InvalidSetting | None:
-    """The error for the first word that gives a config group a value that is not a name."""
+def value_not_a_name(words: Sequence[str]) -> InvalidSetting | None:
+    """The error for the first word whose value for a config group is not a name."""
     for word in words:
         try:
             override = OverridesParser.create().parse_override(word)
@@ -65,7 +65,7 @@ def no_name(words: Sequence[str]) -> InvalidSetting | None:
 
 
 def unknown_key(key: str, words: Sequence[str]) -> InvalidSetting:
-    """The error for a dotted key that the config of these words lacks, with the most similar."""
+    """The error for a dotted key that the config of these words lacks; suggests similar keys."""
     chosen = [word for word in words if word.partition("=")[0] in groups()]
     try:
         config, _ = compose_config(chosen)
@@ -78,7 +78,7 @@ def unknown_key(key: str, words: Sequence[str]) -> InvalidSetting:
 
 
 def _paths(node: DictConfig, above: str = "") -> Iterator[str]:
-    """All keys of a config, with dots."""
+    """All keys of a config, in dotted form."""
     for name in node:
         key = str(name)
         yield f"{above}{key}"
@@ -113,7 +113,8 @@ def compose_config(
         try:
             config = compose("config", [*own, *words], return_hydra_config=True)
         except (TypeError, ValueError) as error:  # from Hydra: a group's value is not a name
-            raise no_name(words) or InvalidSetting("config", list(words), str(error)) from error
+            reason = value_not_a_name(words)
+            raise reason or InvalidSetting("config", list(words), str(error)) from error
     chosen = {str(group): name for group, name in config.hydra.runtime.choices.items()}
     with open_dict(config):
         del config["hydra"]
@@ -126,7 +127,7 @@ def compose_config(
 
 
 def member_node(group: str, name: str, settings: Mapping[str, object] | None = None) -> DictConfig:
-    """The node of a group's member, with some of its settings changed."""
+    """The config node of a group's member, with some settings changed."""
     known = member_files(group)
     if name not in known:
         allowed = f"one of {', '.join(known)}{similar(str(name), known)}"
@@ -143,7 +144,7 @@ def member_node(group: str, name: str, settings: Mapping[str, object] | None = N
 def make_member(group: str, name: str, settings: Mapping[str, object]) -> Any:
     """A member of a group as an object; a setting may be a function.
 
-    Of a sampler with lists among its settings it is a list: an object for each combination.
+    If settings of a sampler are lists, return a list with an object for each combination.
     """
     functions = {key: value for key, value in settings.items() if callable(value)}
     node = member_node(group, name, {k: v for k, v in settings.items() if k not in functions})

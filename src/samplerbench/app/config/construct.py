@@ -3,10 +3,10 @@
 A target must be a member of this package, or of a package that the current command trusts: a config
 is data, and data must not choose the code that runs. (Hydra's `instantiate` only has a list of
 forbidden targets, which can be bypassed.) A target in this package must belong to the key's group,
-see `KINDS`, because the package also has functions that write files or that trust packages. The
-user gives trust on the command line, for one command, see `trusting`; a stored config cannot give
-it. Values are checked against the annotations of the parameters, so a wrong type is reported with
-its key.
+see `KINDS`, because the package also has functions that write files or that trust packages. Only
+the command line can trust a package, for one command, see `trusting`; a stored config cannot.
+Values are checked against the annotations of the parameters, so a wrong type is reported with its
+key.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def construct(node: DictConfig, key: str, **shared: Any) -> Any:
 
     Args:
         node: `_target_`, optionally `_partial_`, and keyword arguments.
-        key: of the node in the config, for messages: "schedule".
-        shared: more keyword arguments, objects made from other nodes.
+        key: the node's key in the config, for messages: "schedule".
+        shared: more keyword arguments: objects made from other nodes.
     """
     return _call(_values(node, key), key, shared)
 
@@ -143,7 +143,7 @@ def construct_grid(node: DictConfig, key: str) -> list[Any]:
 
 
 def _values(node: object, key: str) -> dict[str, Any]:
-    """The node's values, all resolved."""
+    """The node's values, with interpolations resolved."""
     if not isinstance(node, DictConfig) or node._is_none():
         raise InvalidSetting(key, node, "a _target_ with its settings: see conf/")
     values = cast(dict[object, Any], OmegaConf.to_container(node, resolve=True))
@@ -164,7 +164,7 @@ def _call(values: dict[str, Any], key: str, shared: dict[str, Any]) -> Any:
 
 
 def trusted(target: object, key: str, name: str = "_target_") -> Callable[..., Any]:
-    """The class or function of that name, if a module of a trusted package defines it."""
+    """The class or function that `target` names, if a module of a trusted package defines it."""
 
     def refused(allowed: str) -> InvalidSetting:
         return InvalidSetting(f"{key}.{name}", target, allowed)
@@ -200,7 +200,7 @@ def trusted(target: object, key: str, name: str = "_target_") -> Callable[..., A
 
 
 def _imported(name: str) -> Any:
-    """The object of that name, in a module or in a class of a module."""
+    """The object with a dotted name, in a module or in a class of a module."""
     place, _, last = name.rpartition(".")
     try:
         return getattr(import_module(place), last)
@@ -261,7 +261,7 @@ def convert(value: Any, kind: Any, key: str) -> Any:
         )
     except ValidationError as error:
         first = error.errors()[0]
-        # pydantic's words for a text instead of a list do not follow "must be"
+        # pydantic's message for a text instead of a list does not fit after "must be"
         is_text = first["type"] == "sequence_str"
         message = "a list" if is_text else first["msg"].removeprefix("Input should be ")
         raise InvalidSetting(key, value, message.split(", unable")[0]) from error

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from samplerbench.errors import require
 
-#: The groups of which a run can have several members: each node has its name, `sampler.ddim`.
+#: Groups of which a run can have several members; the key of a node has the name: `sampler.ddim`.
 SEVERAL = ("sampler", "metric", "start", "picture")
 
 _own: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())

@@ -1,7 +1,7 @@
-"""The members that a job has chosen, in the groups from which it can choose several.
+"""The chosen members of a job, in the groups `folders.SEVERAL`, where it can choose several.
 
-These groups are `folders.SEVERAL`. The key of a member's node is its name:
-`config.sampler.ddim`. `folders` finds all members of a group.
+The key of a member's node is its name: `config.sampler.ddim`. `folders` finds all members of a
+group.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from omegaconf import DictConfig, OmegaConf
 from samplerbench.app.config.construct import construct
 from samplerbench.errors import require
 
-#: Data sets that are nothing but the content of a file or a folder.
+#: Data sets that consist of the content of a file or a folder.
 FROM_PATH = ("file", "image_folder")
 
 
 def chosen_nodes(config: DictConfig, key: str) -> dict[str, DictConfig]:
-    """The node of each chosen member, of a group that can have several or none.
+    """The nodes of the chosen members of a group that can have several or none.
 
     A member's name is part of file names, so it must not contain a path. Settings that an
     experiment has for members that are not chosen are left out.
@@ -67,13 +67,13 @@ def is_typed(key: str) -> bool:
 
 
 def title_of_data(name: str, settings: Mapping[str, Any]) -> str:
-    """The name of a data set for readers; of one of `FROM_PATH` that of its file or folder."""
+    """The name of a data set for readers; for `FROM_PATH`, the name of its file or folder."""
     path = settings.get("path") if name in FROM_PATH else None
     return Path(str(path)).name or name if path else name
 
 
 def chosen_members(config: DictConfig, key: str) -> dict[str, Any]:
-    """One object for each chosen member, of a group that can have several or none."""
+    """The chosen members, as objects, of a group that can have several or none."""
     return {
         name: construct(node, f"{key}.{name}") for name, node in chosen_nodes(config, key).items()
     }

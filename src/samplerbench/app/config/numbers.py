@@ -1,6 +1,6 @@
-"""The integers of the config, with limits on memory and time.
+"""Check the integers of the config, with limits on memory and time.
 
-They are checked before torch is imported, so that an error is reported at once.
+This happens before torch is imported, so that an error is reported at once.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from omegaconf import DictConfig, ListConfig
 from samplerbench.app.config.construct import convert
 from samplerbench.errors import require
 
-#: Keys of every job with values of at least 1, and keys with values of at least 0.
+#: Integer keys of every job: keys whose least value is 1, and keys whose least value is 0.
 COUNTS = ("threads", "n_samples", "n_reference", "repetitions")
 FROM_ZERO = ("seed", "data_seed", "train_seed", "metric_seed", "floor_repetitions", "chains")
 #: Upper limits; larger numbers would only fill the memory.
 MOST = {"steps": 10**6, "nfe": 10**6, "converged_steps": 10**6, "chains": 10**6}
 MOST |= {"repetitions": 10**6, "floor_repetitions": 10**6, "threads": 1024, "workers": 1024}
-#: Keys with numbers of points, and the smallest number of bytes per point.
+#: Keys that are numbers of points, and the smallest number of bytes per point.
 ROWS, ROW = ("n_samples", "n_reference", "n_train", "n_validation", "block"), 64
 
 

@@ -30,7 +30,7 @@ from samplerbench.app.folder.runs import (
 from samplerbench.errors import InvalidSetting
 from samplerbench.files import create_atomically, set_aside, write_atomically
 
-#: Files of a run besides its config. A folder that has them without a config is refused.
+#: Files of a run besides its config. A folder with one of them and no config is refused.
 WRITTEN = (
     *(ABOUT, STATUS, CHECKPOINTS),
     *("cells", "cells.parquet", "grid.json", "losses.csv", "report.txt"),
@@ -40,17 +40,17 @@ T = TypeVar("T")
 
 
 def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None:
-    """Reserve the folder for this run, by a file that only one run can create: the resolved config.
+    """Reserve the folder for this run: only one run can create its file with the resolved config.
 
-    The same run continues in its own folder, if its process has ended or Slurm starts its job
-    again. A file of the run that cannot be read is named and set aside.
+    The same run continues in its own folder if its process has ended or Slurm starts its job again.
+    A file of the run that cannot be read is reported and renamed.
 
     Args:
         about: choices, overrides, values and sweep_id, as in `StoredRun`.
 
     Raises:
-        InvalidSetting: the folder belongs to another run, or this run is active or has other
-            versions; the results in the folder are kept.
+        InvalidSetting: the folder belongs to another run, or this run is active or was made with
+            other versions; the results in the folder are kept.
     """
     content = _as_stored(config)
     if not (directory / CONFIG).exists() and any((directory / name).exists() for name in WRITTEN):
@@ -74,7 +74,7 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
 
 
 def amend(directory: Path, more: Mapping[str, Any]) -> None:
-    """Add what the run of this process has found to the file about it."""
+    """Add entries to the run's `run.json`."""
     about = json.loads((directory / ABOUT).read_bytes())
     _write(directory / ABOUT, {**about, **more})
 
@@ -104,8 +104,8 @@ def why_refused(run: StoredRun) -> str:
 def own_folder(directory: Path, multirun: Path, config: DictConfig) -> Path:
     """The folder of a job in a multirun that may have started with fewer or other jobs.
 
-    That of the job's number may belong to an earlier job with that number. So it is the folder that
-    contains this job; or that of its number, if it is free; or a new one.
+    The folder with the job's number may belong to another job of an earlier start. So return the
+    folder that contains this job; else the folder with its number, if it is free; else a new one.
     """
     content = _as_stored(config)
     if _holds(directory, content):
@@ -157,13 +157,13 @@ def _why_not_continued(directory: Path, locked: bool | None) -> str:
 
 
 def _other_versions(before: Mapping[str, str]) -> str:
-    """The software whose version has changed; empty if there is none, or it is not known."""
+    """The versions that have changed, as a reason; empty if none has, or if they are not known."""
     now = versions()
     if before in ({}, now):
         return ""
     changed = sorted(name for name in {**now, **before} if now.get(name) != before.get(name))
     listed = ", ".join(f"{name} {before.get(name)}, now {now.get(name)}" for name in changed)
-    return f"it is of other versions: {listed}; use another folder"
+    return f"it was made with other versions: {listed}; use another folder"
 
 
 def _readable(path: Path, read: Callable[[Path], T]) -> T | None:
@@ -178,13 +178,13 @@ def _readable(path: Path, read: Callable[[Path], T]) -> T | None:
 
 
 def _slurm() -> list[str] | None:
-    """Slurm's number of this job, which does not change, and the number of its restarts."""
+    """The id of this Slurm job, which survives restarts, and its number of restarts."""
     job = os.environ.get("SLURM_JOB_ID")
     return [job, os.environ.get("SLURM_RESTART_COUNT", "0")] if job else None
 
 
 def _requeued(directory: Path) -> bool:
-    """Whether the folder belongs to this job of Slurm, which was started again."""
+    """Whether the folder belongs to this Slurm job, which was started again."""
     here = _slurm()
     try:
         before = json.loads((directory / STATUS).read_bytes())["slurm"]

@@ -21,7 +21,7 @@ def hold(directory: Path) -> bool | None:
     folder = directory.resolve()
     if folder in _held:
         return False
-    lock = FileLock(folder / LOCK, timeout=1, thread_local=False)  # `is_locked` has it for a moment
+    lock = FileLock(folder / LOCK, timeout=1, thread_local=False)  # `is_locked` may hold it briefly
     try:
         lock.acquire()
     except Timeout:

@@ -1,4 +1,4 @@
-"""The plan of a multirun: its jobs, from the file that Hydra writes in their folder.
+"""The plan of a multirun: its jobs, read from the file that Hydra writes in the folder.
 
 A job is identified by the words of its command, not by its folder or its number.
 """
@@ -46,7 +46,7 @@ class Plan:
 
 
 def read_plan(path: Path) -> Plan | None:
-    """A plan; None if it cannot be read, or if the sweeper is not Hydra's own."""
+    """Read a plan; None if it cannot be read, or if the sweeper is not Hydra's own."""
     try:
         hydra = OmegaConf.load(path).hydra
         sweeper = OmegaConf.select(hydra, "sweeper._target_") or "BasicSweeper"

@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 State = Literal["running", "finished", "failed", "interrupted"]
 CONFIG, STATUS, ABOUT, CHECKPOINTS = "config.yaml", "status.json", "run.json", "checkpoints"
 
-#: What the files of a run must be, for messages.
+#: What the folder of a run must be, for messages.
 COMPLETE = "a complete run of this version"
 
 
 def weights_folder(training: str) -> str:
-    """The folder of the weights of a training in the folder of a run: of `learned`, or a guide."""
+    """The subfolder of a run that has the weights of a training: `learned`, or a guide's."""
     return CHECKPOINTS if training == "learned" else f"{CHECKPOINTS}/{training}"
 
 
@@ -58,7 +58,7 @@ class StoredRun:
     values: int  # the number of values of the complete run; 0 if it is not known
     sweep_id: str  # identity of the sweep; empty if it is not known
     state: State  # of the run; interrupted if its process has ended too early
-    message: str  # the reason, in one line, unless it finished
+    message: str  # why the run has not finished, in one line
 
     @property
     def name(self) -> str:

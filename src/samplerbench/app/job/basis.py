@@ -27,10 +27,10 @@ from samplerbench.training.pretrained import Pretrained, pretrained
 CACHE = ("on", "off", "refresh")
 LAWS = (None, "gaussian_twin")
 DENOISERS = ("learned", "empirical", "oracle", "guided", "autoguided", "corrupted", "pretrained")
-#: What `guided`, `autoguided` and `corrupted` alter.
+#: The denoisers that `guided`, `autoguided` and `corrupted` can alter.
 ALTERED = ("oracle", "learned")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-#: The numbers of points that are drawn from a part of the data, by key.
+#: Keys with numbers of points, and the part of the data from which the points are drawn.
 SIZES = {"n_train": "train", "n_validation": "validation", "n_reference": "evaluation"}
 #: The largest number of values in a block of images.
 IMAGE_NUMBERS = 10**6
@@ -41,7 +41,7 @@ class Basis:
     """The law, the path and the seeds, from which the other parts of a job are built."""
 
     config: DictConfig  # the composed config
-    plain: dict[str, Any]  # the same, resolved, plain values only; with `reduced`
+    plain: dict[str, Any]  # the config as resolved plain values, with the changes of `reduced`
     choices: Mapping[str, Any]  # the chosen member of each group
     device: torch.device  # of the states
     model: Pretrained | None  # the pretrained model, if any
@@ -59,9 +59,12 @@ def make_basis(
     schedule: NoiseSchedule | None = None,
     given: Collection[str] = (),
 ) -> Basis:
-    """Law, path, device and seeds; sets the number of threads.
+    """Make the law, path, device and seeds, and set the number of threads.
 
-    A law or path may replace that of the config; `given` has keys that the command line does not.
+    Args:
+        dataset: a law to use instead of the config's.
+        schedule: a path to use instead of the config's.
+        given: keys that the user has set, in addition to those on the command line.
     """
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
@@ -70,13 +73,13 @@ def make_basis(
     seeds = {
         key: whole_number(config, key) for key in ("seed", "data_seed", "train_seed", "metric_seed")
     }
-    model = chosen_model(config)  # first, since a missing model takes longest to download
+    model = chosen_model(config)  # first, since the download of a model takes longest
     if dataset is not None:
         pass
     elif model is not None and config.get("dataset") is None:
         dataset = Unseen(model.event_shape)
     else:
-        allowed = "a data set: only a pretrained model makes pictures without, denoiser=pretrained"
+        allowed = "a data set: only a job with denoiser=pretrained makes pictures without one"
         require(config.get("dataset") is not None, "dataset", "null", allowed)
         dataset = chosen_law(config, construct(config.dataset, "dataset"))
     if model is not None:
@@ -96,7 +99,7 @@ def make_basis(
 
 
 def chosen_sizes(config: DictConfig, dataset: Dataset, given: Collection[str]) -> dict[str, int]:
-    """The `SIZES` that are larger than the parts of a finite data set, reduced to these parts."""
+    """The `SIZES` that exceed the parts of a finite data set, reduced to the sizes of the parts."""
     most = {key: dataset.most_draws(part) for key, part in SIZES.items()}
     sizes = {key: whole_number(config, key) for key in SIZES}
     reduced = {key: n for key, n in most.items() if n is not None and n < sizes[key]}
@@ -160,9 +163,9 @@ def chosen_device(name: object) -> torch.device:
 def chosen_block(config: DictConfig, event_shape: tuple[int, ...]) -> int:
     """The number of rows of a block; by default it depends on the shape of the data.
 
-    It does not depend on n: the last bits of a network in single precision depend on the size of
-    the batch, so sample i would depend on n. Blocks of images are small because the last block is
-    filled up, and a U-Net takes the same time per image in a block of 100 as in one of 2 000.
+    It does not depend on n. Otherwise sample i would depend on n, since the last bits of a network
+    in single precision depend on the size of the batch. Blocks of images are small because the last
+    block is filled up, and a U-Net is as fast per image in a block of 100 as in one of 2 000.
     """
     if config.block is not None:
         return whole_number(config, "block")
@@ -199,4 +202,6 @@ def chosen_look(config: DictConfig) -> Look:
     node["format"] = [formats] if isinstance(formats, str) else formats
     kinds = {"style": str, "format": tuple[str, ...], "font": float | None, "width": float | None}
     given = {name: kind for name, kind in kinds.items() if name in node}
-    return Look(**{name: convert(node[name], of, f"figure.{name}") for name, of in given.items()})
+    return Look(
+        **{name: convert(node[name], kind, f"figure.{name}") for name, kind in given.items()}
+    )

@@ -1,6 +1,6 @@
-"""From the composed config to the objects of one job, all of them checked before any work.
+"""Build and check the objects of one job from its composed config, before any work.
 
-One object a line; what several need is built once and passed on.
+Objects that several others need are built once and passed on.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class Job:
 
     sweep: Sweep  # the grid of cells; its learned denoiser, if any, is not trained yet
     budget: Budget | None  # the error budget of the sweep, or None
-    # what the floor hides, or None; budgets and metrics without a floor show it
+    # shows errors below the floor; None with a budget or without metrics that have a floor
     floor_free: FloorFree | None
-    # of the sweep's learned denoiser, `learned`, and of its guides, see `denoisers`
+    # the trainings of the sweep's learned denoiser, `learned`, and of its guides: see `denoisers`
     trainings: Mapping[str, Training]
     pictures: Mapping[str, Picture]  # by name; each is possible for this job
     logger: Logger  # the logger of the run
@@ -71,10 +71,10 @@ class Job:
     chains: int  # the number of chains of each Langevin sampler to examine, or 0
     config: dict[str, Any]  # the resolved config, plain values only
     look: Look = field(default_factory=Look)
-    # names of grids, or `EACH_BEST`: every sampler runs on the best of them for it, which is chosen
-    # once the denoiser is trained; empty if all run on the grid of the sweep
+    # names of grids, or `EACH_BEST`: each sampler runs on the grid that is best for it, chosen
+    # after the training; empty if all samplers run on the grid of the sweep
     grids: tuple[str, ...] = ()
-    # the numbers of points that are all that a finite data set has, by key
+    # numbers of points, by key, where a finite data set has no more
     all_rows: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -161,7 +161,7 @@ def assemble(
     starts, metrics = chosen_members(config, "start"), chosen_members(config, "metric")
     require(len(starts) > 0, "start", config.get("start"), "at least one member of conf/start/")
     nfe = whole_numbers(config, "nfe")
-    steps = whole_numbers(config, "steps") or nfe  # the sweep does not use steps beside nfe
+    steps = whole_numbers(config, "steps") or nfe  # the sweep ignores steps if nfe is given
     require(len(steps) > 0, "steps", config.steps, "numbers of steps, or null with nfe given")
     allowed = "left out beside nfe, which determines the numbers of steps"
     given_twice = nfe and is_typed("steps") and config.steps is not None
@@ -169,7 +169,7 @@ def assemble(
     noise: float = convert(config.reference_noise, float, "reference_noise")
     truth = noised_law(base.dataset, noise)
     reference = torch.empty(0, base.dataset.dim)
-    if any(isinstance(metric, Metric) for metric in metrics.values()):  # others use no points
+    if any(isinstance(metric, Metric) for metric in metrics.values()):  # only these use points
         law, m = truth or base.dataset, base.plain["n_reference"]
         reference = finite(law.draws(m, "evaluation", seeds["data_seed"]), "dataset")
     trainings = build_trainings(base, scores)
@@ -233,7 +233,7 @@ def make_labels(base: Basis, run: str, noise: str) -> Labels:
 
 
 def chosen_grids(config: DictConfig, sweep: Sweep, of_suite: bool) -> tuple[str, ...]:
-    """The names of the grids from which each sampler gets its best; none if all have one grid."""
+    """The names of the grids among which each sampler's is chosen; empty if all have one grid."""
     value = config.get("grids")
     if value is None:
         return ()
@@ -242,12 +242,12 @@ def chosen_grids(config: DictConfig, sweep: Sweep, of_suite: bool) -> tuple[str,
     good = names == (EACH_BEST,) or (0 < len(names) == len({*names}) and {*names} <= {*known})
     allowed = f"null, {EACH_BEST}, or a list of grids, each once, of {', '.join(known)}"
     require(good and names != (DESIGNED,), "grids", value, allowed)
-    allowed = "null beside grid=designed: the best grid may be a designed one in any case"
+    allowed = "null with grid=designed: the choice includes designed levels in any case"
     require(not isinstance(sweep.grid, DesignedGrid), "grids", value, allowed)
     first = next(iter(sweep.denoisers.values()), None)
     allowed = "null here: it compares grids by runs of the first denoiser, and there is none"
     require(isinstance(first, Denoiser), "grids", value, allowed)
-    if not of_suite:  # there a sampler that runs on none of them has rows with the reason
+    if not of_suite:  # in the suite, rows with the reason replace this error
         require_choices(sweep, racing_grids(sweep, named_grids(names)))
     return names
 

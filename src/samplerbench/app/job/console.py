@@ -30,7 +30,7 @@ Key = TypeVar("Key")
 
 #: The largest number of samplers that one line names.
 _MOST_NAMES = 3
-#: The end of the name of half of an interval in `info`.
+#: The end of names in `info` that are half-widths of intervals.
 HALF = "_half_width"
 
 
@@ -42,12 +42,12 @@ def print_cells(
     metrics: Mapping[str, Metric | LawMetric] | None = None,
     exact: Collection[str] = (),
 ) -> None:
-    """A table for each metric: a line for each curve, a column for each number of steps.
+    """Print a table for each metric: a line for each curve, a column for each number of steps.
 
     Args:
         unit: N or NFE, the meaning of a column's number.
         known_law: whether the law of the data is known.
-        metrics: by name; those of output laws are measured in another way than samples.
+        metrics: the metrics by name; their kind determines the words in the title.
         exact: the names of metrics whose values have no sampling error.
     """
     law = "the law itself" if known_law else "the law that the data represent"
@@ -60,25 +60,25 @@ def print_cells(
         data = f"{first['n_reference']:,} data points"
         against = law if first["reference"] == "law" else data
         title = metric_name(str(metric), first["metric_settings"])
-        of = f"n = {first['n_samples']:,} samples against {against}; "
-        of += "mean ± half of the 95 % interval"
+        caption = f"n = {first['n_samples']:,} samples against {against}; "
+        caption += "mean ± half of the 95 % interval"
         used = (metrics or {}).get(str(metric))
         if isinstance(used, OutputLawMetric):
             points = point_count(first["n_samples"])
             how = f"at {points:,} points; value ± half of the 95 % interval"
             how = "exact" if metric in exact else how
-            of = f"the law of the output against that of the data, {how}"
+            caption = f"the law of the output against that of the data, {how}"
             if used.needs == "paths":
-                of = f"an upper bound of the divergence of the law of the output, {how}"
+                caption = f"an upper bound of the divergence of the law of the output, {how}"
             if used.needs == "converged":
-                of = "root mean square distance to the converged run from the same starts, "
-                of += f"in sds of the data, {how}"
+                caption = "root mean square distance to the converged run from the same starts, "
+                caption += f"in sds of the data, {how}"
             if used.needs == "log_z":
-                of = f"ln of the estimate − ln Z by n = {first['n_samples']:,} samples; "
-                of += "value ± half of the 95 % interval"
+                caption = f"ln of the estimate − ln Z by n = {first['n_samples']:,} samples; "
+                caption += "value ± half of the 95 % interval"
         if "final" in cells and set(cells["final"]) == {"none"}:
-            of += "; final=none"
-        out.print(f"\n{title} on {first['dataset']}: {of}")
+            caption += "; final=none"
+        out.print(f"\n{title} on {first['dataset']}: {caption}")
         if not cells.empty:
             _print_means(out, cells, unit)
         print_info(out, rows[rows["denoiser"] != "law"], unit)
@@ -142,7 +142,7 @@ def _print_means(out: Console, cells: pd.DataFrame, unit: str) -> None:
 
 
 def _evaluations(unit: str, count: int, nfe: int, rounds: int) -> str:
-    """The evaluations of a cell in brackets, if the title of its column does not tell them."""
+    """The evaluations of a cell in brackets, if they differ from the title of its column."""
     if rounds != nfe:
         return f" ({nfe} in {rounds})"
     return f" ({nfe})" if unit == "NFE" and nfe != count else ""
@@ -154,7 +154,7 @@ def _print_grid(
     lines: Sequence[tuple[tuple[str, ...], Mapping[Key, str]]],
     columns: Mapping[Key, str],
 ) -> None:
-    """A table, divided into several ones if it is too wide."""
+    """Print a table; divide it into several if it is too wide."""
     own = zip(names, *(texts for texts, _ in lines), strict=True)
     taken = sum(max(map(len, texts)) + 2 for texts in own)
     tables: list[list[Key]] = [[]]
@@ -179,7 +179,7 @@ def _print_grid(
 
 
 def print_paired(out: Console, rows: pd.DataFrame, converged_steps: int, unit: str) -> None:
-    """Distances of runs to their converged run, which have no floor."""
+    """Print distances of runs to their converged run; these distances have no floor."""
     for metric, own in rows[rows["status"] == "ok"].groupby("metric"):
         first = own.iloc[0]
         out.print(
@@ -191,7 +191,7 @@ def print_paired(out: Console, rows: pd.DataFrame, converged_steps: int, unit: s
 
 
 def print_beyond(out: Console, cells: pd.DataFrame) -> None:
-    """The cells of samplers at equal cost with more evaluations than every bound."""
+    """Print the cells that need more evaluations than every bound, for samplers at equal cost."""
     for line in cells.to_dict("records"):
         name = sampler_name(line["sampler"], line["sampler_settings"])
         out.print(
@@ -202,12 +202,12 @@ def print_beyond(out: Console, cells: pd.DataFrame) -> None:
 
 
 def _bound(unit: str, count: int | str) -> str:
-    """Numbers of steps, N=8, or a bound on the evaluations, NFE ≤ 8."""
+    """A number of steps, N=8, or a bound on the evaluations, NFE ≤ 8."""
     return f"{unit} ≤ {count}" if unit == "NFE" else f"{unit}={count}"
 
 
 def print_failures(out: Console, table: pd.DataFrame) -> None:
-    """Rows without a value: a line for each kind of reason, with the samplers."""
+    """Print a line for each kind of reason why rows have no value, with the samplers."""
     bad = table[table["status"] != "ok"]
     # messages that differ only in the number at their beginning are of one kind
     parts = bad["message"].str.extract(r"^(?P<count>\d+)?(?P<kind>.*)$", flags=re.DOTALL)
@@ -222,10 +222,10 @@ def print_failures(out: Console, table: pd.DataFrame) -> None:
 
 
 def print_info(out: Console, rows: pd.DataFrame, unit: str = "N") -> None:
-    """Other results of a metric at each number of steps.
+    """Print the further results of a metric at each number of steps.
 
-    Not the tests of single repetitions, such as χ² of `mode_weights`: they have another null
-    hypothesis and another power than the verdicts over all repetitions beside them.
+    Tests of single repetitions, such as χ² of `mode_weights`, are left out: they have another null
+    hypothesis and another power than the verdicts over all repetitions.
     """
     rows = rows[rows["info"].fillna("") != ""]
     keys = ["start", "denoiser", "sampler", "sampler_settings"]
@@ -260,13 +260,13 @@ def print_claims(
     """Print which sampler is best, and which cells differ from the data.
 
     With one repetition or without a floor, print what is missing. A cell with too few values is
-    named and left out. Samplers are not ranked if their `chains` (rows of `bench.chains.diagnose`)
-    have not mixed. Cells with lost repetitions have no rank and no verdict.
-    Advice stays within the number of points of `data`.
+    listed and left out. Samplers are not ranked if their `chains` (rows of `bench.chains.diagnose`)
+    have not mixed. Cells with lost repetitions have no rank and no verdict. Advice never asks for
+    more points than `data` has.
     """
     unmixed = {} if chains is None else _unmixed(chains)
     counts = table.groupby("metric")["repetition"].nunique()
-    # metrics of output laws with one repetition have intervals of their own, in their tables
+    # metrics of output laws have their own intervals in the tables, even with one repetition
     once = [n for n, m in metrics.items() if isinstance(m, OutputLawMetric) and counts.get(n) == 1]
     table = table[~table["metric"].isin(once)]
     sampled = table[table["denoiser"] != "law"]
@@ -278,9 +278,9 @@ def print_claims(
     of_samples = [m for m in metrics.values() if not isinstance(m, OutputLawMetric)]
     if of_samples and not (table["denoiser"] == "law").any():
         out.print("no floor: the distance of a perfect sampler at this n is not known")
-    for whose, apart in sampled[sampled["status"] == "ok"].groupby(["start", "denoiser"]):
-        start, denoiser = cast(tuple[str, str], whose)
-        there = dict.fromkeys(map(tuple, apart[_CHAINS].itertuples(index=False)))
+    for key, group in sampled[sampled["status"] == "ok"].groupby(["start", "denoiser"]):
+        start, denoiser = cast(tuple[str, str], key)
+        there = dict.fromkeys(map(tuple, group[_CHAINS].itertuples(index=False)))
         names = ", ".join(unmixed[chain] for chain in there if chain in unmixed)
         if names:
             text = "not ranked, since their chains have not mixed"
@@ -343,7 +343,7 @@ def _compared_at(unit: str, count: int, found: Ranking) -> str:
 
 
 def _with_intervals(out: Console, rows: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """The rows without the value of a cell with one value; print these cells."""
+    """Leave out cells with a single value, and print them."""
     ok = rows[rows["status"] == "ok"]
     counts = ok.groupby(CELL, dropna=False)["value"].transform("size")
     alone = ok[(counts < 2) & (ok["denoiser"] != "law")]
@@ -357,7 +357,7 @@ def _with_intervals(out: Console, rows: pd.DataFrame, unit: str) -> pd.DataFrame
 
 
 def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
-    """E‖s − s*‖² of each score and level."""
+    """Print E‖s − s*‖² of each score and level."""
     for name, rows in errors.groupby("denoiser", sort=False):
         by = rows.groupby("noise_to_signal", sort=False)
         means = by[["error", "size", "moving"]].mean()
@@ -371,7 +371,7 @@ def print_score_errors(out: Console, errors: pd.DataFrame) -> None:
 
 
 def print_designs(designs: Sequence[Designed], out: Console) -> None:
-    """A line for each design: the best standard grid, the designed one and the gain; the levels."""
+    """Print for each design the best standard grid, the designed grid, the gain and the levels."""
     if not designs:
         return
     first = designs[0]
@@ -402,14 +402,14 @@ def print_designs(designs: Sequence[Designed], out: Console) -> None:
 
 
 def print_carried(lines: Sequence[Carried], out: Console) -> None:
-    """Where a design was made for something else: whether it is better there."""
+    """Print whether each design also helps on data and samplers that it was not designed for."""
     if not lines:
         return
-    out.print("how far the designs carry: each better one on something that it was not made for")
+    out.print("the designs elsewhere: each design that is better, on what it was not designed for")
     table = Table(box=None, pad_edge=False)
     table.add_column("designed for", overflow="fold")
     table.add_column("run with", overflow="fold")
-    for column in ("standard", "value", "designed", "in", "times better"):
+    for column in ("standard", "value", "designed", "unit", "times better"):
         table.add_column(column, no_wrap=True, justify="right")
     table.add_column("the design is", overflow="fold")
     for one in lines:
@@ -430,7 +430,7 @@ def gain_text(gain: float, lower: float, upper: float) -> str:
 
 
 def print_chains(out: Console, table: pd.DataFrame) -> None:
-    """The diagnostics of chains, a line for each cell whose chains could be examined."""
+    """Print the diagnostics of chains, a line for each cell whose chains could be examined."""
     ok = table[table["status"] == "ok"]
     for key, rows in ok.groupby(["start", "denoiser", "sampler", "sampler_settings", "steps"]):
         start, denoiser, sampler, settings, steps = cast(tuple[str, str, str, str, int], key)
@@ -449,7 +449,7 @@ def print_chains(out: Console, table: pd.DataFrame) -> None:
 
 
 def _r_hat(value: float) -> str:
-    """A number with three decimals near 1, and with three digits elsewhere."""
+    """R̂ with three decimals near 1, and with three digits otherwise."""
     return f"{value:.3f}" if value < 1.1 else f"{value:.3g}"
 
 
@@ -499,7 +499,7 @@ def _cost_text(values: Mapping[str, float]) -> str:
 
 
 def print_budget(out: Console, lines: pd.DataFrame) -> None:
-    """Two tables: a line for each sampler setting and number of steps, a column for each part."""
+    """Print two tables: a line for each sampler and number of steps, a column for each part."""
     titles = {
         "difference": "differences of distances, which add up to the total",
         "neighbours": "distances between neighbours, which also show errors below the floor",

@@ -1,8 +1,9 @@
 """The denoisers of a job: `DENOISERS` by name, their trainings and their origins.
 
-`guided`, `autoguided` and `corrupted` alter another denoiser, the exact or the learned one
-(`altered`). The guide of `guided` is a denoiser of another law, `guide`; that of `autoguided` is a
-worse denoiser of the same data, `worse`. With altered=learned a guide is a network of its own.
+`guided`, `autoguided` and `corrupted` alter another denoiser: the exact or the learned one, by the
+key `altered`. The guide of `guided` is a denoiser of another law, the key `guide`; the guide of
+`autoguided` is a worse denoiser of the same data, the key `worse`. With altered=learned each guide
+is a network that is trained too.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ Trainings = Mapping[str, Training]
 
 
 def build_trainings(base: Basis, kinds: Sequence[str]) -> dict[str, Training]:
-    """The trainings of a job: `learned`, and those of the guides, by the kind that uses them."""
+    """The trainings of a job: `learned`, and those of guides, by the kind of their denoiser."""
     for key, users in USED_BY.items():
         allowed = f"left out: only denoiser={' or '.join(users)} uses it"
         used = not {*users}.isdisjoint(kinds) or not is_typed(key)
@@ -72,7 +73,7 @@ def build_trainings(base: Basis, kinds: Sequence[str]) -> dict[str, Training]:
 
 
 def altered(base: Basis) -> str:
-    """What `GRIDS` alter. Earlier configs do not have the key."""
+    """The name of the denoiser that is altered by `GRIDS`. Earlier configs lack the key."""
     name = base.config.get("altered", ALTERED[0])
     require(name in ALTERED, "altered", name, " or ".join(ALTERED))
     return str(name)
@@ -80,7 +81,7 @@ def altered(base: Basis) -> str:
 
 def scores_of(base: Basis, kind: str, trainings: Trainings) -> dict[str, Score]:
     """The denoisers of one of `DENOISERS` by name: several if one of its settings is a list."""
-    lists = [_listed(base, key, of) for key, of in GRIDS.get(kind, {}).items()]
+    lists = [_listed(base, key, value_type) for key, value_type in GRIDS.get(kind, {}).items()]
     scores = {}
     for values in product(*lists):
         parts = [text[value] for text, value in zip(lists, values, strict=True) if len(text) > 1]
@@ -88,22 +89,22 @@ def scores_of(base: Basis, kind: str, trainings: Trainings) -> dict[str, Score]:
     return scores
 
 
-def _listed(base: Basis, key: str, of: type) -> dict[Any, str]:
+def _listed(base: Basis, key: str, value_type: type) -> dict[Any, str]:
     """The values of a setting that may be a list, and their short texts."""
     node = OmegaConf.select(base.config, key)
-    given = list(node) if isinstance(node, ListConfig) else [node]
-    kind = "number" if of is float else "name"
-    require(len(given) > 0, key, given, f"a {kind}, or a list of {kind}s")
-    values = [convert(value, of, key) for value in given]
-    require(len(set(values)) == len(values), key, given, f"different {kind}s")
-    short = {value: f"{value:g}" if of is float else value for value in values}
+    listed = list(node) if isinstance(node, ListConfig) else [node]
+    kind = "number" if value_type is float else "name"
+    require(len(listed) > 0, key, listed, f"a {kind}, or a list of {kind}s")
+    values = [convert(value, value_type, key) for value in listed]
+    require(len(set(values)) == len(values), key, listed, f"different {kind}s")
+    short = {value: f"{value:g}" if value_type is float else value for value in values}
     if len(set(short.values())) < len(values):  # equal in six digits
         short = {value: repr(value) for value in values}
     return short
 
 
 def _score(base: Basis, kind: str, trainings: Trainings, values: Sequence[Any]) -> Score:
-    """One of `DENOISERS`; learned ones are not trained yet."""
+    """One of `DENOISERS`; a learned one is not trained yet."""
     if kind == "learned":
         model: Score = trainings["learned"].objective.model
         return model
@@ -169,16 +170,16 @@ def guide_law(base: Basis) -> Dataset:
     """The law of the guide of `guided`."""
     config, allowed = base.config, "a data set, such as +dataset@guide=gaussian_spectrum"
     require(config.get("guide") is not None, "guide", None, allowed)
-    # twins are in bases of their own, in which the two cannot be mixed
+    # each Gaussian twin has its own coordinates, so twins of two laws cannot be mixed
     require(config.get("law") is None, "law", config.get("law"), "null with denoiser=guided")
     guide: Dataset = construct(config.guide, "guide")
     dim = base.dataset.dim
-    require(guide.dim == dim, "guide.dim", guide.dim, f"{dim}, as the data's")
+    require(guide.dim == dim, "guide.dim", guide.dim, f"{dim}, as for the data")
     return guide
 
 
 def _trained(training: Training) -> Denoiser:
-    """The model of a training that makes a denoiser."""
+    """The model of a training, which must be a denoiser."""
     model = training.objective.model
     allowed = "oracle: the objective makes a score of one noise level, and no denoiser"
     require(isinstance(model, Denoiser), "altered", "learned", allowed)
@@ -217,6 +218,6 @@ def altered_origin(kind: str, score: Score, made_by: Mapping[str, tuple[str, str
     """The origin of one of `GRIDS` that alters the learned denoiser, by the job's trainings."""
     inner = score.model if isinstance(score, Graphed) else score
     assert isinstance(inner, Guided | Corrupted)
-    of = [type(inner), inner.settings]
+    alteration = [type(inner), inner.settings]
     used = [made_by[name] for name in ("learned", kind) if name in made_by]
-    return Origin(kind, *(identity([of, [one[place] for one in used]]) for place in (0, 1)))
+    return Origin(kind, *(identity([alteration, [ids[place] for ids in used]]) for place in (0, 1)))

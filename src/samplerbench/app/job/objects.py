@@ -125,7 +125,7 @@ def altered_denoiser(sweep: Sweep, kind: str) -> tuple[Score, Origin]:
 
 
 def _identified(sweep: Sweep) -> Sweep:
-    """The sweep with its networks identified by their current weights, which may be changed."""
+    """The sweep with its networks identified by their current weights; a user may change these."""
     origins = dict(sweep.origins)
     for name, model in sweep.denoisers.items():
         if name in origins and next(model.parameters(), None) is not None:
@@ -146,6 +146,6 @@ def _basis(
 
 
 def _exact(base: Basis) -> list[str]:
-    """The oracle, if the law is known; the oracle of a finite set only returns its points."""
+    """["oracle"] if the law is known; the oracle of a finite set would only return its points."""
     known = base.dataset.known_law and base.dataset.exact_score(base.schedule) is not None
     return ["oracle"] if known else []

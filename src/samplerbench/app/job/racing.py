@@ -1,4 +1,4 @@
-"""What takes part in a race: samplers with their settings, and grids; see `bench.race`."""
+"""The samplers, with their settings, and the grids of a race; see `bench.race`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from samplerbench.errors import InvalidSetting, first_line, require, require_com
 from samplerbench.samplers.base import Sampler
 from samplerbench.samplers.peers import Peer
 
-#: Grids that need settings of the user; and designed levels, which the race makes itself.
+#: Grids that need settings from the user, and designed levels, which the race makes itself.
 NOT_RACED = ("custom", "hold", DESIGNED)
 
 Samplers = Sequence[tuple[str, Sampler]]
@@ -35,19 +35,19 @@ Samplers = Sequence[tuple[str, Sampler]]
 def racing_samplers(sweep: Sweep, names: Sequence[str] | None = None) -> Samplers:
     """The samplers of a race: those of the sweep and all members, each with several settings.
 
-    The settings are those of the sweep and of the yaml, and for samplers without noise those of
-    `Sampler.variants`. Samplers of other packages take part only if they are named, and so do
-    members that need a package that is not installed, which is then an error.
+    The settings are those of the sweep and of the yaml, and for samplers without noise also those
+    of `Sampler.variants`. A sampler of another package takes part only if it is named. A member
+    whose package is not installed is left out, or an error if it is named.
 
     Args:
-        sweep: whose settings come first.
-        names: of members; None for all.
+        sweep: the sweep whose settings come first.
+        names: names of members; None for all.
     """
     own = list(sweep.samplers)
     every = list(dict.fromkeys([*(name for name, _ in own), *member_files("sampler")]))
     found: list[tuple[str, Sampler]] = []
     for name in every if names is None else names:
-        settings = [sampler for of, sampler in own if of == name]
+        settings = [sampler for own_name, sampler in own if own_name == name]
         if not settings or name in member_files("sampler"):
             settings += _unless_missing(partial(sampler_settings, name), names is not None) or []
         if not settings or (names is None and isinstance(settings[0], Peer)):
@@ -61,7 +61,7 @@ def racing_samplers(sweep: Sweep, names: Sequence[str] | None = None) -> Sampler
 
 
 def racing_grids(sweep: Sweep, names: Sequence[str] | None = None) -> dict[str, Grid]:
-    """The grids of a race: that of the sweep first, then members as in their yaml (None: all)."""
+    """The grids of a race: first the sweep's, then the members `names` (None: all) of conf/."""
     own = own_grid(sweep)
     named = names is not None
     allowed = "other ones: levels are designed for the finalists in any case"
@@ -94,7 +94,10 @@ def _unless_missing(make: Callable[[], Any], named: bool) -> Any:
 def fitted_grids(
     sweep: Sweep, levels: Mapping[str, Grid], cache: Cache | None = None
 ) -> tuple[dict[str, Grid], int, list[Refusal]]:
-    """The grids, recipes fitted to the first denoiser; evaluations; what cannot be fitted."""
+    """Fit the grids that are recipes; return all grids, the evaluations, and the failures.
+
+    The fit is to the first denoiser of the sweep.
+    """
     ready, spent, refused = dict[str, Grid](), 0, list[Refusal]()
     for name, grid in levels.items():
         if not isinstance(grid, FittedGrid):
@@ -125,7 +128,7 @@ def recommended(
     levels: Mapping[str, Grid],
     progress: Callable[[int], AbstractContextManager[Callable[[int], None]]],
 ) -> Recommendation:
-    """Race with the first denoiser and the first start of a sweep, in runs of at most that NFE.
+    """Race with the first denoiser and start of a sweep, in runs of at most `nfe` evaluations.
 
     The default is the first sampler on its grid. `progress` opens a bar for a number of runs.
     """
@@ -155,7 +158,7 @@ def recommended(
 
 
 def _default(course: Course, entrants: Sequence[Entrant], nfe: int) -> Entrant | None:
-    """The first sampler on the grid of the sweep, also if it does not race; None: it cannot run."""
+    """The first sampler on the sweep's grid, even if it does not race; None if it cannot run."""
     sweep = course.sweep
     name = own_grid(sweep)
     for sampler in sweep.samplers[:1]:

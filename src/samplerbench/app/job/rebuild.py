@@ -1,4 +1,4 @@
-"""The objects of a stored run, built again from its config and its trained weights."""
+"""Build the objects of a stored run again, from its config and its trained weights."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from samplerbench.training.weights import WEIGHTS, load, training_of
 
 
 def rebuild(run: StoredRun, **changes: Any) -> Job:
-    """The job of a run, its learned denoiser with the trained weights.
+    """The job of a run, with the trained weights in its learned denoisers.
 
-    If code or data have changed since a training, its denoisers keep the identity of the training
-    that made their weights.
+    If code or data have changed since a training, a denoiser keeps the identity of the training
+    that made its weights.
 
     Args:
         run: a result of `open_run`.
@@ -55,9 +55,10 @@ def rebuild(run: StoredRun, **changes: Any) -> Job:
 
 
 def _with_weights(run: StoredRun, job: Job, given: bool) -> Job:
-    """The job with the weights of the run, and with the identities of the trainings behind them.
+    """The job with the weights of the run and the identities of the trainings that made them.
 
-    `given`: its learned denoiser had the weights of a file.
+    Args:
+        given: whether the weights of the learned denoiser were read from a file, not trained.
     """
     made_by = {}
     for name, training in job.trainings.items():

@@ -24,11 +24,11 @@ SUITE = "suite/"
 def check(sweep: Sweep, *, of_suite: bool = False) -> None:
     """Refuse a sweep that cannot work, before anything runs.
 
-    A sampler that cannot run gives rows with the reason. It is an error if no sampler can run, or
-    none on the learned model. With `of_suite` it is none: a task of the suite has a row with the
-    reason for everything that cannot be measured, see `why_nothing`.
+    A sampler that cannot run gives rows with the reason. If no sampler can run, or none on the
+    learned model, this is an error. With `of_suite` it is not an error: a task of the suite has a
+    row with the reason for each value that cannot be measured; see `why_nothing`.
     """
-    # own grids may need a model that is not trained yet; they begin where the sweep's grid does
+    # own grids may need a model that is not trained yet; they start at the same level as the grid
     sweep = replace(sweep, own_grids=())
     _require_described(sweep)
     _require_values(sweep)
@@ -70,7 +70,7 @@ def why_nothing(sweep: Sweep) -> str | None:
 
 
 def _tried(sweep: Sweep) -> list[tuple[str, str, str | None]]:
-    """Denoiser, sampler and why it cannot run, for all numbers of steps."""
+    """Denoiser, sampler and the reason if it cannot run, for each number of steps."""
     return [
         (denoiser, name, sampler.why_incompatible(model, sweep.levels(steps, sampler)))
         for denoiser, model in sweep.denoisers.items()
@@ -80,7 +80,7 @@ def _tried(sweep: Sweep) -> list[tuple[str, str, str | None]]:
 
 
 def _require_described(sweep: Sweep) -> None:
-    """Refuse an object without an identity: its values could be confused with those of another."""
+    """Refuse an object without an identity: its values could be taken for those of another."""
     objects = {
         "dataset": sweep.dataset,
         "schedule": sweep.schedule,

@@ -1,4 +1,4 @@
-"""One job: train and sweep; `show` prints, draws and logs the results."""
+"""Run one job: train and sweep; `show` prints, draws and logs the results."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def run(config: DictConfig) -> float | None:
     }
     searching = hydra.mode == RunMode.MULTIRUN and "BasicSweeper" not in hydra.sweeper._target_
     try:
-        allowed = "null here: it is for a multirun whose sweeper searches, such as Optuna's"
+        allowed = "null here: only a multirun with a searching sweeper, such as Optuna's, uses it"
         unused = config.sweeper_metric is not None and not searching
         require(not unused, "sweeper_metric", config.sweeper_metric, allowed)
         job = build_job(config, hydra.runtime.choices, directory.name)
@@ -142,7 +142,7 @@ def build_job(config: DictConfig, choices: Mapping[str, Any], name: str) -> Job:
 
 
 def open_log(job: Job, directory: Path) -> Log:
-    """Open the log of the run; its name has the chosen members and what varies in its multirun."""
+    """Open the log of the run; its name has the chosen members and the words that vary."""
     hydra, labels = HydraConfig.get(), job.sweep.labels
     samplers = [name for name, _ in job.sweep.samplers]
     model = labels.objective if job.training else next(iter(job.sweep.denoisers), "")
@@ -168,7 +168,7 @@ def open_log(job: Job, directory: Path) -> Log:
 
 
 def known_of_peers(sweep: Sweep) -> list[str]:
-    """The table's sentences about samplers of other packages in the sweep, a line for each."""
+    """Known faults of the sweep's samplers from other packages, a line for each sampler."""
     peers = [sampler for _, sampler in sweep.samplers if isinstance(sampler, Peer)]
     if not peers:
         return []
@@ -240,18 +240,18 @@ def known_id(job: Job) -> str:
 
 
 def fit_grid(job: Job, directory: Path, out: Console) -> Job:
-    """The job with its grid fitted to a denoiser; the run keeps the table and its cost."""
+    """Fit the job's grid to a denoiser; store the table and its cost in the run."""
     sweep, done = fitted(job.sweep, job.cache, refresh=job.cache is not None and job.cache.refresh)
     assert done is not None
     out.print(done.line)
     write_atomically(directory / TABLE, done.table)
-    of = {name: getattr(done, name) for name in ("grid", "denoiser", "evaluations", "fit_id")}
-    amend(directory, {"sweep_id": sweep.books.sweep_id, "grid": of})
+    about = {name: getattr(done, name) for name in ("grid", "denoiser", "evaluations", "fit_id")}
+    amend(directory, {"sweep_id": sweep.books.sweep_id, "grid": about})
     return with_sweep(job, sweep)
 
 
 def choose_grids(job: Job, directory: Path, out: Console) -> Job:
-    """The job with every sampler on the grid that is best for it; the run keeps the choices."""
+    """Put every sampler on the grid that is best for it; store the choices in the run."""
     choices = chosen_grids(job, out)
     write_atomically(directory / CHOICES, written(choices))
     sweep = with_best(job.sweep, choices)
@@ -279,7 +279,7 @@ def chosen_grids(job: Job, out: Console) -> list[Best]:
 
 
 def design_grids(job: Job, directory: Path, out: Console) -> Job:
-    """The job with levels designed for each of its samplers; the run keeps them."""
+    """Design levels for each of the job's samplers; store them in the run."""
     refresh = job.cache is not None and job.cache.refresh
     sweep, designs = designed(job.sweep, job.cache, refresh)
     print_designs(designs, out)
@@ -309,8 +309,8 @@ def fit(job: Job, name: str, view: Scene, directory: Path, log: Log, out: Consol
     steps = f"{recipe.steps:,} steps of {recipe.batch_size:,}{arithmetic}"
     learned = name == "learned"
     if learned:
-        of = f"{labels.network} with {labels.objective} on {labels.dataset}"
-        out.print(f"training {of}: {steps}")
+        model_text = f"{labels.network} with {labels.objective} on {labels.dataset}"
+        out.print(f"training {model_text}: {steps}")
     else:
         out.print(f"training the guide of {name}: {steps}")
     model = training.objective.model
@@ -343,9 +343,10 @@ def restore_weights(model: nn.Module, initial: nn.Module) -> None:
 def from_cache(
     job: Job, cache: Cache, training: Training, own: Path, log: Log, out: Console
 ) -> bool:
-    """Take the training from the cache, or train there; return whether `own` has it now.
+    """Copy the training from the cache into `own`, after training there if it is missing.
 
-    It has not if there is no such training and the cache cannot be written to.
+    Returns:
+        Whether `own` has the training; False if the cache lacks it and cannot be written to.
     """
 
     def wait() -> None:

@@ -1,4 +1,4 @@
-"""The scene of a job's pictures, and its description for identities."""
+"""The scene of a job's pictures: the objects that they draw, described for identities."""
 
 from __future__ import annotations
 

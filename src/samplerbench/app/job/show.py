@@ -1,4 +1,4 @@
-"""The results of a job: printed, drawn and logged.
+"""Print, draw and log the results of a job.
 
 The cache keeps figures beside the values, so matplotlib is imported only to draw a new figure.
 """
@@ -90,14 +90,14 @@ class Showing:
             return [path]
 
         points = {"n": sweep.n_samples, "repetitions": sweep.repetitions}
-        of = {"score_errors": points, "scene": scene_description(sweep)}
-        self._cached_files(of, make, check_score_errors)
+        inputs = {"score_errors": points, "scene": scene_description(sweep)}
+        self._cached_files(inputs, make, check_score_errors)
         errors = read_score_errors(path.read_bytes())
         print_score_errors(self.out, errors)
         self.log.table("score_errors", errors)
 
     def results(self, table: pd.DataFrame) -> None:
-        """The table of all values, and the conclusions from it."""
+        """Print the table of all values and the conclusions from it; draw and log its figures."""
         sweep = self.job.sweep
         shown_cells, unit = to_data(table), "N"
         beyond = pd.DataFrame()
@@ -134,7 +134,7 @@ class Showing:
                     self._distance(table, metric, "nfe" if sweep.nfe else "steps")
                     if (rows["rounds"] != rows["nfe"]).any():
                         self._distance(table, metric, "rounds")
-                # a mean of survivors would read as a distance there
+                # only complete cells: a mean of the surviving repetitions is not their distance
                 lines = summary(whole[whole["metric"] == metric])
                 names = list(map(sampler_name, lines["sampler"], lines["sampler_settings"]))
                 lines = lines.assign(name=names)
@@ -189,12 +189,12 @@ class Showing:
                 return {f"distance_{name}": with_floor_free(table, metric, x, view)}
             return {f"distance_{name}": distance_figure(to_data(table), metric, x, families)}
 
-        of = {"distance": metric, "x": x, "view": with_view, "table": table_digest(table)}
-        for path in self._drawn(of, draw):
+        inputs = {"distance": metric, "x": x, "view": with_view, "table": table_digest(table)}
+        for path in self._drawn(inputs, draw):
             self._figure(f"distance/{name}", path)
 
     def _setting(self, table: pd.DataFrame, metric: str) -> None:
-        """The figure of a metric against a setting of the sampler, if just one varies."""
+        """The figure of a metric against a setting of the sampler, if exactly one varies."""
         values = to_data(table)
         values = values[values["metric"] == metric]
         setting = varied_setting(values)
@@ -206,12 +206,12 @@ class Showing:
 
             return {f"setting_{metric}": setting_figure(values, metric, setting)}
 
-        of = {"setting": setting, "metric": metric, "table": table_digest(table)}
-        for path in self._drawn(of, draw):
+        inputs = {"setting": setting, "metric": metric, "table": table_digest(table)}
+        for path in self._drawn(inputs, draw):
             self._figure(f"setting/{metric}", path)
 
     def _budget(self, budget: Budget, table: pd.DataFrame) -> None:
-        """The budget as a table, in words and as a figure, for every metric."""
+        """Print the budget as a table and in words, and draw its figures, for every metric."""
         lines = parts(table, budget.converged_steps)
         print_budget(self.out, lines)
         for line in verdict(budget, table):
@@ -226,8 +226,8 @@ class Showing:
             size = sizes([metric], [sweep.n_samples], metric in sweep.exact_metrics)
             if metric in sweep.exact_metrics:
                 return f"{sweep.labels.dataset}, {size}"
-            of = f"{sweep.labels.dataset}, {size}, {counts}"
-            return f"{of}; bars: 95 % intervals of the mean"
+            text = f"{sweep.labels.dataset}, {size}, {counts}"
+            return f"{text}; bars: 95 % intervals of the mean"
 
         settings = {"steps": budget.converged_steps, "nfe": list(sweep.nfe)}
 
@@ -243,9 +243,9 @@ class Showing:
             return figures
 
         for metric in dict.fromkeys(lines["metric"]):
-            of = {"budget": metric, **settings, "caption": caption(metric)}
-            of["table"] = table_digest(table)
-            for path in self._drawn(of, partial(draw, metric)):
+            inputs = {"budget": metric, **settings, "caption": caption(metric)}
+            inputs["table"] = table_digest(table)
+            for path in self._drawn(inputs, partial(draw, metric)):
                 self._figure(f"{path.stem.removesuffix(f'_{metric}')}/{metric}", path)
 
     def _figure(self, name: str, path: Path) -> None:
@@ -259,26 +259,28 @@ class Showing:
 
         return write(draw(), self.directory)
 
-    def _drawn(self, of: object, draw: Callable[[], Drawings]) -> list[Path]:
+    def _drawn(self, inputs: object, draw: Callable[[], Drawings]) -> list[Path]:
         """The files of figures and animations, from the cache or drawn now."""
-        return self._cached_files(of, lambda: self._draw(draw), check_figures)
+        return self._cached_files(inputs, lambda: self._draw(draw), check_figures)
 
     def _cached_files(
         self,
-        of: object,
+        inputs: object,
         make: Callable[[], Iterable[Path]],
         check: Callable[[Mapping[str, bytes]], None],
     ) -> list[Path]:
         """Files in the folder of the run: from the job's cache, or made now and stored there.
 
-        `of` is all that determines them, except the software; `check` raises an error if the files
-        in the cache are not of this kind.
+        Args:
+            inputs: everything that determines the files, except the software.
+            make: writes the files and returns their paths.
+            check: raises an error if files from the cache are not of this kind.
         """
         cache = self.job.cache
         if cache is None:
             return list(make())
         look, versions = asdict(self.job.look), dict(self.job.sweep.versions)
-        archive = identity([of, look, versions, drawing_versions()])
+        archive = identity([inputs, look, versions, drawing_versions()])
         known = cache.recall_archive(archive, check)
         if known is None:
             paths = list(make())

@@ -26,7 +26,7 @@ from samplerbench.samplers.base import Sampler
 from samplerbench.samplers.peers import Peer
 from samplerbench.version import __version__
 
-#: Keys that only say where a job runs and what it keeps; the command of its values leaves them out.
+#: Keys for where a job runs and which files it keeps; they are left out of the stored command.
 PLACES = ("cache", "cache_dir", "workers", "logger", "picture", "hydra", "debug")
 
 
@@ -47,7 +47,7 @@ def suite_results(folder: Path) -> pd.DataFrame:
         if law not in scales:
             scales[law] = scale_of(construct(run.config.dataset, "dataset"))
         about, table = about_job(run.config, law, scales[law], run.overrides), run.table()
-        if about.own:  # those that have no grid to choose have their values in the other job
+        if about.own:  # entrants without a choice of grid have their values in the other job
             entrants = [about.entrants(*pair) for pair in _pairs(table)]
             table = table[[not (one.brings_levels or one.noise) for one in entrants]]
         parts.append(job_results(table, about))
@@ -58,10 +58,10 @@ def entry_of(folder: Path, path: Path, suite: str, command: str) -> Path:
     """Write the entry of the samplers of a suite's jobs.
 
     Args:
-        folder: of the multirun.
-        path: of the file.
-        suite: its version and size.
-        command: that made it.
+        folder: the folder of the multirun.
+        path: the file of the entry.
+        suite: the version and size of the suite.
+        command: the command that made the entry.
     """
     results = suite_results(folder)
     samplers = {
@@ -75,7 +75,7 @@ def entry_of(folder: Path, path: Path, suite: str, command: str) -> Path:
 
 
 def why_no_value(words: Sequence[str]) -> str | None:
-    """Why a job of the suite can measure nothing of its samplers; None if it can measure some."""
+    """Why a job of the suite can measure no value of its samplers; None if it can measure one."""
     from samplerbench.app.job.build import build
 
     return why_nothing(build(*compose_config(words), "").sweep)
@@ -84,13 +84,13 @@ def why_no_value(words: Sequence[str]) -> str | None:
 def about_job(
     config: DictConfig, law: str, scale: tuple[float, int], words: Sequence[str]
 ) -> About:
-    """What a job of the suite knows about its rows.
+    """The facts that a job of the suite adds to its rows.
 
     Args:
-        config: of the job.
+        config: the config of the job.
         law: the name of its data set.
-        scale: of the data, and their number of coordinates.
-        words: of the command, without its name.
+        scale: the scale of the data and their number of coordinates.
+        words: the words of the command, without its name.
     """
     entrants, own = _entrants(config), config.get("grids") is not None
     kept = [word for word in words if word.partition("=")[0].partition(".")[0] not in PLACES]
@@ -103,7 +103,7 @@ def _pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _entrants(config: DictConfig) -> dict[tuple[str, str], Entrant]:
-    """By the name and the settings of a row."""
+    """The entrants, by the sampler's name and settings in a row."""
     return {(name, settings_text(one)): _entrant(one) for name, one in samplers_of(config)}
 
 
@@ -118,7 +118,7 @@ def _entrant(sampler: Sampler) -> Entrant:
     package, *_ = class_of(sampler).__module__.partition(".")
     ours = package == OURS
     version = __version__ if ours else _version(package)
-    if isinstance(sampler, Peer) and ours:  # what an own class says of its package is not asked
+    if isinstance(sampler, Peer) and ours:  # a user's class could claim any package and version
         package, version = sampler.package, sampler.version
     order = math.nan if sampler.order is None else float(sampler.order)
     return Entrant(package, version, order, sampler.stochastic, sampler.brings_levels)
@@ -135,5 +135,5 @@ def _version(package: str) -> str:
 
 
 def scale_of(dataset: Dataset) -> tuple[float, int]:
-    """s and the number of coordinates."""
+    """The scale s of the data, and their number of coordinates."""
     return dataset.deviation * math.sqrt(dataset.dim), dataset.dim

@@ -33,10 +33,10 @@ class Training:
     """The objective that is trained, its data, and its identities."""
 
     objective: Objective[Any]  # with the model
-    data: TensorData  # of the batches
+    data: TensorData  # the data of the batches
     id: str  # the identity of the training
-    recipe: str  # the same without its seeds
-    weights: Path | None = None  # the file of the model's weights, if it is not trained here
+    recipe: str  # the identity without the seeds
+    weights: Path | None = None  # a file with the model's weights; None if it is trained here
 
 
 def build_training(base: Basis) -> Training:
@@ -96,7 +96,7 @@ def worse_training(base: Basis) -> Training:
 
 
 def with_weights(training: Training, path: Path) -> Training:
-    """The training whose model has the weights of a file, and is not trained."""
+    """The training with its model loaded from a file of weights, so that it is not trained."""
     with refusing("weights", path, "a file with weights of this network, as a run has"):
         load(training.objective.model, path)
     own = identity_of_model(training.objective.model)
@@ -113,7 +113,7 @@ def training_keys(config: DictConfig) -> list[str]:
 def training_identities(
     base: Basis, objective: Objective[Any], data: TensorData
 ) -> tuple[str, str]:
-    """The identity of a training, and the same without its seeds."""
+    """The identity of a training, and its identity without the seeds."""
     network = objective.model.network
     recipe = {
         **{key: base.plain[key] for key in training_keys(base.config)},
@@ -142,7 +142,7 @@ def member_code(config: DictConfig, key: str) -> object:
 
 
 def networks() -> dict[str, bool]:
-    """Whether each member of conf/network/ has a noise level."""
+    """The members of conf/network/, each with whether it takes a noise level."""
     paths = sorted((conf_directory() / "network").glob("*.yaml"))
     return {
         path.stem: cast(

@@ -1,4 +1,4 @@
-"""Jobs of the suite, built again from the commands in an entry."""
+"""Build jobs of the suite again from the commands in an entry."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from samplerbench.identity import settings_text
 from samplerbench.logs.base import NoLog
 
 _EXPERIMENT = re.compile(rf"experiment={SUITE}v\d+/[\w-]+")
-#: Keys of a command that change no value. They are left out: an entry is data of another person,
-#: and whoever verifies it names the trusted packages.
+#: Keys of a command that change no value. They are ignored: another person wrote the entry, and
+#: the person who verifies it decides which packages to trust.
 UNUSED = ("trusted", "cache", "cache_dir", "workers", "logger", "picture")
 
 
@@ -39,7 +39,7 @@ def suite_job(command: str, entrants: Collection[str], fixed: Collection[str]) -
     """A job of the suite with some of its entrants.
 
     Args:
-        command: that made the results, as in their column.
+        command: the command that made the results, from their column `command`.
         fixed: the words of the suite that it may have, besides its experiment and sampler.
     """
     words = suite_words(command, fixed)
@@ -82,10 +82,10 @@ def tasks_of(
 ) -> list[tuple[str, ...]]:
     """Law, path, denoiser, quantity and grid setting of the tasks that an entry must have.
 
-    For samplers that bring their levels, or draw noise, those on their own grid are left out.
+    The tasks on own grids are left out if all samplers bring their levels or draw noise.
 
     Args:
-        names: of the tasks of the suite: `two_moons-edm`.
+        names: the names of the tasks: `two_moons-edm`.
         fixed: the words of the suite in the commands of its jobs.
     """
     grids = [word for word in fixed if word.startswith("grids=")]
@@ -96,8 +96,8 @@ def tasks_of(
         for grid in grids:
             if common and grid != "grids=null":
                 continue
-            others = [word for word in fixed if word not in grids]
-            words = [f"experiment={SUITE}{name}", grid, *others]
+            words = [f"experiment={SUITE}{name}", grid]
+            words += [word for word in fixed if word not in grids]
             found += _tasks(words, COMMON if grid == "grids=null" else OWN)
     return found
 

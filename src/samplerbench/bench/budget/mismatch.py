@@ -2,7 +2,7 @@
 
 They are known before any work. A path begins at the noise-to-signal ratio κ of its first level, and
 its last step, to the data, begins at the ratio ε. If the data are replaced by a Gaussian N(m, Σ),
-Σ with eigenvalues λ_i, both errors in W₂ have closed forms:
+with eigenvalues λ_i of Σ, the errors of start and end in W₂ have closed forms:
 
 - *start*: the probability-flow map takes N(0, σ²) to a Gaussian. The error of its mean is
   |m|·√(λ/(λ + κ²)), that of its standard deviation √λ·(1 − κ/√(λ + κ²)), with λ the largest λ_i;
@@ -28,10 +28,10 @@ from samplerbench.core.fitted_grids import settings_of
 from samplerbench.core.starts import FixedGaussian, Sobol
 from samplerbench.errors import require
 
-#: An error is reported from these shares of the data's scale on.
+#: Errors of the start and of the end are reported above these shares of the data's scale.
 _START, _END = 0.1, 0.05
 
-#: In more dimensions eigenvalues would take minutes, so the variances of the coordinates are used.
+#: In more dimensions the variances of the coordinates replace eigenvalues, which take minutes.
 _MOST = 512
 
 
@@ -39,9 +39,9 @@ _MOST = 512
 class Scale:
     """Centre and scale of points."""
 
-    mean: float  # length of their mean
-    along: float  # their variance along it
-    variances: Tensor  # eigenvalues of their covariance, shape (dim,), ascending
+    mean: float  # length of the mean
+    along: float  # the variance along the mean
+    variances: Tensor  # eigenvalues of the covariance, shape (dim,), ascending
 
     @property
     def sd(self) -> float:
@@ -103,7 +103,7 @@ def _one_digit(number: float) -> float:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Where the path of a sweep does not fit its data."""
+    """How the path of a sweep does not fit its data."""
 
     start: str = ""  # a sentence about the prior; empty if it fits
     unseen: bool = False  # whether a network is evaluated at states that it was not trained on

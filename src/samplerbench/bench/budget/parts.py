@@ -13,8 +13,8 @@ from samplerbench.bench.statistics import student_half
 from samplerbench.bench.store import LIMIT
 from samplerbench.errors import InvalidSetting
 
-#: Parts of the additive budget, in the order of the path from the data to practice. A budget has
-#: those that its sweep can separate.
+#: Parts of the additive budget, in the order from the data to the cell used in practice. A budget
+#: has the parts that its sweep can separate.
 PARTS = (
     "floor",
     "generalisation",
@@ -27,9 +27,9 @@ PARTS = (
 )
 
 
-#: A sampler with its settings. They contain eta; the column eta can be NaN, so it is no join key.
+#: A metric, and a sampler with its settings. Joins do not use the column eta, which can be NaN.
 KEY = ["metric", "sampler", "sampler_settings"]
-#: The columns of a table that decide a budget; pandas copies all columns in each step.
+#: The columns that a budget needs; pandas copies all columns of a table in each step.
 _USED = [*KEY, "denoiser", "start", "reference", "steps", "repetition", "eta", "status", "value"]
 
 
@@ -37,8 +37,8 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
     """The budget of every cell, one line per part.
 
     Columns: metric, sampler, sampler_settings, eta, steps, part (one of `PARTS`, or total), kind,
-    and mean, lower, upper, count. With `kind` difference they are those of the difference of
-    distances, paired within a repetition; with `kind` neighbours those of the distance between
+    and mean, lower, upper, count. With `kind` difference the mean is that of a difference of
+    distances, paired within a repetition; with `kind` neighbours it is that of the distance between
     neighbours. A part whose cells did not finish has no line. Differences use only the repetitions
     that have all parts, if there are any, so that the means add up too.
 
@@ -101,7 +101,7 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
     differences["total"] = last
     differences = _complete(differences)
     once = _metrics_without_repetitions(table)
-    blocks = [_intervals(of, part, "difference", level, once) for part, of in differences.items()]
+    blocks = [_intervals(own, part, "difference", level, once) for part, own in differences.items()]
     for part, reference in NEIGHBOURS.items():
         if part == "truncation":  # between limits, which many cells share
             apart = _at_limit(limits, [reference], end, frame.index)
@@ -117,7 +117,7 @@ def parts(table: pd.DataFrame, converged_steps: int, level: float = 0.95) -> pd.
 
 
 def _exact_start(limits: pd.DataFrame, converged_steps: int) -> str:
-    """The name of the exact start, the only one whose limits run twice; empty if there is none."""
+    """The name of the exact start: only its limits run with M and 2M steps. Empty without one."""
     return next(iter(limits.loc[limits["steps"] == converged_steps, "start"]), "")
 
 
@@ -192,16 +192,19 @@ CONVERGED, PERHAPS_NOT, NOT = "converged", "perhaps not converged", "NOT converg
 
 
 def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> pd.DataFrame:
-    """The change of the distance when the converged number of steps is doubled, per limit.
+    """The change of each limit's distance when the converged number of steps M is doubled.
 
-    Columns: those of `KEY`, eta, moved (mean over repetitions, paired), half (of its 95 %
-    interval), allowed (the tolerance times the root mean square of d(C_2M), since an unbiased
-    estimate may be negative; see below), of (a description of that distance), apart and apart_half
-    (mean and half for the distance between the two runs; NaN if the metric needs independent
-    clouds), state (see `run`) and converged (whether the state is "converged").
+    Columns besides `KEY` and eta:
 
-    A metric of laws has no floor of draws, and d(C_2M) may be far below all distances that the
-    budget decomposes, down to rounding. Then the tolerance is a share of the smallest of these.
+    - moved: the change, a mean over repetitions, paired; half: half of its 95 % interval
+    - allowed: the tolerance times a distance; of: the description of that distance
+    - apart, apart_half: the distance between the two runs, and half of its interval; NaN if the
+      metric needs independent clouds
+    - state: see `run`; converged: whether the state is "converged"
+
+    The distance of `allowed` is the root mean square of d(C_2M), since an unbiased estimate may be
+    negative. For a metric of laws, which has no floor of draws, d(C_2M) can be as small as
+    rounding; then it is the smallest distance that the budget decomposes, if that is larger.
     """
     require_one_sweep(table)
     whole, table = table, table[_USED]
@@ -217,16 +220,16 @@ def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> 
     squares = wide[2 * converged_steps].pow(2).groupby(level=KEY).mean()
     own = squares.pow(0.5)
     of_laws = _of_laws(table)
-    least: pd.Series = pd.Series(dtype=float)
+    smallest: pd.Series = pd.Series(dtype=float)
     if of_laws:
         found = parts(whole, converged_steps)
         totals = found[(found["part"] == "total") & found["metric"].isin(of_laws)]
-        least = totals.groupby("metric")["mean"].min()
-    other = pd.Series(
-        own.index.get_level_values("metric").map(least.to_dict()), own.index, dtype=float
+        smallest = totals.groupby("metric")["mean"].min()
+    least = pd.Series(
+        own.index.get_level_values("metric").map(smallest.to_dict()), own.index, dtype=float
     )
-    allowed = (tolerance * own.combine(other.fillna(0.0), max)).rename("allowed").to_frame()
-    allowed = allowed.assign(of=np.where(other > own, SMALLEST, OF_IT)).reset_index()
+    allowed = (tolerance * own.combine(least.fillna(0.0), max)).rename("allowed").to_frame()
+    allowed = allowed.assign(of=np.where(least > own, SMALLEST, OF_IT)).reset_index()
     lines = moved.rename(columns={"mean": "moved"}).merge(apart, on=KEY, how="left")
     lines = lines.merge(allowed, on=KEY)
     size = lines["moved"].abs()

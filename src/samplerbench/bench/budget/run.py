@@ -1,12 +1,12 @@
 """The error budget: the parts of a distance due to the floor, the steps, the start and the score.
 
-A cell is a law Φ(denoiser, start, N), of which there are n samples. The budget goes from the cell
-that is used in practice to the data, and changes one thing at a time:
+A cell is n samples of a law Φ(denoiser, start, N). The budget goes from the cell that is used in
+practice to the data, and changes one thing at a time:
 
     A = Φ(learned, prior, N)  →  B = Φ(oracle, prior, N)  →  C = Φ(oracle, exact, N)
                               →  C∞ = Φ(oracle, exact, ∞) = data.
 
-There are two budgets, with d the distance to the data.
+There are two budgets. Let d be the distance to the data.
 
 - *Differences of distances* add up exactly, for every repetition:
 
@@ -32,33 +32,32 @@ There are two budgets, with d the distance to the data.
   the increments of one Brownian path (see `coupling`). A sampler that does not couple shares the
   start only; then W(C, C∞) is not paired, and the text says so.
 
-A corrupted or guided score may stand in the place of *learned*. Then the part is the effect of that
-change. The part of a learned score is split if the sweep also has the denoiser *empirical*, the
-ideal denoiser of the training set. The part from it to the oracle is the error of finite data; the
-part from the network to it is the error of the optimisation. If the law of the data is not known,
-the oracle is the ideal denoiser of the training set, the floor is the distance of C∞ to training
-points, and the signed part *generalisation* is the difference between those and the held-out data.
-The ideal denoiser memorises, so a "score error" against it is not a defect. A metric against the
-law itself has no distance to training points: its floor is d(C∞), which contains the
-generalisation.
+A corrupted or guided score may replace *learned*. Then the score's part is the effect of that
+change. If the sweep also has the denoiser *empirical*, the ideal denoiser of the training set, the
+part of a learned score is split in two: oracle to empirical is the error of finite data, empirical
+to network is the error of the optimisation. If the law of the data is not known, the oracle is the
+ideal denoiser of the training set, the floor is the distance of C∞ to training points, and the
+signed part *generalisation* is the distance to held-out data minus that to training points. The
+ideal denoiser memorises, so a "score error" against it is not a defect. A metric against the law
+itself has no distance to training points: its floor is d(C∞), which contains the generalisation.
 
 Neighbours depend on each other, so a metric that needs independent clouds (an unbiased energy
-distance, an MMD) has the differences only.
+distance, an MMD) has only the differences.
 
 *Converged runs* have the settings of their sampler: the limits of DDIM at η = 0 and 1 are an ODE
-and an SDE, and a learned score has different laws on them. All deterministic samplers have the same
+and an SDE, whose laws differ with a learned score. All deterministic samplers have the same
 limit, the probability-flow ODE, which Heun reaches with the fewest steps. Convergence is checked by
 doubling M, the number of steps. Let μ be the mean over repetitions of d(C_2M) − d(C_M), and h half
 of its 95 % interval. A limit is
 
     converged                if |μ| + h ≤ tolerance·d(C_2M),
     NOT converged            if |μ| > tolerance·d(C_2M),
-    perhaps not converged    otherwise, also if a single repetition has no h.
+    perhaps not converged    otherwise, and for a single repetition, which has no h.
 
-For a metric of laws, whose d(C_2M) can be as small as rounding, d(C_2M) is replaced by the smallest
-distance that the budget decomposes, if that is larger.
+For a metric of laws d(C_2M) can be as small as rounding. There the smallest distance that the
+budget decomposes replaces it, if that is larger.
 
-Distances to the data cannot show errors far below the floor. So W(C_M, C_2M) is given as well,
+Distances to the data cannot show errors far below the floor. So the table also has W(C_M, C_2M),
 between runs that share starts and noise: a paired discretisation below it is not resolved.
 
 C∞ is the law of the data only if the path and its grid end there. After a last step from a σ that
@@ -102,7 +101,7 @@ DOUBLED = "doubled"
 
 
 def scores(denoisers: Iterable[str]) -> list[str]:
-    """The denoisers whose error is the part `score`: all but references, without repetitions."""
+    """The denoisers whose error is the part `score`: all except the references, each once."""
     return [name for name in dict.fromkeys(denoisers) if name not in ("oracle", "empirical", "law")]
 
 
@@ -110,11 +109,11 @@ def scores(denoisers: Iterable[str]) -> list[str]:
 class Budget:
     """A sweep whose distances are divided into parts."""
 
-    # with the denoisers oracle and, for the score's part, learned or another one; with the starts
-    # exact and, for the start's part, prior (or any other one)
+    # its denoisers are oracle and, for the part score, one more; its starts are an exact one and,
+    # for the part start, one more
     sweep: Sweep
     converged_steps: int = 400  # the number of steps of the converged runs
-    # the largest change of the distance if that number is doubled, as a share of it
+    # the largest change of the distance, as a share of it, when `converged_steps` is doubled
     tolerance: float = 0.05
 
     def __post_init__(self) -> None:
@@ -133,10 +132,10 @@ class Budget:
             list(self.sweep.denoisers),
             "with oracle: the budget needs the exact denoiser",
         )
-        others = scores(self.sweep.denoisers)
+        tested = scores(self.sweep.denoisers)
         allowed = "one score beside oracle: an error budget has one part for it; run one for each"
-        require(len(others) <= 1, "denoiser", others, allowed)
-        split = "empirical" in self.sweep.denoisers and others not in ([], ["learned"])
+        require(len(tested) <= 1, "denoiser", tested, allowed)
+        split = "empirical" in self.sweep.denoisers and tested not in ([], ["learned"])
         allowed = "without empirical, which splits the error of a learned score only"
         require(not split, "denoiser", list(self.sweep.denoisers), allowed)
         starts = self.sweep.starts
@@ -145,7 +144,7 @@ class Budget:
         require(len(exact) == 1, "start", list(starts), f"with {allowed}")
         require(len(starts) <= 2, "start", list(starts), "the exact one and at most one other")
         even = {isinstance(start, Sobol) for start in starts.values()}
-        # their floors differ, and the difference would count as the start's
+        # the floors differ, and the difference would count as a part of the start
         allowed = "both drawn evenly (exact_sobol, prior_sobol) or neither: their floors differ"
         require(len(even) == 1, "start", list(starts), allowed)
         require(self.sweep.truth is None, "reference_noise", "above 0", "0 in an error budget")
@@ -177,7 +176,7 @@ class Budget:
         try:
             self.sweep.dataset.draws(count, "train", self.sweep.data_seed)
         except InvalidSetting as error:
-            allowed = f"{error.allowed}; an error budget measures to as many training points"
+            allowed = f"{error.allowed}; an error budget also uses as many training points"
             raise InvalidSetting("n_reference", count, allowed) from error
 
     @property
@@ -267,7 +266,7 @@ class Budget:
     def _limit(
         self, name: str, sampler: Sampler, repetition: int, to_data: dict[str, Reference]
     ) -> tuple[LazySamples, list[Row]]:
-        """C∞, from twice the converged steps, with its rows and those of the check."""
+        """C∞ by twice the converged steps, with its rows and the rows of the convergence check."""
         coupled = sampler.stochastic and sampler.couples
         first = Cell("oracle", self.exact, name, sampler, self.converged_steps, repetition, coupled)
         before, rows = self._walk(first, to_data)
@@ -295,7 +294,7 @@ class Budget:
 
     @property
     def _divergences(self) -> list[str]:
-        """The names of the metrics whose path begins with the start."""
+        """The names of the divergences, in whose budget the start comes first."""
         metrics = self.sweep.metrics
         return [name for name, metric in metrics.items() if isinstance(metric, Divergence)]
 
@@ -327,7 +326,7 @@ class Budget:
         end: LazySamples,
         to_data: dict[str, Reference],
     ) -> list[Row]:
-        """C, B and A at every number of steps, each measured to the data and to its neighbour."""
+        """C, B and A at every number of steps, with the distances to the data and the neighbour."""
         rows: list[Row] = []
         for steps in self.sweep.steps_of(sampler):
             before = end
@@ -357,7 +356,7 @@ def between(
     """The row of W(samples, other); none for a metric that needs independent clouds.
 
     Args:
-        metric: the name of one of the sweep's.
+        metric: the name of a metric of the sweep.
         reference: the name of the other samples in the column `reference`.
     """
     plain = sweep.metrics[metric]

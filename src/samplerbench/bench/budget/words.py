@@ -25,8 +25,8 @@ from samplerbench.metrics.base import Divergence
 def verdict(budget: Budget, table: pd.DataFrame) -> list[str]:
     """What dominates each sampler's distance, and what would help.
 
-    The first lines say if the path does not fit the data. Then the path is named as the cause of a
-    cell's parts, not the network or the amount of data.
+    The first lines say if the path does not fit the data. In that case the path is named as the
+    cause of a cell's parts, instead of the network or the amount of data.
     """
     found = parts(table, budget.converged_steps)
     moved = convergence(table, budget.converged_steps, budget.tolerance)
@@ -62,7 +62,7 @@ def verdict(budget: Budget, table: pd.DataFrame) -> list[str]:
 def _why_none(
     budget: Budget, table: pd.DataFrame, cells: pd.DataFrame, found: pd.DataFrame
 ) -> str | None:
-    """Why a sampler setting has no budget at its largest number of steps; None if it has one."""
+    """Why a sampler with its settings has no budget at its most steps; None if it has one."""
     metric, sampler, settings = (str(cells[name].iloc[0]) for name in KEY)
     limit = _limit_of(budget, table, metric, sampler, settings)
     if not (limit["status"] == "ok").any():
@@ -84,7 +84,7 @@ def _words(
     moved: pd.DataFrame,
     unfit: Mismatch,
 ) -> list[str]:
-    """The lines of one sampler setting that has a budget."""
+    """The lines of one sampler with its settings, which has a budget."""
     metric, sampler, settings = (str(cells[name].iloc[0]) for name in KEY)
     most = int(cells["steps"].max())
     last = found[found["steps"] == most]
@@ -140,7 +140,7 @@ def _lost(rows: pd.DataFrame) -> str:
 
 
 def _largest_parts(budget: Budget, metric: str, found: pd.DataFrame, unfit: Mismatch) -> list[str]:
-    """The dominating part at the largest number of steps, and the steps with another one."""
+    """The dominant part at the most steps, and the numbers of steps where another one dominates."""
     sentences: dict[int, str] = {}
     differences = found[found["kind"] == "difference"]
     for steps, lines in differences.groupby("steps"):
@@ -201,15 +201,15 @@ def _between(budget: Budget, lines: pd.DataFrame, steps: int) -> list[str]:
     lower = lines[lines["kind"] == "difference"].set_index("part")["lower"]
     hidden = [part for part in parts_of if part in lower.index and not lower[part] > 0]
     text = f"  between neighbours, N={steps}: {', '.join(texts)}"
-    *others, last = hidden or [""]
-    names = f"{', '.join(others)} and {last}" if others else last
+    *first, last = hidden or [""]
+    names = f"{', '.join(first)} and {last}" if first else last
     return [f"{text}; the floor hides {names}" if hidden else text]
 
 
 def _limit_of(
     budget: Budget, table: pd.DataFrame, metric: str, sampler: str, settings: str
 ) -> pd.DataFrame:
-    """The rows of d(C∞) of a sampler setting: of its own limit, or of the one that all share."""
+    """The rows of d(C∞) of a sampler with its settings: of its own limit, or of the shared one."""
     rows = table[(table["metric"] == metric) & table["reference"].isin(["data", "law"])]
     rows = rows[rows["steps"] == 2 * budget.converged_steps]
     own = (table["sampler"] == f"{sampler}{LIMIT}") & (table["sampler_settings"] == settings)
@@ -237,7 +237,7 @@ def _slope(falls: pd.Series) -> str:
 
 
 def _words_of_limit(budget: Budget, line: pd.Series, lost: str) -> str:
-    """Whether a limit has converged, in words; `lost` are its lost repetitions."""
+    """Whether a limit has converged, in words; `lost` describes its lost repetitions."""
     steps = budget.converged_steps
     tolerance = (
         f"the tolerance {plain(line['allowed'], 2)}, {100 * budget.tolerance:g} % of {line['of']}"
@@ -264,7 +264,7 @@ def _words_of_limit(budget: Budget, line: pd.Series, lost: str) -> str:
 
 
 def _above_the_floor(budget: Budget, table: pd.DataFrame) -> list[str]:
-    """Limits whose distance is not that of fresh draws of the law, by the test against the floor.
+    """Limits whose distance differs from that of fresh draws, by the test against the floor.
 
     Data without a known law are left out: their limit is the training set, and its difference from
     held-out draws is the part generalisation.
@@ -342,7 +342,7 @@ def _more_noise(sweep: Sweep, now: float, want: float | None) -> str:
     """Which setting to raise, so that σ/α of the first level goes from `now` to `want`."""
     if want is not None and want <= now:
         return (
-            f"the start's mismatch is not from too little noise: σ/α is {now:g} at the first "
+            f"too little noise is not the cause of the start's error: σ/α is {now:g} at the first "
             f"level, and {want:g} is enough for a Gaussian"
         )
     end = float(sweep.schedule.noise_to_signal(torch.ones(1, dtype=torch.float64)))

@@ -1,31 +1,33 @@
 """Entries of a suite: the results of somebody's samplers, and their verification.
 
-An entry is one parquet file with the rows of the results of its samplers. Its metadata say in JSON
-how they were made: the version of the suite, the command, the class of each sampler, its settings
-and the digest of its source, the versions of the software, the machine, and the digest of the rows.
+An entry is one parquet file with the results of its samplers. Its metadata, in JSON, have the
+version of the suite, the command, the class of each sampler, its settings and the digest of its
+source, the versions of the software, the machine, and the digest of the rows.
 
-`verify` runs some cells of an entry again, chosen at random, and makes these checks of them:
+`verify` runs some cells of an entry again, chosen at random, and makes these checks:
 
     table     the rows are those that the metadata describe, with all numbers of steps
     tasks     no task is missing; those that could not be measured are listed
     source    the class of the sampler has the source that the entry had
-    value     the same cell has the same value: the same bits if its identity is the same, else
+    value     the cell has the same value again: the same bits if its identity is the same, else
               within `ELSEWHERE` of the value
     grid      the sampler ran on the levels that the entry names
     starts    from `FRESH` other sets of starts the values are not all larger: a sampler that is
               tuned on the starts of the suite, or knows them, is not as good elsewhere
-    model     the samples have the same bits with an opaque denoiser (`opaque`), in a thread whose
-              stack has no law: a sampler must not read the law, or the network, from the model
+    model     the samples have the same bits with an opaque denoiser (`opaque`), in a thread from
+              whose stack the law cannot be reached: a sampler must not read the law, or the
+              network, from the model
     count     the entry, the declaration `evaluations(steps)` if there is one, and the opaque
-              denoiser have the same number of evaluations: the rows of all calls over the number of
-              states, so a call with k times the states, or k levels for each, counts k times
-    noise     its samples depend on the noise if it declares that it draws some, else not: the two
-              kinds have different tasks and tables
-    law       on `LAWS` laws that it cannot know, each of two narrow normal laws at random places
-              within the data, the samples lie in the law
+              denoiser have the same number of evaluations. That of the denoiser is the number of
+              rows of all calls over the number of states, so a call with k times the states, or
+              with k levels for each state, counts k times
+    noise     the samples depend on the noise if and only if the sampler declares that it draws
+              some: the two kinds have different tasks and tables
+    law       on `LAWS` laws that the sampler cannot know, mixtures of two narrow Gaussians at
+              random places within the data, the samples lie in the law
 
-These checks find what samplers do by accident or by an easy trick. They cannot find everything: a
-sampler is code of the same process. So a person also reads the source of an entry.
+These checks find accidents and easy tricks, not everything: a sampler is code of the same process.
+So a person also reads the source of an entry.
 """
 
 from __future__ import annotations
@@ -71,21 +73,21 @@ ABOUT = b"samplerbench"
 #: The largest relative difference of a value that is computed on another machine or by other
 #: versions.
 ELSEWHERE = 0.01
-#: The number of other sets of starts, and how much larger than both half intervals together all
-#: values from them must be to refuse an entry.
+#: The number of other sets of starts. An entry is refused if all values from them are larger by
+#: more than `BEYOND` times the combined half-width of both intervals.
 FRESH, BEYOND = 2, 2.0
-#: The unknown law, in standard deviations of the data: the distance of its centre from theirs,
-#: which is also that of its two means from its centre, its own deviation, and the largest root
-#: mean square distance of a sample from the nearer mean. An entrant whose values are all above
-#: `GOOD` is too far from any law for this check.
+#: The unknown law, in standard deviations of the data: `SHIFT` is the distance of its centre from
+#: that of the data, and of its two means from its centre; `WIDTH` is the deviation of its two
+#: Gaussians; `OFF` is the largest root mean square distance of samples from the nearer mean. The
+#: check is skipped for an entrant whose values are all above `GOOD`.
 SHIFT, WIDTH, OFF, GOOD = 0.5, 0.1, 0.3, 0.1
 #: The number of unknown laws, and of samples that are compared with two noises.
 LAWS, FEW = 3, 8
-#: The cells of one job that are checked: a job may train a network and choose grids first.
+#: The number of cells that are checked in one job, which may first train a network.
 PER_JOB = 4
-#: The columns that are not text, and what they have.
+#: The columns that are not text, by the kind of their values.
 _WHOLE, _NUMBERS, _TRUTHS = ("nfe", "steps"), ("value", "lower", "upper", "order"), ("noise",)
-#: What a run can end with; see `bench.sweep` and `bench.densities`.
+#: The possible states of a finished run; see `bench.sweep` and `bench.densities`.
 STATUSES = ("ok", "failed", "diverged", "incompatible", "not a density")
 #: Columns that describe the entrant.
 _DESCRIBED = ("package", "order", "noise")
@@ -99,7 +101,7 @@ def about_samplers(samplers: Mapping[str, Sampler]) -> dict[str, dict[str, str]]
     """The class, the settings and the digest of the source of samplers.
 
     Args:
-        samplers: by the name of their entrant.
+        samplers: samplers by the name of their entrant.
     """
     return {
         name: {
@@ -127,19 +129,19 @@ def _source_digest(sampler: Sampler) -> str:
 
 
 def write_entry(results: pd.DataFrame, path: Path, about: Mapping[str, object]) -> Path:
-    """Write the rows of an entry, and how they were made, into one file.
+    """Write the rows of an entry and their metadata into one file.
 
     Args:
-        results: the rows of the results of the entrants, all of one suite.
-        path: of the file, in any folder; an older one is replaced.
+        results: the rows of the entrants' results, all of one suite.
+        path: the file, in any folder; an older file is replaced.
         about: suite (its version and size), command, samplers (from `about_samplers`).
 
     Returns:
         The path.
 
     Raises:
-        InvalidSetting: a column is missing or has other values, a row is of no sampler of the
-            entry, or a value is there twice.
+        InvalidSetting: a column is missing or has invalid values, a row belongs to no sampler of
+            the entry, or a value occurs twice.
     """
     missing = [key for key in ("suite", "command", "samplers") if key not in about]
     require(not missing, "about", f"no {', '.join(missing)}", "suite, command and samplers")
@@ -163,10 +165,10 @@ def write_entry(results: pd.DataFrame, path: Path, about: Mapping[str, object]) 
 
 
 def read_entry(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The rows of an entry, and how they were made.
+    """The rows of an entry, and its metadata.
 
     Raises:
-        InvalidSetting: it is no entry, or it cannot be read.
+        InvalidSetting: the file is not an entry, or it cannot be read.
     """
     with refusing("entry", path, "the file of an entry, as samplerbench suite sampler=… writes it"):
         content = path.read_bytes()
@@ -191,7 +193,7 @@ def read_entry(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def _digest(rows: pd.DataFrame) -> str:
-    """SHA-256 of rows, whatever the version of parquet that keeps them."""
+    """SHA-256 of rows, independent of the version of parquet."""
     return hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()
 
 
@@ -210,7 +212,7 @@ def _require_rows(results: pd.DataFrame, about: Mapping[str, Any]) -> None:
     require(not several, "entry", ", ".join(several), f"with one {', '.join(DESCRIBES)} each")
     twice = results[results.duplicated(KEY)]
     require(twice.empty, "entry", _place(twice[:1]), "there once")
-    # a job measures all quantities of one task, so its rows cannot be called those of another one
+    # a job measures all quantities of one task, so its rows cannot be passed off as another task
     place = [name for name in (*TASK, "grid") if name != "quantity"]
     jobs = results[[*place, "command"]].drop_duplicates()
     strange = jobs[jobs.duplicated("command", keep=False) | jobs.duplicated(place, keep=False)]
@@ -219,7 +221,7 @@ def _require_rows(results: pd.DataFrame, about: Mapping[str, Any]) -> None:
 
 
 def _kind(column: str) -> tuple[str, Callable[[object], bool]]:
-    """What the values of a column of the results are, in words and as a test."""
+    """The kind of the values of a column of the results, in words and as a test."""
     if column in _WHOLE:
         least = int(column == "steps")  # a run that failed has no evaluations
         return f"whole numbers from {least} on", lambda one: type(one) is int and one >= least
@@ -237,7 +239,7 @@ class SuiteJob:
     """A job of a suite that can run again.
 
     Args:
-        sweep: its sweep, with trained networks and chosen grids.
+        sweep: the job's sweep, with trained networks and chosen grids.
         results: the rows of the results, from the table of some of its cells.
     """
 
@@ -247,12 +249,12 @@ class SuiteJob:
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What the verification of an entry found.
+    """The result of the verification of an entry.
 
     Attributes:
-        checks: one row per check of a cell: the columns of `KEY`, check, fault (empty if it is
-            passed).
-        suite: the version and the size of the suite of the entry.
+        checks: one row per check of a cell: the columns of `KEY`, check, fault (empty if the check
+            is passed).
+        suite: the version and the size of the entry's suite.
         unsolved: the tasks that could not be measured, with the reason, one line each; they count
             as unsolved.
     """
@@ -284,7 +286,7 @@ class Verdict:
 
 
 def _place(rows: pd.DataFrame) -> str:
-    """The names of the first row."""
+    """The entrant, task, grid and steps of the first row, in words."""
     if rows.empty:
         return ""
     one = rows.iloc[0]
@@ -305,10 +307,9 @@ def verify(
 
     Args:
         entry: the file.
-        jobs: makes a job of the suite again, from its command and the names of the entrants in
-            it.
+        jobs: builds a job of the suite again, from its command and the names of its entrants.
         cells: the number of cells that are checked.
-        seed: of their choice and of the other starts; the entrant must not know it.
+        seed: seed of the choice of cells and of the other starts; the entrant must not know it.
         tasks: law, path, denoiser, quantity and grid setting of all tasks that an entry must have.
         on_check: called with a line about each cell.
 
@@ -346,9 +347,10 @@ def verify(
 
 
 def unsolved_tasks(results: pd.DataFrame) -> Iterator[str]:
-    """What failed or could not be measured, and so is unsolved: entrant, tasks and reason, by line.
+    """Lines with entrant, tasks and reason of values that failed or could not be measured.
 
-    Runs without a density are left out; they are many, and their reason is always the same.
+    These values count as unsolved. Runs without a density are left out: there are many, and the
+    reason is always the same.
     """
     bad = results[~results["status"].isin(["ok", "not a density"]) & ~not_counted(results)]
     bad = bad.assign(reason=bad["message"].str.replace(r"\d[\d,]*", "n", regex=True))
@@ -358,7 +360,7 @@ def unsolved_tasks(results: pd.DataFrame) -> Iterator[str]:
 
 
 def _task_checks(results: pd.DataFrame, tasks: Iterable[tuple[str, ...]] | None) -> list[Values]:
-    """The checks that every entrant has all tasks, no others, and the same steps in all."""
+    """Check that every entrant has all tasks, no other tasks, and the same steps in all tasks."""
     if tasks is None:
         return []
     found: list[Values] = []
@@ -366,7 +368,7 @@ def _task_checks(results: pd.DataFrame, tasks: Iterable[tuple[str, ...]] | None)
     for entrant, own in results.groupby("entrant", sort=True):
         for place, rows in own.groupby(names, sort=True):
             fault = "" if place in allowed else "the suite has no such task"
-            if left := sorted({*own["steps"]} - {*rows["steps"]}):  # they depend on nothing else
+            if left := sorted({*own["steps"]} - {*rows["steps"]}):  # the same for all tasks
                 fault = f"it has no values at {', '.join(map(str, left))} steps"
             if fault:
                 of_task = dict[Hashable, Any](zip(names, place, strict=True))
@@ -392,7 +394,7 @@ class _Checks:
     Args:
         job: the job of the cell.
         of_entrant: the rows of its entrant in this job.
-        steps: of the cell.
+        steps: the number of steps of the cell.
         fresh: the sweep of the job with other seeds.
     """
 
@@ -405,7 +407,7 @@ class _Checks:
 
     @property
     def faults(self) -> list[str]:
-        """In words."""
+        """The faults found so far, in words."""
         return [str(one["fault"]) for one in self.found if one["fault"]]
 
     def note(self, row: Values, check: str, fault: str) -> None:
@@ -414,11 +416,11 @@ class _Checks:
         self.found.append({**place, "check": check, "fault": fault})
 
     def run(self, about: Mapping[str, str], whole: bool) -> list[Values]:
-        """All checks.
+        """Make all checks.
 
         Args:
             about: the sampler, as in the metadata of the entry.
-            whole: whether to make the checks that do not depend on the cell, too.
+            whole: whether to make also the checks that do not depend on the cell.
         """
         first = self.rows.to_dict("records")[0]
         cell = self._cell(first)
@@ -430,7 +432,7 @@ class _Checks:
         words = ", ".join(map(str, sorted(steps)))
         self.note(first, "table", f"it has no values at {words} steps" if steps else "")
         now = about_samplers({"": sampler})[""]
-        # the versions of an entry tell those of the samplers of this package
+        # for samplers of this package, the versions in the entry are checked instead
         ours = now["class"].startswith(f"{OURS}.")
         fault = "" if ours or now["source"] == about["source"] else "its source has changed"
         if not ours and first["package"] in PEERS:  # for these, problems can be absent
@@ -470,9 +472,9 @@ class _Checks:
         return {str(one["quantity"]): one for one in table.to_dict("records")}
 
     def _values(self, cell: Cell) -> None:
-        """The same starts, and others."""
+        """Measure the cell again, from the same starts and from others."""
         again = self._results(self.job.sweep, cell)
-        others = [self._results(sweep, cell) for sweep in self.fresh]
+        from_fresh = [self._results(sweep, cell) for sweep in self.fresh]
         for row in self.rows.to_dict("records"):
             one = again.get(str(row["quantity"]))
             if one is None:
@@ -482,11 +484,11 @@ class _Checks:
             ran, named = one["chosen"], row["chosen"]
             self.note(row, "grid", "" if ran == named else f"it ran on {ran}, not on {named}")
             if row["status"] == "ok":
-                fresh = [of[str(row["quantity"])] for of in others]
+                fresh = [results[str(row["quantity"])] for results in from_fresh]
                 self.note(row, "starts", _worse_elsewhere(row, fresh))
 
     def _model(self, row: Values, cell: Cell, sampler: Sampler) -> None:
-        """Samples and evaluations with an opaque denoiser."""
+        """Compare samples and evaluations with those of an opaque denoiser."""
         sweep = self.job.sweep
         usual = sweep.draw(cell)
         levels = sweep.levels_of(cell)
@@ -510,7 +512,7 @@ class _Checks:
         self.note(row, "count", fault)
 
     def _noise(self, row: Values, cell: Cell, sampler: Sampler) -> None:
-        """A few samples with two noises, with many steps: with few there may be none."""
+        """Compare a few samples with two noises, at many steps; at few steps none may be drawn."""
         sweep, levels = self.job.sweep, self._many_levels(sampler)
         x = sweep.beginning(cell, levels, 0)[0][:FEW]
         model, _ = opaque(sweep.denoisers[cell.denoiser], FEW)
@@ -519,7 +521,7 @@ class _Checks:
             for k in range(2)
         )
         if isinstance(first, str) or isinstance(second, str):
-            return  # another check has the reason, or it fails with many steps only
+            return  # another check reports it, or it fails only at many steps
         depends, fault = not torch.allclose(first, second, 0, 0, equal_nan=True), ""
         if depends != sampler.stochastic:
             declared = "noise" if sampler.stochastic else "no noise"
@@ -534,7 +536,7 @@ class _Checks:
         return sweep.levels(max(1, steps), sampler)
 
     def _law(self, row: Values, sampler: Sampler) -> None:
-        """The samples of laws that the sampler cannot know, with many steps."""
+        """Check the samples, at many steps, on laws that the sampler cannot know."""
         sweep = self.job.sweep
         levels, fault = self._many_levels(sampler), ""
         for number in range(LAWS):
@@ -556,7 +558,7 @@ class _Checks:
 def _same_rows(usual: Samples, block: Tensor) -> bool:
     """Whether the first samples of a cell have the bits of a block, whose end may be cut off.
 
-    The value of a cell may be exact, and its samples too large to be kept.
+    A cell can have an exact value although its samples diverged and were not kept.
     """
     if usual.points is None:
         return usual.status == "diverged" and not all_usable(block)
@@ -586,7 +588,7 @@ def _unknown_law(
 
 
 def _other_value(row: Values, again: Values) -> str:
-    """How the result of a cell differs from that of the entry; empty if it does not."""
+    """How the new result of a cell differs from that of the entry; empty if it does not."""
     described = (name for name in (*TASK, "grid", "entrant", *_DESCRIBED) if name in row)
     for name in ("status", "nfe", *described):
         one, other = row[name], again[name]
@@ -611,8 +613,8 @@ def _worse_elsewhere(row: Values, fresh: Sequence[Values]) -> str:
     values = [float(one["value"]) if one["status"] == "ok" else math.inf for one in fresh]
     halves = [float(one["upper"]) - float(one["value"]) for one in fresh]
     gaps = [
-        own - value - BEYOND * math.hypot(half, 0.0 if math.isnan(of) else of)
-        for own, of in zip(values, halves, strict=True)
+        own - value - BEYOND * math.hypot(half, 0.0 if math.isnan(own_half) else own_half)
+        for own, own_half in zip(values, halves, strict=True)
     ]
     if min(gaps) <= ELSEWHERE * abs(value) + 1e-12:
         return ""
@@ -620,11 +622,11 @@ def _worse_elsewhere(row: Values, fresh: Sequence[Values]) -> str:
 
 
 def opaque(model: Any, states: int) -> tuple[Denoiser, Callable[[], int]]:
-    """A denoiser that shows only what a sampler may use, and the number of its evaluations so far.
+    """A denoiser with only what a sampler may use, and a function for its evaluations so far.
 
-    A sampler may call it, its score, its derivative, and its log-density if it has one, and ask for
-    the schedule, the range of the training, whether it has a covariance, and on which levels it is
-    defined. There is no data set, no inner model and no counter that could be changed.
+    A sampler may call it, its score, its derivative, and its log-density if it has one. It may read
+    the schedule, the range of the training, whether there is a covariance, and the levels on which
+    it is defined. It cannot reach a data set, an inner model or the counter of evaluations.
 
     Args:
         model: the denoiser.
@@ -634,7 +636,7 @@ def opaque(model: Any, states: int) -> tuple[Denoiser, Callable[[], int]]:
     calls: list[int] = []
 
     def count(x: Tensor, level: AnyLevel) -> None:
-        # several levels can be given to each state without a copy of it, and vmap hides copies
+        # a call can have several levels for each state without copying it, and vmap hides copies
         given = [one for one in (x, level.t, level.alpha, level.sigma) if isinstance(one, Tensor)]
         shapes = [one.shape[:-1] for one in given]
         rows = math.prod(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
@@ -686,7 +688,7 @@ def _hidden(x: Tensor) -> int:
 def _alone(
     sampler: Sampler, model: Denoiser, x: Tensor, noise: Noise, levels: Levels
 ) -> Tensor | str:
-    """The samples, or the reason why there are none, in a thread whose stack has nothing else."""
+    """The samples, or the reason why there are none, from a thread whose stack hides the law."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(_samples, sampler, model, x, noise, levels).result()
 
@@ -700,5 +702,5 @@ def _samples(
         if reason is not None:
             return reason
         return in_data_units(final_state(sampler, model, x, levels, noise), levels)
-    except Exception as error:  # a defect of one sampler must not cost the other checks
+    except Exception as error:  # a defect of one sampler must not stop the other checks
         return kind_and_line(error)

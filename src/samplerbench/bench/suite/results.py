@@ -8,11 +8,11 @@ data, s = (tr Cov(x₀))^½, or nats:
     w2_law_gaussian   exact W₂ to a Gaussian law, /s
     kl_law            KL divergence from the law, in nats
 
-On a line the flow is an increasing map. If that of a sampler increases too, its paired distance is
-W₂, and otherwise it is an upper bound. So there it counts as `w_output_1d`.
+On a line the flow is an increasing map. If the map of a sampler increases too, its paired distance
+is W₂, and otherwise it is an upper bound of W₂. So there it counts as `w_output_1d`.
 
-A sampler with noise follows no flow, so it takes part where the law of its output is known exactly:
-on a line, and on Gaussians.
+A sampler with noise follows no flow, so it only has the tasks where the law of its output is known
+exactly: on a line, and on Gaussians.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TARGETS: Mapping[str, tuple[float, ...]] = {
     "w2_law_gaussian": (0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001),
     "kl_law": (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002),
 }
-#: The settings of the grid: one grid for all samplers, or for each the best of some.
+#: The grid settings: one grid for all samplers, or for each sampler the best of several grids.
 COMMON, OWN = "common", "own"
 #: The name of the levels of a sampler of another package.
 SHIPPED = "shipped"
@@ -49,16 +49,15 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class About:
-    """What a job of the suite knows about its rows.
+    """The facts that a job of the suite adds to its rows.
 
     Args:
         law: the name of the data set.
         scale: s, the size of the data.
-        dim: its number of coordinates.
+        dim: the number of coordinates of the data.
         own: whether every sampler has its own grid.
-        command: that makes the job again.
-        entrants: by (sampler, settings) as in a row: package, version, order, noise, and whether
-            the levels are those of its package.
+        command: the command that repeats the job.
+        entrants: the entrant for the sampler and the settings of a row.
     """
 
     law: str
@@ -84,7 +83,7 @@ def job_results(cells: pd.DataFrame, about: About) -> pd.DataFrame:
     """The rows of one job.
 
     Args:
-        cells: its table, with the columns of `bench.cell.Row`.
+        cells: the job's table, with the columns of `bench.cell.Row`.
         about: the job.
     """
     rows = []
@@ -127,7 +126,7 @@ def quantity_of(metric: str, dim: int) -> str:
 
 
 def _half(cell: Mapping[Any, Any]) -> float:
-    """Half of the interval of a value: of sampling, and by the error of its reference."""
+    """Half of a value's interval: the sampling error plus the error of its reference."""
     text = str(cell["info"] or "")
     info = json.loads(text) if text else {}
     half = float(info.get("half_width", 0.0))

@@ -5,11 +5,11 @@ quantity. The *runtime* of an entrant on a problem is
 
     T = min{n : error(m) ≤ target for every m ≥ n},
 
-n and m in the list of its own numbers of evaluations: the least number from which its error stays
-at or below the target. If there is none within `BUDGET` evaluations, the problem is unsolved,
-T = ∞. A run that failed or diverged is above every target, and so is one that cannot be made or
-measured (status incompatible), whatever the reason: an entrant cannot leave a problem out. Samplers
-of other packages (`PEERS`) are the exception: such a problem does not count for them.
+with n and m from its own numbers of evaluations: the smallest number from which its error stays at
+or below the target. If there is none within `BUDGET` evaluations, the problem is unsolved, T = ∞. A
+run that failed or diverged is above every target, and so is a run that cannot be made or measured
+(status incompatible), whatever the reason: an entrant cannot leave a problem out. Samplers of other
+packages (`PEERS`) are the exception: such a problem does not count for them.
 
 *Shares.* The share of its problems that an entrant solves within n evaluations, as a function of n,
 is the empirical distribution function of T. Fixed targets, runtimes and their distribution over
@@ -28,10 +28,10 @@ standard error s, and t* = (l̄* − l̄)/s* of K draws with replacement,
 
     [l̄ − t*_{0.975}·s, l̄ − t*_{0.025}·s].
 
-They are for the expectation over tasks of which those of the suite are independent draws. Tasks of
-one law resemble each other, so an interval over `unit="law"` is wider: it is for other laws. The
-draws have a fixed seed. In the simulations of the tests the coverage is between 93 and 97 % from
-12 units on, also for skewed populations; that of Student's interval falls to 90 %.
+They are for the expectation over a population of tasks from which the suite's tasks are independent
+draws. Tasks of one law resemble each other, so an interval over `unit="law"`, which is for other
+laws, is wider. The draws have a fixed seed. In the simulations of the tests the coverage is between
+93 and 97 % from 12 units on, also for skewed populations, where Student's interval falls to 90 %.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ Codes = NDArray[np.integer[Any]]
 TASK = ["law", "path", "denoiser", "quantity"]
 #: A problem is a task with a target.
 PROBLEM = [*TASK, "target"]
-#: The packages whose samplers the suite runs as they are shipped, by code of its own.
+#: The packages whose samplers the suite runs as they are shipped, by its own adapters.
 PEERS = ("azula", "diffusers", "k-diffusion")
 #: Columns that describe an entrant; a runtime has them too.
 ABOUT = ["package", "version", "sampler", "sampler_settings", "order", "noise"]
@@ -64,7 +64,7 @@ ABOUT = ["package", "version", "sampler", "sampler_settings", "order", "noise"]
 BUDGET = 128
 #: The runtime of an unsolved problem in means and ratios.
 UNSOLVED = 2.0 * BUDGET
-#: The numbers of evaluations at which a table has the share of solved problems.
+#: A table has the share of problems that are solved within these numbers of evaluations.
 AT = (8, 16, 32, 128)
 #: An entrant with less than this share of the problems of a table has no rank in it.
 RANKED = 0.5
@@ -75,9 +75,9 @@ _ROUNDING = 1e-12
 
 
 def not_counted(results: pd.DataFrame) -> pd.Series[bool]:
-    """Which rows do not count: those of samplers of other packages that cannot be made or measured.
+    """The mask of rows that do not count: values of `PEERS` that cannot be made or measured.
 
-    Only they have such rows, since the suite decides for them, and not their own code.
+    Only for these samplers does the suite's own code decide that a value cannot be measured.
     """
     return (results["status"] == "incompatible") & results["package"].isin(PEERS)
 
@@ -85,13 +85,13 @@ def not_counted(results: pd.DataFrame) -> pd.Series[bool]:
 def runtimes(results: pd.DataFrame, targets: Mapping[str, Sequence[float]]) -> pd.DataFrame:
     """The runtime of every entrant on every problem.
 
-    A run that failed before its first evaluation has no number of evaluations. It counts as one
-    with the number of the run with the next fewer steps.
+    A run that failed before its first evaluation has no number of evaluations. It gets the number
+    of the run with the next smaller number of steps.
 
     Args:
-        results: one row a value, with the columns of `TASK` and `ABOUT`, and grid, entrant, nfe,
+        results: one row per value, with the columns of `TASK` and `ABOUT`, and grid, entrant, nfe,
             steps, value, status.
-        targets: of each quantity.
+        targets: the targets of each quantity.
 
     Returns:
         One row per entrant × grid × problem that counts for the entrant: the columns of `PROBLEM`
@@ -131,7 +131,7 @@ def worst_from(rows: pd.DataFrame) -> pd.DataFrame:
         rows: with the columns code (of the curve), steps, nfe, value and status.
 
     Returns:
-        code, nfe, worst; without a value it is infinite.
+        The columns code, nfe and worst; a run without a value has an infinite error.
     """
     rows = rows.sort_values(["code", "steps", "nfe"], ignore_index=True)
     counted = rows["nfe"].where(rows["nfe"] > 0)
@@ -145,7 +145,7 @@ def worst_from(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def least_from(worst: pd.DataFrame, target: float, most: float = math.inf) -> pd.Series:
-    """The least evaluations from which an error stays at or below the target, by curve code.
+    """The fewest evaluations from which an error stays at or below the target, by curve code.
 
     Curves that do not reach it within `most` evaluations are left out.
     """
@@ -166,7 +166,7 @@ def shares(
 
     Returns:
         One row per entrant × grid × value of `by` × n: the columns of `by`, entrant, grid, nfe,
-        share, problems (their number). Between two numbers the share is that of the smaller one.
+        share, problems (their number). Between two n the share is that of the smaller n.
     """
     steps = sorted({*runtimes.loc[runtimes["solved"], "runtime"]}) if at is None else sorted(at)
     groups = runtimes.groupby([*by, "entrant", "grid"], dropna=False, sort=True)
@@ -210,7 +210,7 @@ def ratio(runtimes: pd.DataFrame, a: str, b: str, grid: str = "own", unit: str =
     """The ratio of the runtimes of two entrants, over the problems that both can run.
 
     Args:
-        runtimes: from `runtimes`; select its rows first for the ratio on one path, say.
+        runtimes: from `runtimes`; select rows first, for example for the ratio on one path.
         a: an entrant.
         b: another one.
         grid: the grid setting.
@@ -243,14 +243,14 @@ def ratios(runtimes: pd.DataFrame, grid: str = "own", unit: str = "task") -> pd.
 def standing(runtimes: pd.DataFrame, unit: str = "task") -> pd.DataFrame:
     """The table of a suite, one row per grid setting and entrant, the best first.
 
-    The rank is by `to_field`, since entrants that cannot run everywhere have other problems than
-    the rest, which may be easier: it is the geometric mean over their own problems, averaged like a
-    ratio, of the runtime over that of the field, the geometric mean of all entrants that can run
-    the problem. An entrant with less than half (`RANKED`) of the problems of its grid setting has
-    no rank, and its row is below those that have one.
+    The rank is by `to_field`: the ratio of the entrant's runtime to that of the field, averaged
+    like a `Ratio` over the entrant's own problems. The field of a problem is the geometric mean of
+    all entrants that can run it. So an entrant that cannot run everywhere is not favoured by easier
+    problems. An entrant with less than half (`RANKED`) of the problems of its grid setting has no
+    rank, and its row is below those with a rank.
 
     Args:
-        runtimes: from `runtimes`; select its rows first for the table of one path, say.
+        runtimes: from `runtimes`; select rows first, for example for the table of one path.
         unit: the independent units of the intervals, task or law.
 
     Returns:
@@ -326,7 +326,7 @@ class _Table:
         return cls(list(wide.columns), logs, task, units.to_numpy())
 
     def ratio(self, i: int, j: int) -> Ratio:
-        """That of two entrants, by their numbers."""
+        """The ratio of entrants i and j."""
         first, second = self.logs[:, i], self.logs[:, j]
         solved = np.minimum(first, second) < math.log2(UNSOLVED)  # False for NaN
         difference = np.where(solved, first - second, math.nan)
