@@ -3,6 +3,7 @@
 import random
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -10,7 +11,7 @@ from samplerbench.app.commands import suite
 from samplerbench.app.job.verifying import suite_job
 from samplerbench.bench.store import as_table
 from samplerbench.bench.suite.results import COLUMNS, SHIPPED, TARGETS
-from samplerbench.bench.suite.standing import ratio, runtimes, standing
+from samplerbench.bench.suite.standing import UNSOLVED, Ratio, interval, ratio, runtimes, standing
 
 FOLDER = Path(__file__).parents[2] / "multirun" / "gallery" / "suite" / "v1"
 #: A value on another machine, or of later code, may differ by this share, or by a small number.
@@ -53,25 +54,85 @@ PAIRS = [
     ("deis_log_rho points=3", "unipc points=2"),
 ]
 README = "README.md"
+PAGES = {
+    name: (FOLDER.parents[3] / name).read_text(encoding="utf-8")
+    for name in ("docs/suite.md", README)
+}
 #: Of these, README.md does not have.
 LEFT_OUT = [("rk4", "heun")]
 
 
 def test_the_pages_have_the_ratios_of_the_results(results):
     """docs/suite.md has those of both grid settings, and README.md those of the samplers' own."""
-    root = FOLDER.parents[3]
-    pages = {name: (root / name).read_text(encoding="utf-8") for name in ("docs/suite.md", README)}
     table = runtimes(results, TARGETS)
     for a, b in PAIRS:
         for grid in ("common", "own"):
-            found = ratio(table, a, b, grid)
-            value, lower, upper = (
-                f"{end:.2f}".removeprefix("0") for end in (found.value, found.lower, found.upper)
-            )
-            text = f"{value} ({lower}–{upper})"
-            for name, page in pages.items():
-                needed = name != README or (grid == "own" and (a, b) not in LEFT_OUT)
-                assert not needed or text in page, (name, a, b, grid, text)
+            text = printed(ratio(table, a, b, grid))
+            assert text in PAGES["docs/suite.md"], (a, b, grid, text)
+            needed = grid == "own" and (a, b) not in LEFT_OUT
+            assert not needed or text in PAGES[README], (a, b, text)
+
+
+def test_the_page_has_the_other_ratios_of_the_results(results):
+    """Other than those of two samplers over all tasks without noise."""
+    page, table = PAGES["docs/suite.md"], runtimes(results, TARGETS)
+    quiet = table[~table["noise"]]
+    # the grid settings in the place of the samplers
+    settings = quiet.assign(entrant=quiet["grid"], grid="")
+    saved = {
+        name: printed(ratio(settings[quiet["entrant"] == name], "own", "common", ""))
+        for name in ("adams_bashforth points=2", "heun", "unipc points=2", "deis_log_rho points=3")
+    }
+    most, heun, unipc, least = saved.values()
+    first = f"from {most[:-1]}, Adams–Bashforth 2; {heun[:3]} also Heun)"
+    assert f"{first}\nand {unipc[:3]} (UniPC-2) to {least[:-1]}, DEIS in log ρ)" in page
+    # with noise, of another package, on one path, over laws
+    ddim, dpm = "diffusers DDIMScheduler 0.42.1", "diffusers DPMSolverMultistepScheduler 0.42.1"
+    sde, er = "sde_dpmpp_2m stochasticity=1", "er_sde points=2 scale=er"
+    pairs = [(sde, "ddim η=1"), (er, sde), (f"{dpm} use_karras_sigmas=true", dpm)]
+    pairs += [(ddim, f"{ddim} timestep_spacing=trailing")]
+    found = [ratio(table, a, b, "common") for a, b in pairs]
+    third = table[table["path"] == "vp_linear"]
+    found += [ratio(third, "euler", "ddim η=0", grid) for grid in ("common", "own")]
+    found += [paths(quiet, "rectified", "vp_linear", grid) for grid in ("common", "own")]
+    found += [paths(quiet, "rectified", "edm", "own")]
+    for one in found:
+        assert printed(one) in page, one
+    assert printed(paths(quiet, "rectified", "vp_linear", "own")) in PAGES[README]
+    for a, b in (("heun", "dpm_solver_pp points=2"), ("rk2 alpha=0.5", "heun")):
+        interval = printed(ratio(table, a, b, unit="law")).partition(" ")[2][1:-1]
+        assert interval in page, (a, b, interval)
+
+
+def test_the_page_has_the_numbers_of_values_that_are_no_density(results):
+    bad = results[results["status"] == "not a density"]
+    density, line = (bad[bad["quantity"] == one] for one in ("kl_law", "w_output_1d"))
+    assert len(bad) == len(density) + len(line)
+    of = density.groupby("entrant").size()
+    few = int((density["nfe"] <= 8).sum())
+    text = f"({len(density)} values, {few} of them with at most 8 evaluations; every sampler "
+    assert text in PAGES["docs/suite.md"]
+    assert f"Euler {of['euler']}, `dpm_solver_3` {of['dpm_solver_3']})" in PAGES["docs/suite.md"]
+    assert f"on the line ({len(line)} value, of Restart)" in PAGES["docs/suite.md"]
+    assert line["sampler"].str.startswith("restart").all()
+
+
+def paths(table, a, b, grid):
+    """The ratio of two paths: the mean over problems of a sampler, over samplers, over tasks."""
+    own = table[(table["package"] == "samplerbench") & (table["grid"] == grid)]
+    index = ["law", "denoiser", "quantity", "entrant", "target"]
+    wide = own.pivot(index=index, columns="path", values="runtime").clip(upper=UNSOLVED)[[a, b]]
+    logs = np.log(wide[wide.min(axis=1) < UNSOLVED]).diff(axis=1)[b]
+    means = -logs.groupby(index[:4]).mean().groupby(index[:3]).mean()
+    lower, upper = interval(means.to_numpy())
+    return Ratio(*np.exp([means.mean(), lower, upper]), len(means), len(logs))
+
+
+def printed(found):
+    """A ratio as in the pages."""
+    ends = (found.value, found.lower, found.upper)
+    value, lower, upper = (f"{end:.2f}".removeprefix("0") for end in ends)
+    return f"{value} ({lower}–{upper})"
 
 
 @pytest.mark.slow
