@@ -27,7 +27,7 @@ test: $(VENV)/.test  ## the whole test suite but the slow tests; a file in one p
 	$(TEST_ENV) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow and not bench" $(ARGS)
 
 test-slow: $(VENV)/.test  ## the tests that take minutes
-	$(TEST_ENV) $(BIN)/python -m pytest -m "slow and not bench" $(ARGS)
+	$(TEST_ENV) $(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile -m "slow and not bench" $(ARGS)
 
 bench: $(VENV)/.test  ## speed, as ratios; run it on an idle machine
 	$(TEST_ENV) $(BIN)/python -m pytest tests/benchmarks -m bench --benchmark-enable -s $(ARGS)
