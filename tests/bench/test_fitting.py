@@ -92,7 +92,7 @@ def test_the_oracle_comes_first_and_another_one_can_be_named():
     )
     with pytest.raises(InvalidSetting, match=r"^grid=: must be another one: it is fitted to a den"):
         require_fits(unknown)
-    with pytest.raises(InvalidSetting, match="noised data, and there are none"):
+    with pytest.raises(InvalidSetting, match="noised data, but there are no data"):
         require_fits(replace(unknown, denoisers={"own": Wide(1.0)}))
     with pytest.raises(InvalidSetting, match=r"needs the covariance of the data"):
         require_fits(replace(unknown, denoisers={"own": Wide(1.0)}, grid=Spectral()))

@@ -219,4 +219,4 @@ def test_without_data_no_start_begins_at_them():
     for start in (Prior(), FixedGaussian(), sobol_prior()):
         assert start.why_incompatible(unseen) is None
     for start in (Exact(), sobol_exact()):
-        assert start.why_incompatible(unseen).startswith("it begins at data, and there are none")
+        assert start.why_incompatible(unseen).startswith("it begins at data, but there are no")

@@ -166,7 +166,7 @@ def test_no_facts_no_overdispersed_start():
         ({"log_p": lambda x: 1.0}, "log_p=.*no attribute 'shape'"),
         ({"dimension": 0}, "dimension=0"),
         ({"mean": (0.0,), "variance": (1.0,)}, "mean=.*2 numbers"),
-        ({"mean": (0.0, 0.0)}, "given with variance"),
+        ({"mean": (0.0, 0.0)}, "if and only if variance"),
         ({**FACTS, "variance": (4.0, 0.0)}, "variance=.*positive"),
         ({**FACTS, "mean_error": (-1.0, 0.0)}, "mean_error=.*none negative"),
         ({**FACTS, "mean": (math.nan, 0.0)}, "mean="),
