@@ -412,7 +412,7 @@ def test_bad_input_is_one_line(build, said):
 def test_levels_that_are_none_are_refused():
     """At one step they are; at four the negative shift gives a negative σ."""
     flow = Diffusers("FlowMatchEulerDiscreteScheduler", {"shift": -1.0})
-    with pytest.raises(InvalidSetting, match="steps=4: .*must not be negative"):
+    with pytest.raises(InvalidSetting, match=r"steps=4: .*must not be negative"):
         flow.own(EDM(), 4)
 
 
