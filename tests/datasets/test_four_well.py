@@ -124,6 +124,21 @@ def test_oracle_to_many_digits(beta, alpha, sigma):
     assert ((log_q - expected[:, 2]).abs() / (1 + expected[:, 2].abs())).max() < 1e-12
 
 
+@pytest.mark.parametrize(("alpha", "sigma"), [*LEVELS, (1.0, 0.0)])
+def test_the_derivative_is_that_of_automatic_differentiation(alpha, sigma):
+    """(α/σ²)·Var[x₀ | x], one evaluation instead of a pass through a graph."""
+    x = line(0.25, -0.51, 0.02, 1.15, -2.0) * (alpha + sigma)
+    model, level = FourWellBoltzmann().oracle(EDM(80.0)), Level(0.5, alpha, sigma)
+    x0_hat, derivative = model.derivative(x, level)
+    assert torch.equal(x0_hat, model.denoiser(x, level))
+    assert derivative.shape == (5, 1, 1)
+    assert not derivative.requires_grad
+    backward = torch.full((5, 1, 1), float(alpha), dtype=float64)  # at both ends the graph has 0/0
+    if min(alpha, sigma) > 1e-6:
+        backward = super(FourWellOracle, model).derivative(x, level)[1]
+    torch.testing.assert_close(derivative, backward, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("sigma", [0.002, 0.01, 0.05, 0.3, 2.0])
 def test_oracle_at_many_states(sigma):
     """By the trapezoidal rule on a grid around each state, relative to the state."""

@@ -378,7 +378,22 @@ def test_what_differs_is_what_counts(tmp_path):
         (lambda: KDiffusion("sample_no"), "a function of .*sample_heun"),
         (lambda: KDiffusion(settings={"no": 1}), "has no setting at all"),
         (lambda: KDiffusion(sigmas_settings={"no": 1}), "has sigma_min, sigma_max, rho"),
-        (lambda: KDiffusion(sigmas_settings={"sigma_min": -1}), "sigmas_settings=.*another one"),
+        (lambda: KDiffusion(sigmas_settings={"rho": 0}), "sigmas_settings=.*another one"),
+        (lambda: KDiffusion(sigmas_settings={"sigma_min": -1}), "which σ falls"),
+        (lambda: KDiffusion(sigmas_settings={"sigma_min": 1, "sigma_max": 0.1}), "which σ falls"),
+        (
+            lambda: KDiffusion("sample_dpm_fast", sigmas_settings={"sigma_min": 90}),
+            "which σ falls, as with 0 < sigma_min < sigma_max",
+        ),
+        (lambda: Azula(settings={"start": 0.0, "stop": 1.0}), "its noise does not fall"),
+        (
+            lambda: Diffusers("EDMEulerScheduler", {"sigma_min": 80.0, "sigma_max": 0.1}),
+            "its noise does not fall",
+        ),
+        (
+            lambda: Diffusers("FlowMatchEulerDiscreteScheduler", {"invert_sigmas": True}),
+            "its noise does not fall",
+        ),
         (lambda: KDiffusion("sample_heun", {"s_churn": "a"}), "settings=.*another one"),
         (lambda: KDiffusion("sample_dpm_fast", sigmas="get_sigmas_vp"), "between sigma_min"),
         (lambda: Azula("no"), "a class of azula.sample: DDPMSampler"),
@@ -392,6 +407,13 @@ def test_bad_input_is_one_line(build, said):
     with pytest.raises(InvalidSetting, match=said) as error:
         build()
     assert "\n" not in str(error.value)
+
+
+def test_levels_that_are_none_are_refused():
+    """At one step they are; at four the negative shift gives a negative σ."""
+    flow = Diffusers("FlowMatchEulerDiscreteScheduler", {"shift": -1.0})
+    with pytest.raises(InvalidSetting, match=r"steps=4: .*must not be negative"):
+        flow.own(EDM(), 4)
 
 
 def test_a_number_of_steps_that_is_refused():

@@ -18,10 +18,12 @@ and Welsch, "Calculation of Gauss quadrature rules", Mathematics of Computation 
 
 *Error.* The law is computed at growing resolutions, until mean, deviation and entropy of two of
 them agree within `TOLERANCE`. Both laws are kept: the difference between their distances is the
-`quadrature_error`.
+`quadrature_error`. Without noise the second law is that of the panels before they are halved.
 
 Cost: at least two runs of some hundred to some thousand states, and in each step the sums over
-pairs of nodes that are less than nine s apart.
+pairs of nodes that are less than nine s apart. Without noise: one run of some three thousand
+states, with derivatives that dual numbers carry forward, so the memory does not grow with the
+steps.
 """
 
 from __future__ import annotations
@@ -34,12 +36,15 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from samplerbench.bench.transitions import Refused, Transition, drive, transitions
 from samplerbench.core.grids import Levels
 from samplerbench.core.line_laws import DensityLine, LineNodes
-from samplerbench.core.models import Score
-from samplerbench.samplers.base import Sampler
+from samplerbench.core.models import Denoiser, Score
+from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.tangents import OnDuals
+from samplerbench.samplers.base import Sampler, final_state
 
 TOLERANCE = 1e-6
 #: The most nodes of a law.
@@ -99,6 +104,11 @@ def law_of_output(
     chain, evaluations = transitions(sampler, model, levels, starts)
     run = _Run(sampler, model, levels, chain, _Start(log_density, starts), starts)
     coarse, *finer = RESOLUTIONS
+    if not chain:  # the law of the start is exact, and only the panels have an error
+        law = run.law(replace(coarse, tolerance=finer[0].tolerance))
+        assert law.coarse is not None
+        if _close(law.coarse, law):
+            return law, evaluations
     law = run.law(coarse)
     for resolution in finer:
         before, law = law, run.law(resolution)
@@ -272,53 +282,52 @@ class _Run:
         nodes, weights = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(_NODES))
 
         def panels(edges: Tensor) -> Tensor:
-            """Points, masses, ln q and F at the nodes of panels (n, 2), shape (4, n, nodes)."""
+            """Points, masses, ln q, F and folded masses of panels (n, 2), shape (5, n, nodes)."""
             low, high = edges.T[..., None]
             x = (low + high) / 2 + (high - low) / 2 * nodes
             log_q, cdf = law.log_density_and_cdf(x.flatten())
             y, slope = self._map(x.flatten())
             masses = log_q.exp().reshape(x.shape) * (high - low) / 2 * weights
-            folded.append(masses[(slope <= 0).reshape(x.shape)].sum())
+            folded = torch.where((slope <= 0).reshape(x.shape), masses, 0.0)
             log_q = log_q - slope.abs().clamp_min(1e-300).log()
             rows = (y.reshape(x.shape), masses, log_q.reshape(x.shape), cdf.reshape(x.shape))
-            return torch.stack(rows)
+            return torch.stack([*rows, folded])
 
         def integrals(values: Tensor) -> Tensor:
-            y, masses, log_q, _ = values
+            y, masses, log_q, _, _ = values
             u = (y - centre) / width
             log_q = torch.where(masses > 0, log_q, 0.0)
             return torch.stack([masses, masses * u, masses * u.square(), masses * log_q]).sum(-1)
 
-        folded: list[Tensor] = []
         edges = _spaced(law.ends, (law.ends[1] - law.ends[0]) * resolution.spacing / 64)
         edges = torch.stack([edges[:-1], edges[1:]], 1)
         values = panels(edges)
         centre = (values[1] * values[0]).sum()
         width = (values[1] * (values[0] - centre).square()).sum().sqrt()
-        done = []
+        done, done_coarse = [], []
         for _ in range(60):
             middle = edges.mean(1, keepdim=True)
             halves = torch.cat([edges[:, :1], middle, middle, edges[:, 1:]], 1).reshape(-1, 2)
-            folded.clear()
             finer = panels(halves)
             moved = integrals(finer).reshape(4, -1, 2).sum(-1) - integrals(values)
             fine = (moved.abs() <= resolution.tolerance / 64).all(0)
             both = fine.repeat_interleave(2)
             done.append(finer[:, both])
+            done_coarse.append(values[:, fine])
             edges, values = halves[~both], finer[:, ~both]
             if not len(edges) or len(edges) * _NODES > MOST:
                 break
-        done.append(values)
-        y, masses, log_q, cdf = torch.cat(done, 1).flatten(1)
-        if float(sum(folded)) > 1e-9:
+        done, done_coarse = [*done, values], [*done_coarse, values]
+        if float(sum(part[4].sum() for part in done)) > 1e-9:
             raise Folded("the last steps of the sampler do not increase")
-        kept = masses > _LEAST
-        order = cdf[kept].argsort()
-        return LineNodes(*(column[kept][order] for column in (y, masses, log_q, cdf)))
+        return replace(_nodes(done), coarse=_nodes(done_coarse))
 
     @torch.no_grad()
     def _map(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """H and its derivative at x, shape (n,)."""
+        sampler, model, _ = self._run
+        if not self._chain and isinstance(model, Denoiser) and not sampler.brings_levels:
+            return self._forward(x, model)
         inputs, output = self._mapped(x)
         if output is inputs:
             return x, torch.ones_like(x)
@@ -333,6 +342,17 @@ class _Run:
         if not bool((ends - ends[0]).abs().max() <= 1e-9 * ends.abs().max()):
             raise Refused("its last steps remember more than the state")
         return ends[0], slope[0]
+
+    def _forward(self, x: Tensor, model: Denoiser) -> tuple[Tensor, Tensor]:
+        """H and its derivative of a run without noise; backward, its graph may take gigabytes."""
+        sampler, _, levels = self._run
+        first, noise = x[:, None].to(self._like), KeyedNoise(("density",))  # never used
+        with forward_ad.dual_level():
+            start = forward_ad.make_dual(first, torch.ones_like(first))  # type: ignore[no-untyped-call]
+            last = final_state(sampler, OnDuals(model), start, levels, noise)
+            y, slope = forward_ad.unpack_dual(last)  # type: ignore[no-untyped-call]
+        slope = torch.zeros_like(y) if slope is None else slope  # all outputs are one
+        return y[:, 0].double().cpu(), slope[:, 0].double().cpu()
 
     @torch.no_grad()
     def _mapped(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -361,6 +381,13 @@ class _Run:
             first = inputs.requires_grad_()
         drive(sampler, model, first, levels, _no_noise, at)
         return inputs, output
+
+
+def _nodes(panels: list[Tensor]) -> LineNodes:
+    """A law from points, masses, ln q and F at the nodes of panels, shapes (5, n, nodes)."""
+    columns = torch.cat(panels, 1)[:4].flatten(1)
+    columns = columns[:, columns[1] > _LEAST]
+    return LineNodes(*columns[:, columns[3].argsort()])
 
 
 _NONE = Transition(-1, False)

@@ -6,6 +6,9 @@ follows the same steps, with J·v instead of x̂₀, J = ∂x̂₀/∂x at the s
 batch of states and tangents gives the output and its Jacobian. The code of the sampler does not
 change and needs no automatic differentiation.
 
+On a line there is one tangent, and dual numbers carry it, also through a sampler that is not
+linear.
+
 Cost: the derivative of the denoiser takes one evaluation and dim backward passes, unless the
 denoiser has a formula for it, or a network carries its tangents forward. Then J is multiplied by
 dim columns.
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from samplerbench.core.grids import AnyLevel
 from samplerbench.core.models import Denoiser
@@ -43,3 +47,21 @@ class WithTangents(Denoiser):
         """x̂₀ of the states and J·v of their tangents, shape (1 + dim, n, dim)."""
         x0_hat, derivative = self.model.derivative(x[0], level)
         return torch.cat([x0_hat[None], torch.einsum("nji,cni->cnj", derivative, x[1:])])
+
+
+class OnDuals(Denoiser):
+    """A denoiser with independent, differentiable rows, on dual numbers x + ε·v on a line."""
+
+    def __init__(self, model: Denoiser) -> None:
+        super().__init__()
+        self.model, self.schedule, self.trained_noise = model, model.schedule, model.trained_noise
+
+    def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
+        """x̂₀ + ε·J·v, shape (n, 1)."""
+        state, tangent = forward_ad.unpack_dual(x)  # type: ignore[no-untyped-call]
+        x0_hat, derivative = self.model.derivative(state, level)
+        if tangent is None:
+            return x0_hat
+        along = derivative[..., 0] * tangent
+        dual: Tensor = forward_ad.make_dual(x0_hat, along)  # type: ignore[no-untyped-call]
+        return dual

@@ -168,6 +168,11 @@ class FourWellOracle(Denoiser):
         """E[u | x]."""
         return self._in_chunks(self._mean, x, level).reshape(x.shape).to(x.dtype)
 
+    def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        """J = (α/σ²)·Var[u | x], or 1/α without noise."""
+        columns = self._in_chunks(self._mean_and_slope, x, level).to(x.dtype)
+        return columns[0].reshape(x.shape), columns[1].reshape(*x.shape, 1)
+
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         """−E[β·V′(u) | x]/α, or (α·x̂₀ − x)/σ² for more noise than signal."""
         if _without_noise(level):
@@ -186,6 +191,13 @@ class FourWellOracle(Denoiser):
     def _mean(self, at: _Intervals) -> Tensor:
         offset, logs = self._posterior(at)
         return at.mode + (responsibilities(logs, 0) * offset).sum(0)
+
+    def _mean_and_slope(self, at: _Intervals) -> Tensor:
+        offset, logs = self._posterior(at)
+        share = responsibilities(logs, 0)
+        mean = (share * offset).sum(0)
+        spread = (share * (offset - mean).square()).sum(0)
+        return torch.stack([at.mode + mean, spread * at.alpha / at.sigma.square()])
 
     def _score(self, at: _Intervals) -> Tensor:
         offset, logs = self._posterior(at)
@@ -264,7 +276,7 @@ class FourWellOracle(Denoiser):
         low, high = (self._end(side, mode, precision) for side in (-1.0, 1.0))
         parts = (flat, alpha, sigma, precision, mode, low, high)
         columns = (torch.split(part, ENTRIES // MANY) for part in parts)
-        return torch.cat([function(_Intervals(*rows)) for rows in zip(*columns, strict=True)])
+        return torch.cat([function(_Intervals(*rows)) for rows in zip(*columns, strict=True)], -1)
 
 
 class _Intervals(NamedTuple):

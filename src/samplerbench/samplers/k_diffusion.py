@@ -101,7 +101,10 @@ class KDiffusion(Peer):
         require(fits, "sigmas", self.sigmas, "a grid between sigma_min and sigma_max")
         if scales:
             with refused("sigmas_settings", scales):
-                self._grid(2)
+                levels = self._grid(2)
+            falls = levels.isreal().all() and (levels.real.diff() < 0).all()  # not if it is NaN
+            allowed = "settings with which σ falls, as with 0 < sigma_min < sigma_max"
+            require(bool(falls), "sigmas_settings", scales, allowed)
             self._require_a_run("sigmas_settings", scales)
         elif given:
             self._require_a_run("settings", given)

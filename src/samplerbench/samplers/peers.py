@@ -65,7 +65,8 @@ def own_levels(
         kept.append(kept[-1] if back else (alpha, sigma))
     alpha, sigma = torch.tensor(kept, dtype=torch.float64).T
     t = schedule.time_at(sigma / alpha).nan_to_num(nan=1.0, posinf=1.0).clamp(0, 1)
-    return OwnLevels(t, alpha.contiguous(), sigma.contiguous(), requested)
+    with refused("steps", requested):  # with some settings a scale is negative
+        return OwnLevels(t, alpha.contiguous(), sigma.contiguous(), requested)
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +345,9 @@ class Peer(Sampler):
         except Exception as error:
             why = first_line(error.__cause__ or error)
             raise InvalidSetting(field, given, f"another one: {why}") from error
+        noise = [row.sigma / row.alpha for row in self.own(EDM(), self._few).rows[:-1] if row.alpha]
+        falls = len(noise) < 2 or noise[-1] < noise[0]  # `own_levels` never rise
+        require(falls, field, given, "another one: its noise does not fall")
 
     @cached_property
     def global_draws(self) -> bool:
