@@ -23,7 +23,7 @@ from samplerbench.figures.common import distance_title, score_title
 from samplerbench.figures.distance import about, distance_against, floor_band
 from samplerbench.figures.style import (
     CurveStyle,
-    curve_style,
+    curve_styles,
     fit_distances,
     interval_curve,
     label_log_axis,
@@ -86,8 +86,7 @@ def distance_of_families(
     rows = [row for row in FAMILIES if row in set(shown["family"])]
     own = table[table["metric"] == metric]
     floors, ylabel = own[own["denoiser"] == "law"], distance_title(metric, own["reference"])
-    names = cells.sort_values(["sampler", "eta", "name"])["name"].unique()
-    by_name = {str(name): curve_style(place) for place, name in enumerate(names)}
+    by_name = curve_styles(table, cells)
     # a quarter of the width, except for one column, which would be too narrow for names
     beside_width = min(2.3, max(1.7, 1.05 * len(columns)))
     width = 3.15 * len(columns) + beside_width + 0.3
