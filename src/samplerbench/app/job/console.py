@@ -16,12 +16,11 @@ from samplerbench.app.config.construct import read_member
 from samplerbench.app.config.folders import member_files
 from samplerbench.bench.budget.parts import PARTS
 from samplerbench.bench.cell import CELL, NAMES, point_count, sampler_name
-from samplerbench.bench.chains import MIXED
 from samplerbench.bench.designing import Carried, Designed
 from samplerbench.bench.ranking import Ranking, ranking
 from samplerbench.bench.resolution import resolution
 from samplerbench.bench.rounding import difference, distance, plain
-from samplerbench.bench.statistics import by_floor, complete, summary
+from samplerbench.bench.statistics import CHAINS, MIXED, by_floor, complete, summary, unmixed
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.base import LawMetric, Metric, OutputLawMetric
@@ -261,10 +260,10 @@ def print_claims(
 
     With one repetition or without a floor, print what is missing. A cell with too few values is
     named and left out. Samplers are not ranked if their `chains` (rows of `bench.chains.diagnose`)
-    have not mixed. Cells with lost repetitions have no rank and no verdict.
+    have not mixed, and have no verdict. Neither have cells with lost repetitions.
     Advice stays within the number of points of `data`.
     """
-    unmixed = {} if chains is None else _unmixed(chains)
+    not_mixed = {} if chains is None else _unmixed(chains)
     counts = table.groupby("metric")["repetition"].nunique()
     # metrics of output laws with one repetition have intervals of their own, in their tables
     once = [n for n, m in metrics.items() if isinstance(m, OutputLawMetric) and counts.get(n) == 1]
@@ -280,10 +279,10 @@ def print_claims(
         out.print("no floor: the distance of a perfect sampler at this n is not known")
     for whose, apart in sampled[sampled["status"] == "ok"].groupby(["start", "denoiser"]):
         start, denoiser = cast(tuple[str, str], whose)
-        there = dict.fromkeys(map(tuple, apart[_CHAINS].itertuples(index=False)))
-        names = ", ".join(unmixed[chain] for chain in there if chain in unmixed)
+        there = dict.fromkeys(map(tuple, apart[CHAINS].itertuples(index=False)))
+        names = ", ".join(not_mixed[chain] for chain in there if chain in not_mixed)
         if names:
-            text = "not ranked, since their chains have not mixed"
+            text = "not ranked, and without a verdict, since their chains have not mixed"
             out.print(f"{start} start, {denoiser} score: {text}: {names}")
     for metric, rows in table.groupby("metric"):
         rows = _with_intervals(out, rows, unit)
@@ -298,7 +297,7 @@ def print_claims(
             text += ": see its floor" if len(cells) < len(rows) else ""
             out.print(text)
         for key, group in cells.groupby(["start", "denoiser"]) if ranked else ():
-            group = group[~pd.MultiIndex.from_frame(group[_CHAINS]).isin(list(unmixed))]
+            group = _without(group, not_mixed)
             last = group[group["steps"] == steps]
             if last[["sampler", "sampler_settings"]].drop_duplicates().shape[0] > 1:
                 start, denoiser = cast(tuple[str, str], key)
@@ -311,7 +310,8 @@ def print_claims(
                 where = f"{metric}, {start} start, {denoiser} score, {at}"
                 out.print(f"{where}: {sentence}")
         # at equal cost one run may appear at several bounds
-        cut = list(by_floor(rows.drop_duplicates(["cell_id", *NAMES])))
+        once_each = _without(rows, not_mixed).drop_duplicates(["cell_id", *NAMES])
+        cut = list(by_floor(once_each))
         for starts, own in cut:
             law = own["denoiser"] == "law"
             if own[law]["repetition"].nunique() < 2 or complete(own[~law]).empty:
@@ -327,6 +327,11 @@ def print_claims(
             )
             title = f"{metric}, {' and '.join(starts)} start" if len(cut) > 1 else f"{metric}"
             out.print(f"{title}: {power.sentence}")
+
+
+def _without(rows: pd.DataFrame, chains: Collection[tuple[str, ...]]) -> pd.DataFrame:
+    """The rows without those of some chains, by the values of `CHAINS`."""
+    return rows[~pd.MultiIndex.from_frame(rows[CHAINS]).isin(list(chains))]
 
 
 def _n(rows: pd.DataFrame) -> int:
@@ -453,23 +458,13 @@ def _r_hat(value: float) -> str:
     return f"{value:.3f}" if value < 1.1 else f"{value:.3g}"
 
 
-#: Columns that distinguish groups of chains.
-_CHAINS = ["start", "denoiser", "sampler", "sampler_settings"]
-
-
 def _unmixed(chains: pd.DataFrame) -> dict[tuple[str, ...], str]:
     """The samplers whose chains have not mixed, or did not reach some modes, with the reason."""
     words: dict[tuple[str, ...], str] = {}
-    for key, rows in chains.groupby(_CHAINS):
-        start, denoiser, sampler, settings = cast(tuple[str, str, str, str], key)
-        values = dict(zip(rows["metric"], rows["value"], strict=True))
-        r_hat, missing = values["split_r_hat"], values.get("mass_not_reached", 0.0)
-        if "incompatible" in set(rows["status"]):
-            continue  # too few steps to be examined
-        if not r_hat <= MIXED or missing > 0:  # R̂ is NaN if they diverged
-            why = f"split R̂ {_r_hat(r_hat)}"
-            why += f", {plain(missing)} of the mass not reached" if missing > 0 else ""
-            words[start, denoiser, sampler, settings] = f"{sampler_name(sampler, settings)} ({why})"
+    for (*of, sampler, settings), (r_hat, missing) in unmixed(chains).items():
+        why = f"split R̂ {_r_hat(r_hat)}"
+        why += f", {plain(missing)} of the mass not reached" if missing > 0 else ""
+        words[*of, sampler, settings] = f"{sampler_name(sampler, settings)} ({why})"
     return words
 
 
