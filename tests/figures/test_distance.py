@@ -571,3 +571,18 @@ def test_a_setting_of_the_sampler_is_the_axis_if_only_it_varies(row):
         np.testing.assert_allclose(exact[:, 1], 0.1 + np.array([0.005, 0.055, 0.205]))
     (axes,) = setting_figure(table[table["denoiser"] == "oracle"], "w", "w").axes
     assert axes.get_title() == "exact score"
+
+
+def test_the_axis_of_many_samplers_is_that_of_most_and_the_caption_counts_what_is_cut(many):
+    """One curve also has a value at a tenth of the evaluations of the others, and longer ones."""
+    first = many[(many["sampler"] == "s01") & (many["nfe"] == NFE[0])]
+    table = pd.concat([many, first.assign(nfe=1, steps=1)])
+    families = {name: FAMILIES[sum(map(ord, name)) % 3] for name in settings_of(table)}
+    figure = distance_figure(table, "w", "nfe", families)
+    panels = [axes for axes in figure.axes if axes.containers]
+    assert panels[0].get_xlim()[0] > 1
+    # 1 of s01, and three of four of the costly sampler, on both scores
+    assert "; 8 points beyond the ends not shown" in " ".join(figure.get_suptitle().split())
+    for panel in panels[::2]:  # within a row no colour comes a third time
+        colours = [bar.lines[0].get_color() for bar in panel.containers]
+        assert max(map(colours.count, colours)) <= 2
