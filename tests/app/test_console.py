@@ -163,12 +163,13 @@ def test_what_has_not_mixed_is_not_ranked():
     assert "a is best" in claims(*table)
     text = claims(*table, unit="N", chains=pd.concat([stuck, chain("b", split_r_hat=1.0)]))
     assert (
-        "exact start, oracle score: not ranked, and without a verdict, since their chains have not "
-        "mixed: a (split R̂ 12.9)" in text
+        "exact start, oracle score: not ranked, since their chains have not mixed: a (split R̂ 12.9)"
+        in text
     )
     assert "b is best, and distinguishable from all others (Holm over 1 comparison)" in text
-    assert "of 3 cells" in claims(*table)
-    assert "of 2 cells" in text
+    assert "w: 1 of 3 cells is not distinguishable from data" in claims(*table)
+    assert "w: 0 of 3 cells are not distinguishable from data" in text
+    assert "; 1 more has chains that have not mixed: no verdict" in text
     lost = chain("b", split_r_hat=1.0, mass_not_reached=0.91)
     text = claims(*table, unit="N", chains=pd.concat([stuck, lost]))
     assert "a (split R̂ 12.9), b (split R̂ 1.000, 0.910 of the mass not reached)" in text

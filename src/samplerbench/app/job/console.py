@@ -260,7 +260,8 @@ def print_claims(
 
     With one repetition or without a floor, print what is missing. A cell with too few values is
     named and left out. Samplers are not ranked if their `chains` (rows of `bench.chains.diagnose`)
-    have not mixed, and have no verdict. Neither have cells with lost repetitions.
+    have not mixed; nor are these called near the data. Cells with lost repetitions have no rank
+    and no verdict.
     Advice stays within the number of points of `data`.
     """
     not_mixed = {} if chains is None else _unmixed(chains)
@@ -282,7 +283,7 @@ def print_claims(
         there = dict.fromkeys(map(tuple, apart[CHAINS].itertuples(index=False)))
         names = ", ".join(not_mixed[chain] for chain in there if chain in not_mixed)
         if names:
-            text = "not ranked, and without a verdict, since their chains have not mixed"
+            text = "not ranked, since their chains have not mixed"
             out.print(f"{start} start, {denoiser} score: {text}: {names}")
     for metric, rows in table.groupby("metric"):
         rows = _with_intervals(out, rows, unit)
@@ -297,7 +298,7 @@ def print_claims(
             text += ": see its floor" if len(cells) < len(rows) else ""
             out.print(text)
         for key, group in cells.groupby(["start", "denoiser"]) if ranked else ():
-            group = _without(group, not_mixed)
+            group = group[~pd.MultiIndex.from_frame(group[CHAINS]).isin(list(not_mixed))]
             last = group[group["steps"] == steps]
             if last[["sampler", "sampler_settings"]].drop_duplicates().shape[0] > 1:
                 start, denoiser = cast(tuple[str, str], key)
@@ -310,8 +311,7 @@ def print_claims(
                 where = f"{metric}, {start} start, {denoiser} score, {at}"
                 out.print(f"{where}: {sentence}")
         # at equal cost one run may appear at several bounds
-        once_each = _without(rows, not_mixed).drop_duplicates(["cell_id", *NAMES])
-        cut = list(by_floor(once_each))
+        cut = list(by_floor(rows.drop_duplicates(["cell_id", *NAMES])))
         for starts, own in cut:
             law = own["denoiser"] == "law"
             if own[law]["repetition"].nunique() < 2 or complete(own[~law]).empty:
@@ -324,14 +324,10 @@ def print_claims(
                 squares_add=known.is_wasserstein,
                 most_reference=None if data is None else data.most_draws("evaluation"),
                 most_floors=None if data is None else data.floor_sets(_n(own)),
+                not_mixed=list(not_mixed),
             )
             title = f"{metric}, {' and '.join(starts)} start" if len(cut) > 1 else f"{metric}"
             out.print(f"{title}: {power.sentence}")
-
-
-def _without(rows: pd.DataFrame, chains: Collection[tuple[str, ...]]) -> pd.DataFrame:
-    """The rows without those of some chains, by the values of `CHAINS`."""
-    return rows[~pd.MultiIndex.from_frame(rows[CHAINS]).isin(list(chains))]
 
 
 def _n(rows: pd.DataFrame) -> int:
