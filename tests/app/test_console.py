@@ -167,6 +167,9 @@ def test_what_has_not_mixed_is_not_ranked():
         in text
     )
     assert "b is best, and distinguishable from all others (Holm over 1 comparison)" in text
+    assert "w: 1 of 3 cells is not distinguishable from data" in claims(*table)
+    assert "w: 0 of 3 cells are not distinguishable from data" in text
+    assert "; 1 more has chains that have not mixed: no verdict" in text
     lost = chain("b", split_r_hat=1.0, mass_not_reached=0.91)
     text = claims(*table, unit="N", chains=pd.concat([stuck, lost]))
     assert "a (split R̂ 12.9), b (split R̂ 1.000, 0.910 of the mass not reached)" in text

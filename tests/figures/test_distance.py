@@ -17,7 +17,7 @@ from samplerbench.bench.store import LIMIT
 from samplerbench.errors import InvalidSetting
 from samplerbench.figures.budget import waterfall
 from samplerbench.figures.common import Look, looking
-from samplerbench.figures.distance import distance_against
+from samplerbench.figures.distance import distance_against, short_names
 from samplerbench.figures.distance_families import FAMILIES, distance_figure, family
 from samplerbench.figures.paired_error import paired_error_against_nfe
 from samplerbench.figures.setting import setting_figure
@@ -412,6 +412,29 @@ def test_a_sampler_has_one_colour_in_all_figures_of_a_table(row):
         assert line.get_color() == colours[text.get_text()]
 
 
+def test_a_sampler_without_a_value_of_one_metric_changes_no_colour(cells):
+    other = cells[cells["sampler"] != "ddim"].assign(metric="other")
+    table = pd.concat([cells, other])
+    keys = [dict(keys_of(distance_against(table, name).legends[0])) for name in ("w", "other")]
+    first, second = ({text.get_text(): line for text, line in one.items()} for one in keys)
+    assert first["heun"].get_color() == second["heun"].get_color() == curve_style(2).colour
+
+
+def test_a_legend_leaves_out_what_all_curves_share_and_the_caption_has_it():
+    long = "edm_churn churn={} churn_min=0 churn_noise=1"
+    short, left_out = short_names([long.format(0), long.format(10), "ddim η=0"])
+    assert list(short.values()) == ["edm_churn churn=0", "edm_churn churn=10", "ddim η=0"]
+    assert left_out == "; edm_churn: churn_min=0 churn_noise=1"
+    runs = [f"ddim η={eta} · dataset.deviation=0.01 · grid={g}" for eta in (0, 1) for g in "ab"]
+    short, left_out = short_names(runs)
+    assert list(short.values()) == [f"ddim η={eta} · grid={g}" for eta in (0, 1) for g in "ab"]
+    assert left_out == "; dataset.deviation=0.01"
+    assert short_names(runs, "random_modes, deviation=0.01") == (short, "")
+    same = ["ddim η=0", "ddim η=1", "a_very_long_name_of_a_sampler", "dpm_solver_pp points=2"]
+    assert short_names(same) == (dict(zip(same, same, strict=True)), "")
+    assert short_names(["ddim η=0 · seed=1"]) == ({"ddim η=0 · seed=1": "ddim η=0 · seed=1"}, "")
+
+
 def test_a_caption_has_the_repetitions_of_all_cells(cells):
     more = cells[cells["steps"] == 4].assign(repetition=7)
     title = distance_against(pd.concat([cells, more]), "w").get_suptitle()
@@ -438,6 +461,8 @@ def test_a_caption_says_that_curves_are_shifted_sideways(cells):
         ("within_mode", "law", "W₂ within the modes"),
         ("max_sliced_certified", "data", "max-sliced W₂ to the data"),
         ("energy", "law", "energy distance to the law"),
+        ("mode_coverage", "law", "error of the entropy over the modes"),
+        ("one_minus_recall", "data", "1 − recall"),
         ("paired", "law", "distance to the converged run, same starts, sds"),
         ("my_metric", "data", "my metric to the data"),
     ],
@@ -546,3 +571,18 @@ def test_a_setting_of_the_sampler_is_the_axis_if_only_it_varies(row):
         np.testing.assert_allclose(exact[:, 1], 0.1 + np.array([0.005, 0.055, 0.205]))
     (axes,) = setting_figure(table[table["denoiser"] == "oracle"], "w", "w").axes
     assert axes.get_title() == "exact score"
+
+
+def test_the_axis_of_many_samplers_is_that_of_most_and_the_caption_counts_what_is_cut(many):
+    """One curve also has a value at a tenth of the evaluations of the others, and longer ones."""
+    first = many[(many["sampler"] == "s01") & (many["nfe"] == NFE[0])]
+    table = pd.concat([many, first.assign(nfe=1, steps=1)])
+    families = {name: FAMILIES[sum(map(ord, name)) % 3] for name in settings_of(table)}
+    figure = distance_figure(table, "w", "nfe", families)
+    panels = [axes for axes in figure.axes if axes.containers]
+    assert panels[0].get_xlim()[0] > 1
+    # 1 of s01, and three of four of the costly sampler, on both scores
+    assert "; 8 points beyond the ends not shown" in " ".join(figure.get_suptitle().split())
+    for panel in panels[::2]:  # within a row no colour comes a third time
+        colours = [bar.lines[0].get_color() for bar in panel.containers]
+        assert max(map(colours.count, colours)) <= 2

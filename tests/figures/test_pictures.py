@@ -39,7 +39,15 @@ from samplerbench.figures.image_panel import ImagePanel
 from samplerbench.figures.loss import Loss
 from samplerbench.figures.noised_data import NoisedData
 from samplerbench.figures.noising import Noising
-from samplerbench.figures.panels import Frame, law_density, not_shown, start_name
+from samplerbench.figures.panels import (
+    Frame,
+    law_density,
+    not_shown,
+    plane,
+    plane_height,
+    run_styles,
+    start_name,
+)
 from samplerbench.figures.panels import frame as framed
 from samplerbench.figures.quiver import Quiver, _arrows
 from samplerbench.figures.samples import Samples
@@ -47,7 +55,7 @@ from samplerbench.figures.score_heatmap import ScoreHeatmap
 from samplerbench.figures.series_1d import Series1D
 from samplerbench.figures.side_by_side import SideBySide
 from samplerbench.figures.spectrum_error import SpectrumError
-from samplerbench.figures.style import styled
+from samplerbench.figures.style import curve_style, new_figure, styled
 from samplerbench.figures.truth_generated_1d import TruthGenerated1D
 from samplerbench.figures.w2_path import W2Path
 from samplerbench.samplers.ddim import DDIM
@@ -296,6 +304,19 @@ def test_the_quiver_has_a_legend_and_readable_text(held):
     assert min(sizes) * pixels >= 11
 
 
+@pytest.mark.parametrize("half_width", [None, (15.0, 20.0)])
+def test_the_text_of_a_quiver_is_inside_and_apart(held, half_width):
+    """Also the title of three lines: chains that leave the frame are counted in it."""
+    scene = held(1.0, samplers=[("ula", ULA(5.0))])
+    (animation,) = replace(small(Quiver()), half_width=half_width).draw(scene).values()
+    list(animation.images())
+    (axes,), (legend,) = animation.figure.axes, animation.figure.legends
+    title = animation.moving[-1]
+    assert title.get_text().count("\n") == 2
+    assert title.get_window_extent().y1 <= animation.figure.bbox.y1
+    assert axes.xaxis.label.get_window_extent().y0 >= legend.get_window_extent().y1
+
+
 @pytest.mark.parametrize("noise", [3.0, 0.0])
 def test_a_chain_is_drawn_over_the_law_of_its_level(noise, held):
     scene = held(noise, samplers=[("ula", ULA(0.1))], train=grid_mixture().draws(2000, "train", 0))
@@ -539,6 +560,43 @@ def test_noise_contracts_what_the_flow_keeps(scene_of):
         assert errors.additional == pytest.approx(floor.mean(), abs=4 * floor.std() + 0.05)
     figure = picture.draw(scene)["contraction"]
     assert [axes.get_title() for axes in figure.axes] == [f"{part} error" for part in PANELS]
+
+
+def test_a_sampler_has_the_colour_of_the_figures_of_results(scene_of):
+    """The order is by name and η, and not that of the job's words."""
+    samplers = [("heun", Heun()), ("ddim", DDIM(1.0)), ("ddim", DDIM(0.2))]
+    styles = run_styles(scene_of(grid_mixture(), learned=False, samplers=samplers))
+    assert list(styles) == ["ddim η=0.2", "ddim η=1", "heun"]
+    assert list(styles.values()) == [curve_style(place) for place in range(3)]
+
+
+@pytest.mark.parametrize(("panels", "columns"), [(2, 2), (6, 3)])
+def test_panels_of_the_plane_have_no_empty_rows_between_them(panels, columns):
+    """The axes fill the height that `plane_height` gives them, up to their titles and labels."""
+    rows = panels // columns
+    width = 3.6 * columns + 0.4
+    with new_figure(width, plane_height(width, rows, columns, 1.0)) as figure:
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes in grid.flat:
+            plane(axes, Frame((0.0, 0.0), (15.0, 15.0)), "title")
+            axes.label_outer()
+        FigureCanvasAgg(figure).draw()
+    boxes = [axes.get_tightbbox() for axes in grid[:, 0]]
+    gaps = [above.y0 - below.y1 for above, below in pairwise(boxes)]
+    ends = [figure.bbox.y1 - boxes[0].y1, boxes[-1].y0]
+    assert max([*gaps, *ends]) < 0.35 * figure.dpi
+
+
+@pytest.mark.parametrize("count", [2, 4, 5])
+def test_the_lowest_panel_of_each_column_has_labels(spectrum, count):
+    samplers = [("ddim", DDIM(k / 8)) for k in range(count)]
+    figure = SpectrumError().draw(replace(spectrum, samplers=samplers))["spectrum_error"]
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    assert len(panels) == count
+    named = [axes for axes in panels if axes.get_xlabel()]
+    columns = len({round(axes.get_position().x0, 3) for axes in panels})
+    assert named == panels[-columns:]
+    assert all(axes.xaxis.get_tick_params()["labelbottom"] for axes in named)
 
 
 def test_denoisers_of_one_sampler_fill_rows(plane):

@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from samplerbench.bench.statistics import against_floor
+from samplerbench.bench.statistics import CHAIN, against_floor
 from samplerbench.report.cells import ABOVE, BELOW, SAME, cell_lines, floors, nearest, over_seeds
+from samplerbench.report.content import gather
 from samplerbench.report.entries import all_values, distances
 
 
@@ -32,6 +33,24 @@ def test_the_three_verdicts(rows, entry):
     assert set(low["verdict"]) == {BELOW}
     near = lines_of(entry("#1", rows(etas=[0.0], steps=[4000])))
     assert set(near["verdict"]) == {SAME}
+
+
+def test_chains_that_have_not_mixed_are_not_called_near_the_floor(rows, entry):
+    """Few repetitions do not see how far they are; a difference that is seen stays one."""
+
+    def chains(r_hat, start="prior"):
+        row = next(row for row in rows(etas=[0.0]) if row.denoiser != "law")
+        return replace(row, metric="split_r_hat", reference=CHAIN, value=r_hat, start=start)
+
+    near = rows(etas=[0.0], steps=[4000])
+    stuck = entry("#1", [*near, chains(33.0)])
+    verdict = "no verdict: its chains have not mixed (split R̂ 33)"
+    assert set(gather([stuck]).lines["verdict"]) == {verdict}
+    assert set(gather([stuck], where="steps=4000").lines["verdict"]) == {verdict}
+    for other in (chains(1.0), chains(33.0, start="exact")):
+        assert set(gather([entry("#1", [*near, other])]).lines["verdict"]) == {SAME}
+    far = entry("#1", [*rows(etas=[0.0], shift=3), chains(33.0)])
+    assert set(gather([far]).lines["verdict"]) == {ABOVE}
 
 
 def test_a_cell_without_a_verdict_says_why(rows, entry):

@@ -149,6 +149,14 @@ def test_a_page_says_what_is_missing(entry, rows):
     assert "RuntimeError: out of memory" in page
 
 
+def test_a_run_has_its_command_also_without_words(entry, rows):
+    """Only a run whose config cannot be read has none."""
+    runs = [entry("#1", rows()), entry("#2", rows(seed=1), overrides=[])]
+    runs.append(entry("#3", [], config={}, overrides=[], state="unreadable"))
+    found = re.findall(r'<td class="command">(.*?)</td>', render(gather(runs)))
+    assert found == ["samplerbench experiment=tiny", "samplerbench", "–"]
+
+
 def test_markdown_and_latex_are_escaped_and_complete(rows, entry):
     name = "a_b|c&d%\nx"
     both = [

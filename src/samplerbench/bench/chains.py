@@ -47,6 +47,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from samplerbench.bench.cell import Against, Cell, Row
+from samplerbench.bench.statistics import CHAIN
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import Levels
 from samplerbench.core.models import Counted, Score
@@ -61,12 +62,6 @@ from samplerbench.samplers.base import Sampler, iterate
 
 LEAST_FRAMES = 4
 """With fewer frames a half chain has no variance."""
-
-MIXED = 1.01
-"""Chains with a split R̂ up to this value have mixed."""
-
-CHAIN = "chain"
-"""The column `reference` in the rows of diagnostics."""
 
 BIAS = 0.01
 """Moments are right below this b²."""

@@ -24,6 +24,7 @@ squared distance, whose floor may be negative) no δ is given.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ from scipy.special import ndtri, stdtrit  # scipy.stats takes a second to import
 from samplerbench.bench.cell import MEASURE, distinct
 from samplerbench.bench.rounding import plain
 from samplerbench.bench.statistics import (
+    CHAINS,
     against_floor,
     lost_repetitions,
     present,
@@ -65,6 +67,8 @@ class Resolution:
     repetitions_needed: int | None
     exponent: float  # a
     estimated: bool  # whether a comes from the table, or is an assumption
+    # the number of cells without a verdict: not distinguishable, and their chains have not mixed
+    not_mixed: int = 0
     squares_add: bool = True  # whether the floor and a distance of laws add in squares
     most_reference: float = math.inf  # the largest m that the data have
 
@@ -76,10 +80,14 @@ class Resolution:
     @property
     def sentence(self) -> str:
         """The finding in words."""
-        if not self.lost:
-            return self._of_compared
-        more = "1 more cell" if self.lost == 1 else f"{self.lost} more cells"
-        return f"{self._of_compared}; {more} lost repetitions: no verdict"
+        text = self._of_compared
+        if self.not_mixed:
+            more = "1 more has" if self.not_mixed == 1 else f"{self.not_mixed} more have"
+            text += f"; {more} chains that have not mixed: no verdict"
+        if self.lost:
+            more = "1 more cell" if self.lost == 1 else f"{self.lost} more cells"
+            text += f"; {more} lost repetitions: no verdict"
+        return text
 
     @property
     def _of_compared(self) -> str:
@@ -138,6 +146,7 @@ def resolution(
     squares_add: bool = True,
     most_reference: int | None = None,
     most_floors: int | None = None,
+    not_mixed: Sequence[tuple[str, ...]] = (),
 ) -> Resolution:
     """The n, or the R, that would detect a wanted distance of laws; see the module for the model.
 
@@ -154,6 +163,7 @@ def resolution(
         squares_add: whether the metric is a Wasserstein distance; see the module.
         most_reference: the largest m that finite data allow; None if there is no limit.
         most_floors: the largest number of sets of n fresh draws that finite data allow.
+        not_mixed: the chains that have not mixed, by the values of `statistics.CHAINS`.
 
     Raises:
         InvalidSetting: a number is out of range, a mixed table, too few repetitions or no floor.
@@ -179,9 +189,13 @@ def resolution(
     sets = floor_count
     while not ranks_suffice(repetitions, sets, len(here), level):
         sets += 1
+    stuck = pd.Series(False, here.index)
+    if not_mixed:
+        stuck |= pd.MultiIndex.from_frame(here[CHAINS]).isin(list(not_mixed))
     known: dict[str, Any] = {
         "cells": len(here),
-        "hidden": int((~here["significant"]).sum()),
+        "hidden": int((~here["significant"] & ~stuck).sum()),
+        "not_mixed": int((~here["significant"] & stuck).sum()),
         "lost": len(lost_repetitions(table[table["n_samples"] == n])),
         "n_samples": n,
         "n_reference": m,

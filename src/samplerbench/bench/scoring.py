@@ -48,8 +48,8 @@ from scipy.special import stdtrit  # scipy.stats takes a second to import
 from torch import Tensor
 
 from samplerbench.bench import blocks, jackknife
-from samplerbench.bench.chains import LEAST_FRAMES, MIXED, Chains
-from samplerbench.bench.statistics import holm
+from samplerbench.bench.chains import LEAST_FRAMES, Chains
+from samplerbench.bench.statistics import MIXED, holm
 from samplerbench.core.noise import generator
 from samplerbench.datasets.base import Dataset, finite
 from samplerbench.datasets.file import TABLES

@@ -65,6 +65,15 @@ Array = NDArray[np.float64]
 _ROUNDING = 1e-9
 """Differences below this share of the values are rounding errors and count as zero."""
 
+MIXED = 1.01
+"""Chains with a split R̂ up to this value have mixed."""
+
+CHAIN = "chain"
+"""The column `reference` of the diagnostics of chains."""
+
+CHAINS = ["start", "denoiser", "sampler", "sampler_settings"]
+"""Columns that distinguish groups of chains."""
+
 #: Selects rows: a mask, or a mapping from columns to a value or a list of values.
 Selection = Mapping[str, object] | pd.Series
 
@@ -559,4 +568,22 @@ def _two_sided(mean: ArrayLike, error: ArrayLike, freedom: ArrayLike) -> Array:
     certain = np.where(size == 0, np.nan, 0.0)
     ratio = size / np.where(error > 0, error, 1.0)
     found: Array = np.where(error > 0, 2 * stdtr(freedom, -ratio), certain)
+    return found
+
+
+def unmixed(chains: pd.DataFrame) -> dict[tuple[str, ...], tuple[float, float]]:
+    """Split R̂, and the mass in modes that no chain reached, of chains that have not mixed.
+
+    The keys are values of `CHAINS`. R̂ is NaN if the chains diverged. Chains of too few steps to be
+    examined are left out.
+
+    Args:
+        chains: the rows of a run whose reference is `CHAIN`.
+    """
+    found: dict[tuple[str, ...], tuple[float, float]] = {}
+    for key, rows in chains.groupby(CHAINS):
+        values = dict(zip(rows["metric"], rows["value"], strict=True))
+        r_hat, missing = values["split_r_hat"], values.get("mass_not_reached", 0.0)
+        if "incompatible" not in set(rows["status"]) and (not r_hat <= MIXED or missing > 0):
+            found[cast(tuple[str, ...], key)] = r_hat, missing
     return found

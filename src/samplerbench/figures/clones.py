@@ -32,7 +32,7 @@ from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.starts import Exact, sobol_points
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.figures.base import Drawings, Picture, require_counts
-from samplerbench.figures.panels import score_name
+from samplerbench.figures.panels import run_styles, score_name
 from samplerbench.figures.style import add_legend, curve_style, new_figure, subtitle
 from samplerbench.metrics.modes import modes_of
 from samplerbench.samplers.base import final_state
@@ -68,12 +68,14 @@ class Clones(Picture):
         with new_figure(7.0, 3.8) as figure:
             axes = figure.subplots()
             handles: list[Artist] = [*axes.plot(kappa, exact, color="0.5", label="exact")]
+            styles, scores = run_styles(scene), {score_name(scene, run.denoiser) for run in runs}
+            several = len(scores) > 1
             for place, run in enumerate(runs):
                 shares = self.shares(scene, run)
                 x, share = np.array(list(shares)), np.array(list(shares.values()))
                 half = 1.96 * np.sqrt(share * (1 - share) / self.points)
-                look = curve_style(place)
-                name = f"{run.label}\n{score_name(scene, run.denoiser)}"
+                look = curve_style(place) if several else styles[run.label]
+                name = run.label + f"\n{score_name(scene, run.denoiser)}" * several
                 points: dict[str, Any] = {"color": look.colour, "marker": look.marker, "ms": 4}
                 axes.errorbar(x, share, half, ls="", **points)
                 handles.append(Line2D([], [], ls="", label=name, **points))
@@ -83,7 +85,9 @@ class Clones(Picture):
             axes.set_xlabel("noise-to-signal ratio σ/α of the shared state")
             axes.set_ylabel("clones that end in the same mode")
             add_legend(figure, handles)
-            subtitle(figure, f"N = {max(scene.steps)}; {self.points:,} pairs at each level")
+            score = "" if several else f"{scores.pop()}, "
+            count = f"{self.points:,} pairs at each level"
+            subtitle(figure, f"{score}N = {max(scene.steps)}; {count}; bars: 95 % intervals")
         return {"clones": figure}
 
     def shares(self, scene: Scene, run: SamplerRun) -> dict[float, float]:

@@ -37,8 +37,8 @@ from samplerbench.core.models import Counted, Score
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.errors import require
 from samplerbench.figures.base import Drawings, Picture, require_counts
-from samplerbench.figures.panels import score_name, start_name
-from samplerbench.figures.style import add_legend, curve_style, label_log_axis, new_figure, subtitle
+from samplerbench.figures.panels import run_styles, score_name, start_name
+from samplerbench.figures.style import add_legend, label_log_axis, new_figure, subtitle
 from samplerbench.metrics.exact_w1 import ExactW1
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.heun import Heun
@@ -91,9 +91,10 @@ class Contraction(Picture):
         with new_figure(10.0, 3.6) as figure:
             panels = figure.subplots(1, 3)
             handles: list[Artist] = []
-            for place, label in enumerate(labels):
+            styles = run_styles(scene)
+            for label in labels:
                 rows = sorted(errors for run, errors in found.items() if run.label == label)
-                look: dict[str, Any] = {**curve_style(place).line, "ms": 4, "lw": 1.2}
+                look: dict[str, Any] = {**styles[label].line, "ms": 4, "lw": 1.2}
                 for axes, part in zip(panels, PANELS, strict=True):
                     axes.plot(
                         [row.nfe for row in rows], [getattr(row, part) for row in rows], **look

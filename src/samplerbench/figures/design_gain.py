@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from samplerbench.bench.designing import Carried, Designed
-from samplerbench.figures.style import add_legend, curve_style, new_figure
+from samplerbench.figures.style import add_legend, curve_style, new_figure, subtitle
 
 
 def design_gain(designs: Sequence[Designed], carried: Sequence[Carried], made_for: str) -> Figure:
@@ -45,4 +45,5 @@ def design_gain(designs: Sequence[Designed], carried: Sequence[Carried], made_fo
             for kind, style in ((kind, curve_style(place)) for place, kind in enumerate(kinds))
         ]
         add_legend(figure, handles)
+        subtitle(figure, "bars: 95 % intervals over held-out starts")
     return figure

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
+from types import MappingProxyType
 from typing import TypeAlias, cast
 
 import matplotlib as mpl
@@ -22,11 +23,11 @@ from matplotlib.patches import Patch
 from samplerbench.bench.cell import NOT_A_DENSITY, curve_names, sampler_name
 from samplerbench.bench.statistics import floor_of, summary
 from samplerbench.errors import require
-from samplerbench.figures.common import COLOURS, distance_title, repetitions, score_title, sizes
+from samplerbench.figures.common import distance_title, repetitions, score_title, sizes
 from samplerbench.figures.style import (
     CurveStyle,
     add_legend,
-    curve_style,
+    curve_styles,
     fit_distances,
     interval_curve,
     label_log_axis,
@@ -52,6 +53,8 @@ _OTHER_LINES: Sequence[LineStyle] = (
     (0, (3, 1, 1, 1, 1, 1)),
     (0, (6, 1)),
 )
+#: A name of a curve with more characters leaves out what all curves of its sampler share.
+_LONG = 24
 _SHIFT = 1.012
 _PANEL = 4.6
 """The width of a panel in inches."""
@@ -64,6 +67,9 @@ _START_TITLES = {
     "prior": "Start: the prior N(0, σ²I)",
     "exact": "Start: exact, α·x₀ + σ·ε",
     "overdispersed": "Start: overdispersed, wider than the data",
+    "gaussian": "Start: a fixed Gaussian",
+    "prior_sobol": "Start: the prior N(0, σ²I), even draws (Sobol)",
+    "exact_sobol": "Start: exact, α·x₀ + σ·ε, even draws (Sobol)",
 }
 
 
@@ -91,8 +97,7 @@ def distance_against(
     if cells.empty:
         raise ValueError(f"no finished cell with metric {metric!r} to draw")
     cells = cells.assign(name=curve_names(cells))
-    names = cells.sort_values(["sampler", "eta", "name"])["name"].unique()
-    styles = {str(name): curve_style(place) for place, name in enumerate(names)}
+    styles = curve_styles(table, cells)
     title = distance_title(metric, own["reference"])
     floors = own[own["denoiser"] == "law"]
     missing = own[own["status"] == NOT_A_DENSITY]
@@ -128,7 +133,8 @@ def distance_curves(
     allowed = f"an axes for each of the {len(starts)} starts: {', '.join(starts)}"
     require(len(axes) in (0, len(starts)), "ax", f"{len(axes)} axes", allowed)
     denoisers = sorted(set(cells["denoiser"]))
-    by_setting = len(denoisers) == 1 and len(styles) > len(COLOURS)
+    alike = len({style.colour for style in styles.values()}) < len(styles)
+    by_setting = len(denoisers) == 1 and alike
     lines = None if by_setting else score_lines(denoisers)
     with mpl.rc_context(styled()):
         panels, width = (axes, None) if axes else _panels(len(starts))
@@ -150,7 +156,10 @@ def distance_curves(
             label_log_axis(panel, numbers, share)
             panel.set_xlabel(X_TITLES[x])
             panel.set_ylabel(title)
-        handles = legend_keys(styles, cells, lines, any(not floor.empty for floor in of_starts))
+        # given axes have no caption, so their legend has the whole names
+        short, left_out = ({}, "") if axes else short_names(styles, caption)
+        with_floor = any(not floor.empty for floor in of_starts)
+        handles = legend_keys(styles, cells, lines, with_floor, short)
         for panel in axes or panels[:1]:
             fit_distances(panel, cells["mean"], pd.concat(of_starts))
         if axes:
@@ -159,7 +168,7 @@ def distance_curves(
             for panel in panels:
                 panel.label_outer()
             add_legend(figure, handles)
-            subtitle(figure, caption + spread(cells, x))
+            subtitle(figure, caption + left_out + spread(cells, x))
     return figure
 
 
@@ -275,16 +284,55 @@ def floor_band(axes: Axes, floor: pd.Series) -> None:
     axes.axhspan(low, high, color="0.85", lw=0)
 
 
+def short_names(names: Iterable[str], caption: str = "") -> tuple[dict[str, str], str]:
+    """Names of curves for a legend, and for the caption the settings that they leave out.
+
+    They leave out settings that all curves of a sampler share, if one of its names is long, and
+    settings of runs, after " · ", that all curves share. What the caption has is not repeated.
+    """
+    parts = {name: name.split(" · ") for name in names}
+    of_runs = [set(own[1:]) for own in parts.values()]
+    shared = set.intersection(*of_runs) if len(parts) > 1 else set()
+    runs = [word for word in next(iter(parts.values()), [])[1:] if word in shared]
+    runs = [word for word in runs if word.split(".")[-1] not in caption]
+    settings: dict[str, str] = {}
+    short = {}
+    for name, (first, *others) in parts.items():
+        sampler = first.split()[0]
+        same = [own[0] for own in parts.values() if own[0].split()[0] == sampler]
+        words = set.intersection(*(set(one.split()[1:]) for one in same))
+        drop = {word for word in words if "=" in word and "(" not in first}
+        drop = drop if max(map(len, same)) > _LONG else set()
+        if drop:
+            settings[sampler] = " ".join(word for word in first.split() if word in drop)
+        kept = " ".join(word for word in first.split() if word not in drop)
+        short[name] = " · ".join([kept, *(word for word in others if word not in shared)])
+    left_out = runs + [f"{sampler}: {words}" for sampler, words in settings.items()]
+    return short, "".join(f"; {words}" for words in left_out)
+
+
 def legend_keys(
-    styles: Mapping[str, CurveStyle], cells: pd.DataFrame, lines: Lines | None, with_floor: bool
+    styles: Mapping[str, CurveStyle],
+    cells: pd.DataFrame,
+    lines: Lines | None,
+    with_floor: bool,
+    short: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Line2D | Patch]:
-    """The entries of a legend: settings, denoisers, and the floor."""
-    # the entry of a setting looks like its curve of the learned denoiser, if it has several curves
+    """The entries of a legend: settings, denoisers, and the floor.
+
+    `short` has the names that are shorter in the legend.
+    """
+    # if a setting has curves of several denoisers, its entry looks like that of the learned one
     of_names = cells.groupby("name")["denoiser"].agg(set)
     first = {name: "learned" if "learned" in own else min(own) for name, own in of_names.items()}
     denoisers = sorted(set(cells["denoiser"]))
     handles: list[Line2D | Patch] = [
-        Line2D([], [], label=name, **curve_look(style, first[name], lines))  # type: ignore[arg-type]
+        Line2D(
+            [],
+            [],
+            label=short.get(name, name),
+            **curve_look(style, first[name], lines),  # type: ignore[arg-type]
+        )
         for name, style in styles.items()
     ]
     grey = CurveStyle("0.3", "o", "")

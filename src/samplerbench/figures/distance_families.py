@@ -24,6 +24,7 @@ from samplerbench.figures.distance import about, distance_against, floor_band
 from samplerbench.figures.style import (
     CurveStyle,
     curve_style,
+    curve_styles,
     fit_distances,
     interval_curve,
     label_log_axis,
@@ -72,8 +73,9 @@ def distance_of_families(
 ) -> Figure:
     """One row for each family, one column for each denoiser and start; see `distance_figure`.
 
-    The axis ends where most curves end. Longer curves are cut there, but keep their first value.
-    The entries of a legend are sorted by the geometric mean of the curve, largest first.
+    The axis has the numbers that most curves have: longer curves are cut at its ends, but keep a
+    value, and the caption has the number of points that are cut. The entries of a legend are sorted
+    by the geometric mean of the curve, largest first.
     """
     lines = summary(table[table["metric"] == metric])
     cells = lines[lines["denoiser"] != "law"]
@@ -81,13 +83,15 @@ def distance_of_families(
     cells = cells.assign(family=cells["name"].map(families))
     spans = cells.groupby("name")[x].agg(["min", "max"])
     end = max(spans["max"].median(), spans["min"].max())
-    shown = cells[cells[x] <= 1.02 * end].sort_values(x)
+    begin = min(spans["min"].median() / 2, spans["max"].min())
+    shown = cells[cells[x].between(begin, 1.02 * end)].sort_values(x)
     columns = sorted(set(zip(cells["denoiser"], cells["start"], strict=True)))
     rows = [row for row in FAMILIES if row in set(shown["family"])]
     own = table[table["metric"] == metric]
     floors, ylabel = own[own["denoiser"] == "law"], distance_title(metric, own["reference"])
-    names = cells.sort_values(["sampler", "eta", "name"])["name"].unique()
-    by_name = {str(name): curve_style(place) for place, name in enumerate(names)}
+    # rows one after another, so that the curves of a row have different colours
+    names = sorted(curve_styles(table, cells), key=lambda name: FAMILIES.index(families[name]))
+    by_name = {name: curve_style(place) for place, name in enumerate(names)}
     # a quarter of the width, except for one column, which would be too narrow for names
     beside_width = min(2.3, max(1.7, 1.05 * len(columns)))
     width = 3.15 * len(columns) + beside_width + 0.3
@@ -130,7 +134,9 @@ def distance_of_families(
         assert first is not None
         label_log_axis(first, shown[x], 2.5 / (width))
         fit_distances(first, shown["mean"], pd.concat([floor_of(floors, at) for _, at in columns]))
-        subtitle(figure, about(shown))
+        cut = len(cells) - len(shown)
+        points = f"; {cut} point{'s' * (cut > 1)} beyond the ends not shown" * (cut > 0)
+        subtitle(figure, about(shown) + points)
     return figure
 
 

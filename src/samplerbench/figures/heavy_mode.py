@@ -24,7 +24,8 @@ from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.datasets.two_modes import two_modes
 from samplerbench.errors import require
 from samplerbench.figures.base import Drawings, Picture, require_counts
-from samplerbench.figures.style import add_legend, curve_style, new_figure, subtitle
+from samplerbench.figures.panels import run_styles
+from samplerbench.figures.style import add_legend, new_figure, subtitle
 from samplerbench.metrics.modes import modes_of
 
 _EXACT = "oracle"
@@ -60,12 +61,13 @@ class HeavyMode(Picture):
             axes = figure.subplots()
             line = axes.axhline(weight, color="0.5", label=f"weight of the mode, {weight:.3g}")
             handles: list[Artist] = [line]
+            styles = run_styles(scene)
             for place, run in enumerate(runs):
                 share = np.array(found[run.label])
                 half = 1.96 * np.sqrt(share * (1 - share) / self.points)
                 # side by side, since many shares are equal
                 x = np.array(self.dims) * 1.03 ** (place - (len(runs) - 1) / 2)
-                look: dict[str, Any] = {**curve_style(place).line, "ms": 4, "lw": 1.2}
+                look: dict[str, Any] = {**styles[run.label].line, "ms": 4, "lw": 1.2}
                 axes.errorbar(x, share, half, elinewidth=0.8, **look)
                 handles.append(Line2D([], [], label=f"{run.label}\n{run.start} start", **look))
             axes.set_xscale("log", base=2)
@@ -73,7 +75,8 @@ class HeavyMode(Picture):
             axes.set_xlabel("dimension d")
             axes.set_ylabel("share of the samples in the heavier mode")
             add_legend(figure, handles)
-            subtitle(figure, f"exact score, N = {max(scene.steps)}; n = {self.points:,} samples")
+            text = f"n = {self.points:,} samples; bars: 95 % intervals"
+            subtitle(figure, f"exact score, N = {max(scene.steps)}; {text}")
         return {"heavy_mode": figure}
 
     def share(self, scene: Scene, run: SamplerRun, dim: int) -> float:

@@ -19,6 +19,7 @@ from samplerbench.figures.panels import (
     HalfWidth,
     frame,
     plane,
+    plane_height,
     require_half_width,
     scatter,
     standard_normal,
@@ -46,7 +47,7 @@ class NoisedData(Picture):
         x0 = scene.data(self.points)
         noised = x0 + self.noise * standard_normal(x0, scene, "noised_data")
         shown = frame(x0, self.half_width, [noised])
-        with new_figure(8.0, 3.5 * shown.ratio + 0.8) as figure:
+        with new_figure(8.0, plane_height(8.0, 1, 2, shown.ratio)) as figure:
             figure.set_layout_engine("constrained", wspace=0.06)
             left, right = figure.subplots(1, 2, sharex=True, sharey=True)
             scatter(left, x0, COLOURS[0])

@@ -22,6 +22,8 @@ from samplerbench.core.noise import generator
 from samplerbench.datasets.base import LARGEST
 from samplerbench.errors import require
 from samplerbench.figures.common import COLOURS, score_title
+from samplerbench.figures.style import CurveStyle, curve_style
+from samplerbench.identity import settings_text
 
 #: Half the widths of two axes: [15, 20] is from −15 to 15 and from −20 to 20.
 HalfWidth = tuple[float, float]
@@ -53,6 +55,18 @@ def score_name(scene: Scene, denoiser: str) -> str:
     if denoiser == "oracle" and not scene.dataset.known_law:
         return "score of the data points"
     return score_title(denoiser)
+
+
+def run_styles(scene: Scene) -> dict[str, CurveStyle]:
+    """The style of each sampler setting by its label: as in the figures of the job's results."""
+
+    def place(run: SamplerRun) -> tuple[str, float, str]:  # the order of `sampler_styles`
+        eta = getattr(run.sampler, "eta", None)
+        given = eta if isinstance(eta, int | float) else math.inf
+        return run.label.split()[0], given, settings_text(run.sampler)
+
+    labels = dict.fromkeys(run.label for run in sorted(scene.runs(), key=place))
+    return {label: curve_style(number) for number, label in enumerate(labels)}
 
 
 def start_name(runs: Sequence[SamplerRun]) -> str:
@@ -153,6 +167,17 @@ def plane(axes: Axes, shown: Frame, title: str = "") -> None:
     axes.set_xlabel("x₁, data units")
     axes.set_ylabel("x₂, data units")
     axes.set_title(title)
+
+
+def plane_height(width: float, rows: int, columns: int, ratio: float) -> float:
+    """The height of rows of panels with titles, whose scales are equal, in inches.
+
+    Args:
+        width: of the figure, in inches.
+        ratio: height by width of what a panel shows.
+    """
+    panel = (width - 0.75) / columns - 0.1  # without the labels of the axis
+    return rows * (panel * ratio + 0.35) + 0.5
 
 
 def scatter(axes: Axes, points: Tensor, colour: str, size: float = 3.0, **style: Any) -> None:

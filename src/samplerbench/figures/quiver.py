@@ -79,7 +79,9 @@ class Quiver(PathPicture):
         scale = 1.1 * 2 * min(shown.half_width) / (self.mesh - 1)
         present = [int(shown.inside(x).sum()) for x in paths.x]
         with mpl.rc_context(enlarged(_TEXT)):
-            figure = Figure(figsize=sized(4.5, 4.5 * shown.ratio + 0.5), layout="constrained")
+            # the panel, and its title of three lines, labels and legend
+            height = 3.75 * shown.ratio + 1.55
+            figure = Figure(figsize=sized(4.5, height), layout="constrained")
             axes = figure.subplots()
             axes.grid(visible=False)
             first = scale * _arrows(model, mesh, levels[0], scene)

@@ -23,6 +23,7 @@ from samplerbench.figures.panels import (
     not_shown,
     panel_columns,
     plane,
+    plane_height,
     require_half_width,
     scatter,
     score_name,
@@ -61,9 +62,10 @@ class Samples(PathPicture):
             x0.new_tensor(shown.centre) + sign * x0.new_tensor(shown.half_width) for sign in (-1, 1)
         )
         places, rows, columns = _places(runs)
-        width = 3.6 if columns > 1 else 4.4
-        height = width * shown.ratio + 0.25  # with a title
-        with new_figure(width * columns + 0.4, height * rows + 1.2) as figure:
+        width = (3.6 if columns > 1 else 4.4) * columns + 0.4
+        # with a caption and a legend
+        height = plane_height(width, rows, columns, shown.ratio) + 0.65
+        with new_figure(width, height) as figure:
             panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
             for axes in panels.flat:
                 axes.set_visible(False)

@@ -18,10 +18,8 @@ from samplerbench.bench.scene import Scene
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.figures.base import Drawings
 from samplerbench.figures.gaussian import GaussianPicture, state_law
-from samplerbench.figures.panels import grouped, score_name, start_name
+from samplerbench.figures.panels import grouped, panel_columns, score_name, start_name
 from samplerbench.figures.style import add_legend, new_figure, subtitle
-
-_COLUMNS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +34,7 @@ class SpectrumError(GaussianPicture):
         steps = sorted(set(scene.steps))
         runs = [run for count in steps for run in self.runs_with_law(scene, count)]
         panels = grouped(runs, lambda run: run.label)
-        columns = min(len(panels), _COLUMNS)
+        columns = panel_columns(len(panels))
         rows = math.ceil(len(panels) / columns)
         colours = {
             count: mpl.colormaps["viridis"](0.9 * place / max(len(steps) - 1, 1))
@@ -46,7 +44,8 @@ class SpectrumError(GaussianPicture):
             ranks = np.geomspace(1, len(eigenvalues), 60).astype(int)  # even along the axis
             errors = []
             grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-            for axes, (label, own) in zip(grid.flat, panels.items(), strict=False):
+            for place, (label, own) in enumerate(panels.items()):
+                axes = grid.flat[place]
                 for run in own:
                     _, variances = state_law(scene, run, run.steps)
                     error = ((variances[varies][order] / eigenvalues).sqrt() - 1).abs()
@@ -55,9 +54,10 @@ class SpectrumError(GaussianPicture):
                 axes.set_xscale("log")
                 axes.set_yscale("log")
                 axes.set_title(label)
-                axes.set_xlabel("eigenvalue λ of the data's covariance")
                 axes.set_ylabel("relative error of √λ")
                 axes.label_outer()
+                if place + columns >= len(panels):  # the lowest panel of its column
+                    axes.tick_params(labelbottom=True)
             # if an error changes its sign, the curve has a dip, which may be deep
             shown = np.concatenate(errors)
             if (shown > 0).any():

@@ -78,6 +78,18 @@ def sampler_styles(table: pd.DataFrame) -> Mapping[str, CurveStyle]:
     return {name: curve_style(place) for place, name in enumerate(named)}
 
 
+def curve_styles(table: pd.DataFrame, cells: pd.DataFrame) -> dict[str, CurveStyle]:
+    """The style of each curve of `cells` by its name, as `sampler_styles` of the whole table.
+
+    Names that also distinguish runs have styles of their own.
+    """
+    names = cells.sort_values(["sampler", "eta", "name"])["name"].unique()
+    styles = sampler_styles(table)
+    if not set(names) <= set(styles):
+        return {str(name): curve_style(place) for place, name in enumerate(names)}
+    return {name: style for name, style in styles.items() if name in set(names)}
+
+
 def interval_curve(
     axes: Axes, curve: pd.DataFrame, x: str, *, cap: float = 0.0, **line: Any
 ) -> None:

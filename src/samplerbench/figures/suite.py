@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from samplerbench.bench.suite.standing import BUDGET, TASK, not_counted, runtimes, shares, standing
-from samplerbench.figures.common import quantity_title, unit_title
+from samplerbench.figures.common import quantity_title, score_title, unit_title
 from samplerbench.figures.style import (
     CurveStyle,
     add_legend,
@@ -118,7 +118,7 @@ def suite_tasks(
             own = results[here & results["entrant"].isin(best)]
             _task_panel(axes, own, targets[task[3]], styles)
             law, path, denoiser, quantity = task
-            axes.set_title(f"{law} · {path} · {denoiser}", fontsize="medium")
+            axes.set_title(f"{law} · {path} · {score_title(denoiser)}", fontsize="medium")
             axes.set_ylabel(
                 ", ".join([quantity_title(quantity), *map(unit_title, own["unit"].unique()[:1])])
             )
@@ -129,7 +129,8 @@ def suite_tasks(
         subtitle(
             figure,
             f"{grid} grid; the best {len(best)} of {times['entrant'].nunique()} samplers over all "
-            "tasks; dotted: targets; ×: failed, diverged, not a density or not measured",
+            "tasks; bars: 95 % intervals; dotted: targets; "
+            "×: failed, diverged, not a density or not measured",
         )
     return figure
 

@@ -19,8 +19,8 @@ from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import require
 from samplerbench.figures.base import Drawings
 from samplerbench.figures.gaussian import GaussianPicture, state_law
-from samplerbench.figures.panels import score_name, start_name
-from samplerbench.figures.style import add_legend, curve_style, new_figure, subtitle
+from samplerbench.figures.panels import run_styles, score_name, start_name
+from samplerbench.figures.style import add_legend, new_figure, subtitle
 from samplerbench.metrics.w2_law_gaussian import W2LawGaussian
 
 #: The largest number of states that are shown; the law of each needs a separate run.
@@ -44,10 +44,10 @@ class W2Path(GaussianPicture):
         data = least / (most / least) ** 0.08
         with new_figure(7.0, 3.8) as figure:
             axes = figure.subplots()
-            handles = []
-            for place, (label, curve) in enumerate(curves.items()):
+            handles, styles = [], run_styles(scene)
+            for label, curve in curves.items():
                 x = [ratio or data for ratio, _ in curve]
-                look = curve_style(place).line | {"ms": 3, "lw": 1.2}
+                look = styles[label].line | {"ms": 3, "lw": 1.2}
                 handles += axes.plot(x, [w2 or math.nan for _, w2 in curve], label=label, **look)
             axes.set_xscale("log")
             axes.set_yscale("log")

@@ -18,7 +18,14 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from samplerbench.bench.cell import CELL, SEEDS, curve_names, distinct, sampler_name
-from samplerbench.bench.statistics import against_floor, by_floor, complete, summary
+from samplerbench.bench.statistics import (
+    CHAINS,
+    against_floor,
+    by_floor,
+    complete,
+    summary,
+    unmixed,
+)
 from samplerbench.figures.common import EXACT_METRICS
 from samplerbench.report.entries import common, without_sampler
 
@@ -53,7 +60,9 @@ _NO_TEST = dict.fromkeys(("floor", "excess", "p_holm"), float("nan"))
 ABOVE, BELOW, SAME = "above the floor", "below the floor", "not distinguishable from the floor"
 
 
-def cell_lines(distances: pd.DataFrame, unordered: Collection[str] = ()) -> pd.DataFrame:
+def cell_lines(
+    distances: pd.DataFrame, unordered: Collection[str] = (), chains: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """One line for each cell; within a run and measure, the nearest to the data is first.
 
     Cells that lost repetitions come last.
@@ -62,13 +71,16 @@ def cell_lines(distances: pd.DataFrame, unordered: Collection[str] = ()) -> pd.D
         distances: from `entries.distances`.
         unordered: metrics whose smaller values need not be better; the column `ordered` is false
             for them.
+        chains: the diagnostics of chains. If they have not mixed, a cell that is not
+            distinguishable from the floor has no verdict.
     """
-    blocks = [
-        _lines_of_measure(rows).assign(
-            run=str(run), measure=str(measure), ordered=rows["metric"].iloc[0] not in unordered
-        )
-        for (run, measure), rows in distances.groupby(["run", "measure"], sort=False)
-    ]
+    blocks = []
+    for (run, measure), rows in distances.groupby(["run", "measure"], sort=False):
+        lines = _lines_of_measure(rows)
+        if chains is not None:
+            lines = lines.assign(verdict=_of_chains(lines, chains[chains["run"] == run]))
+        ordered = rows["metric"].iloc[0] not in unordered
+        blocks.append(lines.assign(run=str(run), measure=str(measure), ordered=ordered))
     if not blocks:
         return pd.DataFrame(columns=COLUMNS)
     lines = pd.concat(blocks, ignore_index=True)
@@ -207,6 +219,19 @@ def _tests(ok: pd.DataFrame) -> pd.DataFrame:
         if law.sum() > 1 and not (several["denoiser"] == "law").all():
             blocks.append(against_floor(several)[[*CELL, "floor", "excess", "p_holm"]])
     return pd.concat(blocks) if blocks else pd.DataFrame()
+
+
+def _of_chains(lines: pd.DataFrame, chains: pd.DataFrame) -> list[str]:
+    """The verdicts; none if chains have not mixed and are not distinguishable from the floor."""
+    found = unmixed(chains)
+    verdicts = []
+    for key, verdict in zip(lines[CHAINS].itertuples(index=False), lines["verdict"], strict=True):
+        r_hat, missing = found.get(tuple(key), (0.0, 0.0))
+        why = f"split R̂ {r_hat:.3g}"
+        why += f", {missing:.2g} of the mass not reached" if missing > 0 else ""
+        unknown = verdict == SAME and tuple(key) in found
+        verdicts.append(f"no verdict: its chains have not mixed ({why})" if unknown else verdict)
+    return verdicts
 
 
 def _verdicts(lines: pd.DataFrame) -> Sequence[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from samplerbench.bench.statistics import CHAIN
 from samplerbench.report.cells import cell_lines, over_seeds
 from samplerbench.report.charts import Chart
 from samplerbench.report.chosen import chosen
@@ -57,7 +58,7 @@ def gather(
     ]
     if where:
         notes.insert(0, f"only {' '.join(where.split())}: {len(values):,} of {len(every):,} values")
-    lines = cell_lines(rows, unordered)
+    lines = cell_lines(rows, unordered, every[every["reference"] == CHAIN])
     curves = over_seeds(lines)
     reached = reach(curves, lines, targets)
     if targets and reached.empty:

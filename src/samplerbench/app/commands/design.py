@@ -88,11 +88,14 @@ def main(words: list[str]) -> None:
     if out is None:
         return
     if suffix not in (".json", ".yaml"):
+        from samplerbench.figures.common import score_title
         from samplerbench.figures.design_gain import design_gain  # slow: imports matplotlib
         from samplerbench.figures.style import save
 
-        places = [one for one in elsewhere if one.to in other_laws or one.to in sweep.denoisers]
-        made_for = f"on {sweep.labels.dataset}, {designs[0].denoiser}: designed for it"
+        places = [one for one in elsewhere if one.to in other_laws]
+        scores = [one for one in elsewhere if one.to in sweep.denoisers]
+        places += [replace(one, to=score_title(one.to)) for one in scores]
+        made_for = f"{sweep.labels.dataset}, {score_title(designs[0].denoiser)}: designed for it"
         save(design_gain(designs, places, made_for), Path(out))
         return
     with whole_or_nothing(Path(out)) as path:

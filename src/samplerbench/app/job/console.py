@@ -16,12 +16,11 @@ from samplerbench.app.config.construct import read_member
 from samplerbench.app.config.folders import member_files
 from samplerbench.bench.budget.parts import PARTS
 from samplerbench.bench.cell import CELL, NAMES, point_count, sampler_name
-from samplerbench.bench.chains import MIXED
 from samplerbench.bench.designing import Carried, Designed
 from samplerbench.bench.ranking import Ranking, ranking
 from samplerbench.bench.resolution import resolution
 from samplerbench.bench.rounding import difference, distance, plain
-from samplerbench.bench.statistics import by_floor, complete, summary
+from samplerbench.bench.statistics import CHAINS, MIXED, by_floor, complete, summary, unmixed
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.base import LawMetric, Metric, OutputLawMetric
@@ -261,10 +260,10 @@ def print_claims(
 
     With one repetition or without a floor, print what is missing. A cell with too few values is
     listed and left out. Samplers are not ranked if their `chains` (rows of `bench.chains.diagnose`)
-    have not mixed. Cells with lost repetitions have no rank and no verdict. Advice never asks for
-    more points than `data` has.
+    have not mixed, and these are not called near the data. Cells with lost repetitions have no rank
+    and no verdict. Advice never asks for more points than `data` has.
     """
-    unmixed = {} if chains is None else _unmixed(chains)
+    not_mixed = {} if chains is None else _unmixed(chains)
     counts = table.groupby("metric")["repetition"].nunique()
     # metrics of output laws have their own intervals in the tables, even with one repetition
     once = [n for n, m in metrics.items() if isinstance(m, OutputLawMetric) and counts.get(n) == 1]
@@ -280,8 +279,8 @@ def print_claims(
         out.print("no floor: the distance of a perfect sampler at this n is not known")
     for key, group in sampled[sampled["status"] == "ok"].groupby(["start", "denoiser"]):
         start, denoiser = cast(tuple[str, str], key)
-        there = dict.fromkeys(map(tuple, group[_CHAINS].itertuples(index=False)))
-        names = ", ".join(unmixed[chain] for chain in there if chain in unmixed)
+        there = dict.fromkeys(map(tuple, group[CHAINS].itertuples(index=False)))
+        names = ", ".join(not_mixed[chain] for chain in there if chain in not_mixed)
         if names:
             text = "not ranked, since their chains have not mixed"
             out.print(f"{start} start, {denoiser} score: {text}: {names}")
@@ -298,7 +297,7 @@ def print_claims(
             text += ": see its floor" if len(cells) < len(rows) else ""
             out.print(text)
         for key, group in cells.groupby(["start", "denoiser"]) if ranked else ():
-            group = group[~pd.MultiIndex.from_frame(group[_CHAINS]).isin(list(unmixed))]
+            group = group[~pd.MultiIndex.from_frame(group[CHAINS]).isin(list(not_mixed))]
             last = group[group["steps"] == steps]
             if last[["sampler", "sampler_settings"]].drop_duplicates().shape[0] > 1:
                 start, denoiser = cast(tuple[str, str], key)
@@ -324,6 +323,7 @@ def print_claims(
                 squares_add=known.is_wasserstein,
                 most_reference=None if data is None else data.most_draws("evaluation"),
                 most_floors=None if data is None else data.floor_sets(_n(own)),
+                not_mixed=list(not_mixed),
             )
             title = f"{metric}, {' and '.join(starts)} start" if len(cut) > 1 else f"{metric}"
             out.print(f"{title}: {power.sentence}")
@@ -453,23 +453,13 @@ def _r_hat(value: float) -> str:
     return f"{value:.3f}" if value < 1.1 else f"{value:.3g}"
 
 
-#: Columns that distinguish groups of chains.
-_CHAINS = ["start", "denoiser", "sampler", "sampler_settings"]
-
-
 def _unmixed(chains: pd.DataFrame) -> dict[tuple[str, ...], str]:
     """The samplers whose chains have not mixed, or did not reach some modes, with the reason."""
     words: dict[tuple[str, ...], str] = {}
-    for key, rows in chains.groupby(_CHAINS):
-        start, denoiser, sampler, settings = cast(tuple[str, str, str, str], key)
-        values = dict(zip(rows["metric"], rows["value"], strict=True))
-        r_hat, missing = values["split_r_hat"], values.get("mass_not_reached", 0.0)
-        if "incompatible" in set(rows["status"]):
-            continue  # too few steps to be examined
-        if not r_hat <= MIXED or missing > 0:  # R̂ is NaN if they diverged
-            why = f"split R̂ {_r_hat(r_hat)}"
-            why += f", {plain(missing)} of the mass not reached" if missing > 0 else ""
-            words[start, denoiser, sampler, settings] = f"{sampler_name(sampler, settings)} ({why})"
+    for (*of, sampler, settings), (r_hat, missing) in unmixed(chains).items():
+        why = f"split R̂ {_r_hat(r_hat)}"
+        why += f", {plain(missing)} of the mass not reached" if missing > 0 else ""
+        words[*of, sampler, settings] = f"{sampler_name(sampler, settings)} ({why})"
     return words
 
 

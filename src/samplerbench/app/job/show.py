@@ -33,10 +33,9 @@ from samplerbench.bench.budget.parts import parts
 from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.budget.words import verdict
 from samplerbench.bench.cell import sampler_name
-from samplerbench.bench.chains import CHAIN
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.score_error import COLUMNS, score_errors
-from samplerbench.bench.statistics import at_equal_cost, complete, summary, varied_setting
+from samplerbench.bench.statistics import CHAIN, at_equal_cost, complete, summary, varied_setting
 from samplerbench.bench.store import table_digest, to_data
 from samplerbench.errors import kind_and_line
 from samplerbench.figures.common import repetitions, sizes
