@@ -659,10 +659,13 @@ def test_settings_may_be_words_and_lists():
     assert set(cells["status"]) == {"ok"}
     assert cells["eta"].isna().all()
     assert set(summary(cells)["sampler"]) == {"Worded"}
-    (legend,) = sb.plot(table).legends
-    assert "Worded η=none on=true solver_type=midpoint weights=[1,2.5]" in [
-        text.get_text() for text in legend.get_texts()
-    ]
+    figure = sb.plot(table)
+    (legend,) = figure.legends
+    assert "Worded" in [text.get_text() for text in legend.get_texts()]
+    (caption,) = (text.get_text() for text in figure.texts if "Worded" in text.get_text())
+    assert "Worded: η=none on=true solver_type=midpoint weights=[1,2.5]" in " ".join(
+        caption.split()
+    )
 
 
 def test_samples_that_do_not_arrive_are_no_value():

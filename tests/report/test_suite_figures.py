@@ -66,7 +66,7 @@ def test_a_task_has_its_values_and_failures_below_each_other(results, suite_targ
     task = ("grid_mixture", "edm", "oracle", "kl_law")
     figure = suite_tasks(results, suite_targets, [task])
     (axes,) = figure.axes
-    assert axes.get_title() == "grid_mixture · edm · oracle"
+    assert axes.get_title() == "grid_mixture · edm · exact score"
     assert axes.get_ylabel() == "KL divergence, nats"
     here = (results[standing.TASK] == list(task)).all(axis=1) & (results["grid"] == "own")
     own = results[here & (results["entrant"] == "heun")].sort_values("nfe")

@@ -879,7 +879,7 @@ def test_what_cannot_be_done_is_refused_before_any_work(composed, folders):
         ([*FACES, "metric=[sliced]"], "without data .* metric="),
         ([*FACES, "steps=[1001]"], "steps=1001: must be at least 1 and at most train_steps=1000"),
         ([*FACES, "start=[prior,exact]"], "start=exact: .* begins at"),
-        (["~dataset"], "dataset=null: must be a data set: only a pretrained model"),
+        (["~dataset"], "dataset=null: must be a data set: only a job with denoiser=pretrained"),
     ):
         words = [word.format(tiny=folders["epsilon"]) for word in words]
         with pytest.raises(InvalidSetting, match=said):

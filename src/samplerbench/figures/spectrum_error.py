@@ -58,6 +58,7 @@ class SpectrumError(GaussianPicture):
                 axes.label_outer()
                 if place + columns >= len(panels):  # the lowest panel of its column
                     axes.tick_params(labelbottom=True)
+                    axes.set_xlabel("eigenvalue λ of the data's covariance")
             # if an error changes its sign, the curve has a dip, which may be deep
             shown = np.concatenate(errors)
             if (shown > 0).any():
