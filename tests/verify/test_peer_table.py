@@ -215,14 +215,20 @@ def test_noise_of_a_last_step_that_is_all_but_0_is_left_out():
     assert ddpm.gaussian == pytest.approx(euler.gaussian, rel=1e-3)
 
 
+#: A row of each package, and in the slow suite a dozen.
 AGAIN = (
-    *(("DDIMScheduler", "clip_sample=false"), ("DPMSolverMultistepScheduler", "")),
-    *(("DPMSolverMultistepScheduler", "final_sigmas_type=sigma_min"), ("PNDMScheduler", "")),
-    *(("EulerAncestralDiscreteScheduler", ""), ("HeunDiscreteScheduler", "")),
-    *(("UniPCMultistepScheduler", ""), ("DEISMultistepScheduler", "")),
-    *(("FlowMatchEulerDiscreteScheduler", ""), ("EDMEulerScheduler", "")),
-    *(("sample_dpmpp_2m", ""), ("HeunSampler", ""), ("zABSampler", "")),
-    pytest.param(("sample_dpmpp_2m_sde", ""), marks=pytest.mark.slow),
+    *(("DPMSolverMultistepScheduler", ""), ("sample_dpmpp_2m", ""), ("zABSampler", "")),
+    *(
+        pytest.param(row, marks=pytest.mark.slow)
+        for row in (
+            *(("DDIMScheduler", "clip_sample=false"), ("PNDMScheduler", "")),
+            ("DPMSolverMultistepScheduler", "final_sigmas_type=sigma_min"),
+            *(("EulerAncestralDiscreteScheduler", ""), ("HeunDiscreteScheduler", "")),
+            *(("UniPCMultistepScheduler", ""), ("DEISMultistepScheduler", "")),
+            *(("FlowMatchEulerDiscreteScheduler", ""), ("EDMEulerScheduler", "")),
+            *(("HeunSampler", ""), ("sample_dpmpp_2m_sde", "")),
+        )
+    ),
 )
 
 
@@ -309,6 +315,7 @@ def test_what_a_curve_says():
     assert found.order("gaussian") == pytest.approx(1, abs=0.15)
 
 
+@pytest.mark.slow
 def test_runs_at_every_number_of_steps_find_those_that_do_not_end_well(monkeypatch):
     monkeypatch.setattr(peer_curves, "MOST", 12)
     broken = Diffusers("DPMSolverMultistepScheduler", {"num_train_timesteps": 12})
