@@ -60,6 +60,7 @@ DATA = {
 LEARNED, RUN = "digits-unet", Path("multirun/grids_unet")
 TRAINING = (
     "experiment=images/edm trainer=digits network.channels=[16,16] denoiser=learned "
+    "trainer.steps=2000 trainer.lr=1e-3 trainer.warmup=100 trainer.ema_decay=.998 "
     "sampler=heun steps=[5] picture=[] repetitions=1"
 )
 #: The figure of designs on the Gaussian twin of the digits, and the words of `samplerbench design`.
