@@ -55,6 +55,7 @@ def test_the_recipe_has_not_broken(tmp_path):
 #: DDPM's output and levels, and twice the steps: the recipe of digits until 2026-11-30.
 DDPM = ("target=noise", "weighting=uniform", "level_law=uniform_time", "trainer.steps=2000")
 DDPM += ("trainer.lr=1e-3", "trainer.warmup=100", "trainer.ema_decay=0.998")
+DDPM += ("~level_law.mean", "~level_law.std", "~level_law.minimum")
 #: The cells and metrics of docs/images.md with N = 20.
 TABLE = ("experiment=digits", "denoiser=learned", "sampler=ddim", "sampler.ddim.eta=[0,0.5,1]")
 TABLE += ("steps=[20]", "n_samples=179", "block=179", "repetitions=4", "floor_repetitions=0")
