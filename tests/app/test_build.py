@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from samplerbench.app.config.construct import construct, construct_grid, read_member
 from samplerbench.app.config.folders import conf_directory, member_files
-from samplerbench.app.config.groups import chosen_nodes
+from samplerbench.app.config.groups import chosen_nodes, drop_settings_of_replaced
 from samplerbench.app.config.numbers import check_numbers, whole_number, whole_numbers
 from samplerbench.app.job import basis
 from samplerbench.app.job.basis import chosen_block
@@ -41,6 +41,31 @@ def test_what_an_experiment_chose_can_be_replaced(composed):
         ("shapes/samplers", "metric=sliced", "sampler=heun"),
     ):
         assert build(composed(f"experiment={experiment}", *words, *FEW), {}, "test")
+
+
+@pytest.mark.parametrize(
+    ("experiment", "word", "dropped", "kept"),
+    [
+        ("digits", "level_law=uniform_time", ["mean", "std", "minimum"], {"t_max": 1.0}),
+        ("images/edm", "level_law=log_uniform", ["mean", "std"], {"minimum": 0.02}),
+        ("digits", "network=pixel_mlp", ["level"], {"width": 384}),
+        ("n1/ddim", "grid=log_snr", [], {}),
+    ],
+)
+def test_settings_for_a_replaced_member_go_with_it(composed, experiment, word, dropped, kept):
+    words = [f"experiment={experiment}", word, *FEW]
+    group = word.partition("=")[0]
+    config = composed(*words)
+    assert set(dropped) <= set(config[group]), "the experiment has them"
+    drop_settings_of_replaced(config)
+    assert not set(dropped) & set(config[group])
+    assert kept.items() <= dict(config[group]).items()
+    assert build(config, {}, "test").training is not None
+    if dropped:  # typed, so it is a mistake
+        config = composed(*words, f"{group}.{dropped[0]}=1")
+        drop_settings_of_replaced(config)
+        with pytest.raises(InvalidSetting, match=rf"^{group}\.{dropped[0]}=1.*must be left out"):
+            build(config, {}, "test")
 
 
 def test_settings_of_what_is_not_chosen_are_refused_by_name(composed):

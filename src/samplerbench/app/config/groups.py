@@ -13,9 +13,10 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from samplerbench.app.config.construct import construct
+from samplerbench.app.config.construct import construct, parameters, read_member
+from samplerbench.app.config.folders import groups, member_files
 from samplerbench.errors import require
 
 #: Data sets that consist of the content of a file or a folder.
@@ -64,6 +65,28 @@ def is_typed(key: str) -> bool:
     """Whether the key, or one below it, was typed on the command line of this job."""
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     return any(re.match(rf"\+*{re.escape(key)}[.=]", word) for word in words)
+
+
+def drop_settings_of_replaced(config: DictConfig) -> None:
+    """Delete the settings of an experiment for members that the command line replaces.
+
+    In `experiment=digits level_law=uniform_time` the experiment's `level_law.mean` is a setting of
+    its own level law. Settings that the new member has too keep the experiment's value, and typed
+    settings and those of the member's own yaml stay: if the member lacks them, they are refused.
+    """
+    choices = HydraConfig.get().runtime.choices
+    typed = {word.partition("=")[0].lstrip("+") for word in HydraConfig.get().overrides.task}
+    for group in groups():
+        node, path = config.get(group), member_files(group).get(str(choices.get(group)))
+        if group not in typed or path is None or not isinstance(node, DictConfig):
+            continue
+        if "_target_" not in node:  # of the groups with several members see `chosen_nodes`
+            continue
+        own = {*map(str, read_member(path)), *parameters(node, group)}
+        for name in [str(name) for name in node if str(name) not in own]:
+            if not is_typed(f"{group}.{name}"):
+                with open_dict(node):
+                    del node[name]
 
 
 def title_of_data(name: str, settings: Mapping[str, Any]) -> str:
