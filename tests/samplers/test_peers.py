@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from inspect import signature
@@ -530,3 +531,22 @@ def test_other_threads_draw_from_the_generator_of_torch():
     assert torch.equal(found[0], torch.randn(3, generator=torch.Generator().manual_seed(5)))
     assert torch.equal(mine, KeyedNoise(KEY).normal(torch.empty(3), 0, 0))
     assert torch.randn is RANDN
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: Diffusers("UniPCMultistepScheduler"),
+        lambda: Diffusers("EulerAncestralDiscreteScheduler"),
+        lambda: KDiffusion("sample_dpmpp_2m"),
+        lambda: Azula("HeunSampler"),
+    ],
+    ids=["unipc", "ancestral", "k_diffusion", "azula"],
+)
+def test_threads_that_ask_for_a_fact_at_the_same_time_get_one_answer(made):
+    """The workers of a sweep share its samplers, and the first question is answered by runs."""
+    for fact in ("stochastic", "draws", "global_draws", "_draws_by_name"):
+        alone, shared = made(), made()
+        with ThreadPoolExecutor(4) as workers:
+            found = list(workers.map(lambda _, one=shared, f=fact: getattr(one, f), range(12)))
+        assert found == [getattr(alone, fact)] * 12, fact

@@ -19,6 +19,7 @@ A peer declares no order. `Peer.stochastic` and `evaluations` come from a run on
 
 from __future__ import annotations
 
+import copy
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -309,12 +310,13 @@ class Peer(Sampler):
         self, within: Callable[[Drawing], AbstractContextManager[Any]], steps: int, noise: Noise
     ) -> None:
         """Run on `Toy`, with all draws from the noise."""
-        self.__dict__.update(_within=within, stochastic=True)
-        try:
-            self._toy_run(steps, noise)
-        finally:
-            for name in ("_within", "stochastic"):
-                self.__dict__.pop(name, None)  # another thread may have removed it
+        self._as(_within=within, stochastic=True)._toy_run(steps, noise)
+
+    def _as(self, **facts: Any) -> Self:
+        """A copy that takes these facts as known; other threads use the peer at the same time."""
+        one = copy.copy(self)
+        one.__dict__.update(facts)
+        return one
 
     @cached_property
     def _few(self) -> int:
@@ -382,11 +384,8 @@ class Peer(Sampler):
         """Whether its result depends on the noise: two keys give two results."""
         if not self.draws:
             return False
-        self.__dict__["stochastic"] = True  # during the runs that find it out
-        try:
-            one, two = (self._toy_run(self._few, KeyedNoise((key, "toy")))[0] for key in (0, 1))
-        finally:
-            self.__dict__.pop("stochastic", None)
+        with_noise = self._as(stochastic=True)
+        one, two = (with_noise._toy_run(self._few, KeyedNoise((key, "toy")))[0] for key in (0, 1))
         return not torch.equal(one, two)
 
     def evaluations(self, steps: int) -> int | None:
