@@ -2,6 +2,7 @@
 
 import functools
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
@@ -489,3 +490,12 @@ def test_a_run_without_noise_keeps_no_graph(monkeypatch):
     slope = torch.gradient(nodes.cdf, spacing=(y,))[0]
     assert float(nodes.mean((slope / rise - 1).abs())) < 1e-2
     assert float(nodes.masses.sum()) == pytest.approx(1, abs=1e-9)
+
+
+def test_laws_can_be_computed_side_by_side():
+    """PyTorch has one level of dual numbers for all threads, and a sweep has several workers."""
+    levels = KARRAS(EDM(10.0), 5)
+    alone = carried(Bent(), levels)
+    with ThreadPoolExecutor(4) as workers:
+        for nodes in workers.map(lambda _: carried(Bent(), levels), range(8)):
+            assert torch.equal(nodes.masses, alone.masses)

@@ -31,6 +31,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -347,7 +348,7 @@ class _Run:
         """H and its derivative of a run without noise; backward, its graph may take gigabytes."""
         sampler, _, levels = self._run
         first, noise = x[:, None].to(self._like), KeyedNoise(("density",))  # never used
-        with forward_ad.dual_level():
+        with _DUALS, forward_ad.dual_level():
             start = forward_ad.make_dual(first, torch.ones_like(first))  # type: ignore[no-untyped-call]
             last = final_state(sampler, OnDuals(model), start, levels, noise)
             y, slope = forward_ad.unpack_dual(last)  # type: ignore[no-untyped-call]
@@ -389,6 +390,9 @@ def _nodes(panels: list[Tensor]) -> LineNodes:
     columns = columns[:, columns[1] > _LEAST]
     return LineNodes(*columns[:, columns[3].argsort()])
 
+
+#: PyTorch has one level of dual numbers for all threads, and the cells of a sweep run side by side.
+_DUALS = Lock()
 
 _NONE = Transition(-1, False)
 
