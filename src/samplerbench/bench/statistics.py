@@ -57,7 +57,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
 
 from samplerbench.bench.cell import CELL, CURVE, DISTINGUISHING, MEASURE, SEEDS, distinct
-from samplerbench.bench.rounding import SIGNED
+from samplerbench.bench.rounding import SIGNED, plain
 from samplerbench.errors import InvalidSetting, require
 
 Array = NDArray[np.float64]
@@ -571,8 +571,13 @@ def _two_sided(mean: ArrayLike, error: ArrayLike, freedom: ArrayLike) -> Array:
     return found
 
 
-def unmixed(chains: pd.DataFrame) -> dict[tuple[str, ...], tuple[float, float]]:
-    """Split R̂, and the mass in modes that no chain reached, of chains that have not mixed.
+def r_hat_text(value: float) -> str:
+    """Split R̂ with three decimals near 1, and with three digits otherwise."""
+    return f"{value:.3f}" if value < 1.1 else f"{value:.3g}"
+
+
+def unmixed(chains: pd.DataFrame) -> dict[tuple[str, ...], str]:
+    """The chains that have not mixed, or did not reach some modes, with the reason in words.
 
     The keys are values of `CHAINS`. R̂ is NaN if the chains diverged. Chains of too few steps to be
     examined are left out.
@@ -580,10 +585,12 @@ def unmixed(chains: pd.DataFrame) -> dict[tuple[str, ...], tuple[float, float]]:
     Args:
         chains: the rows of a run whose reference is `CHAIN`.
     """
-    found: dict[tuple[str, ...], tuple[float, float]] = {}
+    found: dict[tuple[str, ...], str] = {}
     for key, rows in chains.groupby(CHAINS):
         values = dict(zip(rows["metric"], rows["value"], strict=True))
         r_hat, missing = values["split_r_hat"], values.get("mass_not_reached", 0.0)
         if "incompatible" not in set(rows["status"]) and (not r_hat <= MIXED or missing > 0):
-            found[cast(tuple[str, ...], key)] = r_hat, missing
+            why = f"split R̂ {r_hat_text(r_hat)}"
+            why += f", {plain(missing)} of the mass not reached" if missing > 0 else ""
+            found[cast(tuple[str, ...], key)] = why
     return found

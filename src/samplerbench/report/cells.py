@@ -226,11 +226,8 @@ def _of_chains(lines: pd.DataFrame, chains: pd.DataFrame) -> list[str]:
     found = unmixed(chains)
     verdicts = []
     for key, verdict in zip(lines[CHAINS].itertuples(index=False), lines["verdict"], strict=True):
-        r_hat, missing = found.get(tuple(key), (0.0, 0.0))
-        why = f"split R̂ {r_hat:.3g}"
-        why += f", {missing:.2g} of the mass not reached" if missing > 0 else ""
-        unknown = verdict == SAME and tuple(key) in found
-        verdicts.append(f"no verdict: its chains have not mixed ({why})" if unknown else verdict)
+        why = found.get(tuple(key)) if verdict == SAME else None
+        verdicts.append(f"no verdict: its chains have not mixed ({why})" if why else verdict)
     return verdicts
 
 

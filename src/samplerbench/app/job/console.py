@@ -20,7 +20,15 @@ from samplerbench.bench.designing import Carried, Designed
 from samplerbench.bench.ranking import Ranking, ranking
 from samplerbench.bench.resolution import resolution
 from samplerbench.bench.rounding import difference, distance, plain
-from samplerbench.bench.statistics import CHAINS, MIXED, by_floor, complete, summary, unmixed
+from samplerbench.bench.statistics import (
+    CHAINS,
+    MIXED,
+    by_floor,
+    complete,
+    r_hat_text,
+    summary,
+    unmixed,
+)
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.base import LawMetric, Metric, OutputLawMetric
@@ -263,7 +271,7 @@ def print_claims(
     have not mixed, and these are not called near the data. Cells with lost repetitions have no rank
     and no verdict. Advice never asks for more points than `data` has.
     """
-    not_mixed = {} if chains is None else _unmixed(chains)
+    not_mixed = {} if chains is None else unmixed(chains)
     counts = table.groupby("metric")["repetition"].nunique()
     # metrics of output laws have their own intervals in the tables, even with one repetition
     once = [n for n, m in metrics.items() if isinstance(m, OutputLawMetric) and counts.get(n) == 1]
@@ -280,7 +288,10 @@ def print_claims(
     for key, group in sampled[sampled["status"] == "ok"].groupby(["start", "denoiser"]):
         start, denoiser = cast(tuple[str, str], key)
         there = dict.fromkeys(map(tuple, group[CHAINS].itertuples(index=False)))
-        names = ", ".join(not_mixed[chain] for chain in there if chain in not_mixed)
+        stuck = [
+            (sampler_name(*chain[2:]), not_mixed[chain]) for chain in there if chain in not_mixed
+        ]
+        names = ", ".join(f"{name} ({why})" for name, why in stuck)
         if names:
             text = "not ranked, since their chains have not mixed"
             out.print(f"{start} start, {denoiser} score: {text}: {names}")
@@ -441,26 +452,11 @@ def print_chains(out: Console, table: pd.DataFrame) -> None:
             f"chains, {start}, {denoiser}, {sampler_name(sampler, settings)}, N={steps} "
             f"({rows['nfe'].iloc[0]:,} evaluations): {acceptance}ESS "
             f"{values['effective_sample_size']:.0f} of {states:,.0f} states, "
-            f"split R̂ {_r_hat(values['split_r_hat'])}"
+            f"split R̂ {r_hat_text(values['split_r_hat'])}"
             + ("" if values["split_r_hat"] <= MIXED else " (not mixed)")
             + _errors_text(values)
             + _cost_text(values)
         )
-
-
-def _r_hat(value: float) -> str:
-    """R̂ with three decimals near 1, and with three digits otherwise."""
-    return f"{value:.3f}" if value < 1.1 else f"{value:.3g}"
-
-
-def _unmixed(chains: pd.DataFrame) -> dict[tuple[str, ...], str]:
-    """The samplers whose chains have not mixed, or did not reach some modes, with the reason."""
-    words: dict[tuple[str, ...], str] = {}
-    for (*of, sampler, settings), (r_hat, missing) in unmixed(chains).items():
-        why = f"split R̂ {_r_hat(r_hat)}"
-        why += f", {plain(missing)} of the mass not reached" if missing > 0 else ""
-        words[*of, sampler, settings] = f"{sampler_name(sampler, settings)} ({why})"
-    return words
 
 
 def _errors_text(values: Mapping[str, float]) -> str:
