@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from hashlib import sha256
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
@@ -148,12 +149,15 @@ def row_of(record: Any) -> Row:
     return row
 
 
-def as_table(records: Iterable[dict[str, object]]) -> pd.DataFrame:
+def as_table(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Records as a table with the columns of `Row`, typed and sorted."""
-    table = pd.DataFrame(list(records), columns=[field.name for field in fields(Row)])
-    for name, kind in _TYPES.items():
-        table[name] = table[name].astype("object" if kind is str else kind)
-    return table.sort_values(_ORDER, ignore_index=True)
+    rows = sorted(records, key=itemgetter(*_ORDER))
+    # a column at a time: pandas takes three times as long to convert the columns of a table
+    columns = {
+        name: pd.Series([row[name] for row in rows], dtype="object" if kind is str else kind)
+        for name, kind in _TYPES.items()
+    }
+    return pd.DataFrame(columns)
 
 
 #: Columns without which a value cannot be read.
