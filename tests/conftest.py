@@ -12,6 +12,7 @@ import importlib.util
 import inspect
 import json
 import os
+import pickle
 import pkgutil
 import pydoc
 import subprocess
@@ -19,22 +20,25 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import omegaconf._utils
+import omegaconf.base
 import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal import config_loader_impl, defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
 from hydra._internal.defaults_list import DefaultsList, Overrides, create_defaults_list
 from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, grammar_parser
 from torch import Tensor, nn
 
 from samplerbench.app.commands.examine import objects
@@ -96,23 +100,32 @@ def no_time_is_lost() -> Iterator[None]:
 
     Imported modules are not searched for garbage again and again, files are not forced onto the
     disk (tests of a full disk put their own `os.fsync` here), a yaml file of conf/ is parsed once,
-    the same members are composed once, and a config that does not set `hydra.mode` is not composed
-    a second time in order to know it.
+    the same members are composed once, a config that does not set `hydra.mode` is not composed
+    a second time in order to know it, and an interpolation is parsed once.
     """
-    conf, parse, parsed = str(folders.conf_directory()), yaml.load, {}
+    # copies from pickled objects, which is three times as fast as `copy.deepcopy`
+    conf, parse = str(folders.conf_directory()), yaml.load
+    parsed: dict[Any, bytes] = {}
 
     def load(stream: Any, Loader: Any) -> Any:
-        name = str(getattr(stream, "name", ""))
-        if not name.startswith(conf):
+        """A file of conf/, or the text of a stored config."""
+        name = (
+            stream.getvalue() if isinstance(stream, StringIO) else str(getattr(stream, "name", ""))
+        )
+        if not (isinstance(stream, StringIO) or name.startswith(conf)):
             return parse(stream, Loader)
         key = name, Loader.__name__
         if key not in parsed:
-            parsed[key] = parse(stream, Loader)
-        return copy.deepcopy(parsed[key])
+            parsed[key] = pickle.dumps(parse(stream, Loader))
+        return pickle.loads(parsed[key])
 
-    read: dict[str, Any] = {}
+    def with_shared_sources(self: CachingConfigRepository, delegate: Any) -> None:
+        """A copy of the folders that are searched, without one of all that is in them."""
+        self.delegate, self.cache = copy.copy(delegate), {}
+
+    read: dict[str, bytes] = {}
     chosen: dict[Any, DefaultsList] = {}
-    merged: dict[int, DictConfig] = {}
+    merged: dict[int, bytes] = {}
     choose, merge = create_defaults_list, ConfigLoaderImpl._compose_config_from_defaults_list
     read_file, known_choices = ConfigRepository.load_config, defaults_list._create_interpolation_map
 
@@ -125,11 +138,8 @@ def no_time_is_lost() -> Iterator[None]:
         if not is_fixed(self):
             return read_file(self, config_path)
         if config_path not in read:
-            read[config_path] = read_file(self, config_path)
-        result = copy.copy(read[config_path])
-        if result is not None:
-            result.config = copy.deepcopy(result.config)
-        return result
+            read[config_path] = pickle.dumps(read_file(self, config_path))
+        return pickle.loads(read[config_path])
 
     def known_choices_where_needed(overrides: Any, defaults: Any, self_added: bool) -> Any:
         """For interpolations; conf/ has few."""
@@ -152,12 +162,18 @@ def no_time_is_lost() -> Iterator[None]:
         if all(defaults is not one.defaults for one in chosen.values()):
             return merge(self, defaults, repo)
         if id(defaults) not in merged:
-            merged[id(defaults)] = merge(self, defaults, repo)
-        return copy.deepcopy(merged[id(defaults)])
+            merged[id(defaults)] = pickle.dumps(merge(self, defaults, repo))
+        return pickle.loads(merged[id(defaults)])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr(yaml, "load", load)
+        patch.setattr(CachingConfigRepository, "__init__", with_shared_sources)
+        for module in (omegaconf.base, omegaconf._utils):  # a tree that is only read
+            patch.setattr(module, "parse", cache(grammar_parser.parse))
+        # what wandb imports for jobs that it launches itself
+        launch = SimpleNamespace(StagedLaunchInputs=lambda: SimpleNamespace(apply=lambda run: None))
+        patch.setitem(sys.modules, "wandb.sdk.launch.inputs.internal", launch)
         patch.setattr(ConfigRepository, "load_config", read_once)
         patch.setattr(defaults_list, "_create_interpolation_map", known_choices_where_needed)
         patch.setattr(config_loader_impl, "create_defaults_list", chosen_once)
@@ -340,14 +356,19 @@ def settings_of_samplers() -> dict[str, Sampler]:
 #: For tests that hardly depend on the schedule: noise at t = 0, variance preserving, and no signal
 #: at t = 1.
 THREE: tuple[type[NoiseSchedule], ...] = (GeometricVE, VPLinear, Rectified)
-#: Members whose contract takes long, and is checked in the slow suite; each has tests of its own.
+#: Members whose contract takes long, and is checked in the slow suite. In the default suite
+#: test_members.py checks the quick promises of all but samplers; each has tests of its own.
 TAKE_LONG = {
     *("dataset=checkerboard", "dataset=tree", "dataset=four_well", "dataset=faces"),
     *("dataset=four_well_boltzmann", "dataset=many_well", "dataset=gaussian_spectrum"),
     *("grid=score_optimal", "grid=align_your_steps", "grid=entropic_rescaled", "grid=gits"),
+    *("grid=entropic", "grid=spectral", "network=unet", "network=pixel_mlp"),
     *("metric=w_output_1d", "metric=max_sliced_law", "metric=max_sliced_refined"),
+    *("metric=outliers", "metric=within_mode", "metric=sliced_pca"),
     *("objective=ncsn", "objective=likelihood", "objective=hutchinson", "objective=v_prediction"),
-    *("objective=sliced", "objective=sliced_vr", "metric=outliers", "network=unet"),
+    *("objective=sliced", "objective=sliced_vr", "objective=hyvarinen", "objective=single_level"),
+    *("objective=flow_matching", "objective=vp_noise", "objective=implicit_ve", "grid=designed"),
+    *("dataset=swiss_roll", "dataset=lifted_modes", "dataset=gmm40", "metric=max_sliced"),
     *("sampler=AIS", "sampler=DormandPrince", "sampler=Picard", "sampler=ReplicaExchange"),
 }
 #: What builds each of the members that a fixture has in turn. They are found when a test of the
@@ -372,6 +393,10 @@ WALKS: dict[str, Callable[[], dict[str, Callable[[], Any]]]] = {
         if one == type(one)()
     },
 }
+#: The same walk, of which the default suite has only `COMMON`.
+WALKS["common_sampler"] = WALKS["default_sampler"]
+#: Samplers that most people use; at least one with noise, and one that is affine.
+COMMON = ("DDIM", "DDPMLarge", "DPMSolverPP", "Euler", "Heun", "SDEDPMpp2M", "UniPC")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -388,6 +413,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _takes_long(walk: str, case: str) -> bool:
     """Whether a member is in TAKE_LONG; a walk over one kind has names without the kind."""
+    if walk == "common_sampler" and case.split("(")[0] not in COMMON:
+        return True
     return bool({case, f"{walk.split('_')[-1]}={case.split('(')[0]}"} & TAKE_LONG)
 
 
@@ -438,6 +465,11 @@ def default_sampler(request: pytest.FixtureRequest) -> Sampler:
 
 
 @pytest.fixture
+def common_sampler(request: pytest.FixtureRequest) -> Sampler:
+    return request.param()
+
+
+@pytest.fixture
 def all_schedules() -> list[NoiseSchedule]:
     return all_of("schedule")
 
@@ -445,6 +477,14 @@ def all_schedules() -> list[NoiseSchedule]:
 @pytest.fixture
 def all_samplers() -> list[Sampler]:
     return list(settings_of_samplers().values())
+
+
+@pytest.fixture
+def members_that_take_long() -> list[tuple[str, str, Callable[[], Any]]]:
+    """The kind and the name of the members in `TAKE_LONG` but samplers, and what builds them."""
+    chosen = sorted(tuple(case.split("=")) for case in TAKE_LONG if "sampler=" not in case)
+    found = {kind: members(kind) for kind, _ in chosen}
+    return [(kind, name, found[kind][name]) for kind, name in chosen]
 
 
 @pytest.fixture
