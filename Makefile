@@ -23,10 +23,10 @@ grids: $(VENV)/.run  ## samplers on a common grid and each on its own, of docs/g
 peers: $(VENV)/.test  ## docs/peers.md: samplers of the installed packages, measured: a quarter of an hour
 	$(BIN)/python multirun/gallery/peers.py $(ARGS)
 
-test: $(VENV)/.test  ## the whole test suite but the slow tests; a file in one process, which makes its runs once, and the long files of app and bench first
-	$(TEST_ENV) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow and not bench" $(ARGS)
+test: $(VENV)/.test  ## the tests for every change; a file in one process, which makes its runs once, and the long files of app and bench first
+	$(TEST_ENV) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -p no:hypothesispytest -m "not slow and not bench" --durations=15 --durations-min=1 $(ARGS)
 
-test-slow: $(VENV)/.test  ## the tests that take minutes
+test-slow: $(VENV)/.test  ## the tests that take long, and all cases of those of which make test has some
 	$(TEST_ENV) $(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadfile -m "slow and not bench" $(ARGS)
 
 bench: $(VENV)/.test  ## speed, as ratios; run it on an idle machine

@@ -1,10 +1,12 @@
 """Objects that several test files build with few differences."""
 
+import inspect
 import time
-from functools import partial
+from functools import partial, wraps
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from samplerbench.bench.cell import CELL
@@ -43,6 +45,44 @@ def rows_of(values, **cell):
     plain = dict.fromkeys(CELL, "") | {"eta": np.nan, "steps": 4, "n_samples": 10, "nfe": 4}
     shared = plain | {"denoiser": "oracle", "seconds": 1.0, "status": "ok"} | cell
     return pd.DataFrame([shared | {"repetition": r, "value": v} for r, v in enumerate(values)])
+
+
+def mostly_slow(cases, *quick):
+    """Cases of a parametrised test: those at the places `quick` are in the default suite.
+
+    The others are in the slow suite.
+    """
+    rows = [case if isinstance(case, tuple) else (case,) for case in cases]
+    marks = [[pytest.mark.slow] * (place not in quick) for place in range(len(rows))]
+    return [pytest.param(*row, marks=mark) for row, mark in zip(rows, marks, strict=True)]
+
+
+def each(names, cases):
+    """As `pytest.mark.parametrize`, in one test: for many cases that take no time.
+
+    A case that fails is named in the traceback, and the cases after it are not tried.
+    """
+    own = [names] if isinstance(names, str) else list(names)
+    rows = [(case,) if len(own) == 1 else tuple(case) for case in cases]
+    assert rows, names
+
+    def decorate(test):
+        signature = inspect.signature(test)
+        others = [one for name, one in signature.parameters.items() if name not in own]
+
+        @wraps(test)
+        def every(**fixtures):
+            for row in rows:
+                try:
+                    test(**dict(zip(own, row, strict=True)), **fixtures)
+                except BaseException as error:
+                    error.add_note(f"the case: {row}")
+                    raise
+
+        every.__signature__ = signature.replace(parameters=others)
+        return every
+
+    return decorate
 
 
 def by_turns(ways, rounds, clock=time.process_time, warm=1):

@@ -88,6 +88,7 @@ def test_they_share_every_batch(two):
         assert torch.equal(theirs, batch[1::2])
 
 
+@pytest.mark.slow
 def test_they_draw_different_noise(tmp_path):
     # one datum is all their data: only the noise can make their losses differ
     point = LAW.draws(1, "train").expand(64, -1)

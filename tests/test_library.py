@@ -179,6 +179,7 @@ def test_own_samplers_metrics_and_denoisers(run):
     assert means["Sliced", "Mine"] == pytest.approx(means["Sliced", "euler"], rel=1e-9)
 
 
+@pytest.mark.slow
 def test_objects_of_a_name_have_that_name_in_tables():
     law = sb.dataset("grid_mixture", spacing=5.0)
     table = sb.sweep(law, sb.sampler("heun"), steps=2, metrics=sb.metric("sliced"), **FEW)
@@ -187,6 +188,7 @@ def test_objects_of_a_name_have_that_name_in_tables():
         assert set(cells[column]) == {name}
 
 
+@pytest.mark.slow
 def test_data_that_do_not_fit_to_the_path_are_warned_of_before_any_work():
     unit = [[1.0, 0.0], [0.0, 1.0]]
     kelvin = sb.dataset("gaussian", mean=[293.0, 293.0], covariance=unit)
@@ -216,6 +218,7 @@ def test_progress_is_shown_where_it_is_asked_for(capsys):
             assert (label in bars) == (shown is True)
 
 
+@pytest.mark.slow
 def test_samples_are_scored_as_by_the_command(tmp_path):
     """The numbers of the command, from arrays, files, chains and a run; and pairs of sets."""
     good = LAW.draws(300, "mine", 1).numpy()
@@ -242,6 +245,7 @@ def test_samples_are_scored_as_by_the_command(tmp_path):
     assert line["floor_sets"] == 39
 
 
+@pytest.mark.slow
 def test_an_error_budget(run):
     few = {"n_samples": 50, "repetitions": 2, "floor_repetitions": 2, "metrics": "sliced"}
     few["starts"] = ["prior", "exact"]
@@ -278,6 +282,7 @@ def test_a_plot_in_axes_of_ones_own():
     assert panels[2].get_title() == new.axes[0].get_title()
 
 
+@pytest.mark.slow
 def test_equal_cost():
     table = sb.sweep("grid_mixture", ["euler", "heun"], nfe=[7, 15], starts="exact", **FEW)
     steps = table.groupby("sampler")["steps"].unique().map(list)
@@ -327,6 +332,7 @@ def test_a_langevin_chain_on_a_noised_law():
     assert x[:, 1].var() == pytest.approx(10 / (1 - 0.5 / 20), rel=0.15)
 
 
+@pytest.mark.slow
 def test_training_in_memory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     threads = torch.get_num_threads()
@@ -356,6 +362,7 @@ def test_a_training_whose_weights_are_not_finite_is_no_run():
         sb.train("two_clusters", network="time_mlp", steps=1, settings=few)
 
 
+@pytest.mark.slow
 def test_a_score_of_one_level_and_a_schedule_of_ones_own():
     few = {"trainer.batch_size": 64, "n_train": 100, "n_validation": 50, "objective.noise": 3.0}
     run = sb.train("two_clusters", objective="single_level", steps=3, settings=few)
@@ -368,6 +375,7 @@ def test_a_score_of_one_level_and_a_schedule_of_ones_own():
     assert sb.train("two_clusters", schedule=EDM(30.0), steps=1, settings=few).schedule == EDM(30.0)
 
 
+@pytest.mark.slow
 def test_a_plot_shows_itself_in_a_notebook(run, monkeypatch):
     assert isinstance(sb.plot(run.table), Figure)
     known = {}
@@ -591,6 +599,7 @@ def test_a_run_is_read_without_being_written_to(finished):
     assert sorted(path.relative_to(finished) for path in finished.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_tables_of_two_laws_are_two_curves():
     """Means of 0.5 and 1.6: one mean of both would be neither, with an interval."""
     laws = [sb.dataset("grid_mixture", spacing=spacing) for spacing in (4.0, 8.0)]
@@ -615,6 +624,7 @@ def test_tables_of_two_laws_are_two_curves():
         ranking(pd.concat([tables[0], tables[1].assign(sampler="other")]), steps=4)
 
 
+@pytest.mark.slow
 def test_two_grids_are_compared_in_pairs():
     """They share their random numbers, so pooling them would make the interval too narrow."""
     law, tables = sb.dataset("gaussian"), []
@@ -630,6 +640,7 @@ def test_two_grids_are_compared_in_pairs():
     assert found.pairs["count"].tolist() == [2]
 
 
+@pytest.mark.slow
 def test_two_models_of_one_name_are_two_cells():
     law = sb.dataset("grid_mixture")
     few = {"samplers": "heun", "steps": 4, "starts": "prior", **FEW}
@@ -678,6 +689,7 @@ def test_samples_that_do_not_arrive_are_no_value():
     assert cells["value"].isna().all()
 
 
+@pytest.mark.slow
 def test_values_that_two_tables_share_count_once():
     """For example the floor of two grids, or a notebook's cell that runs twice."""
     law = sb.dataset("gaussian")
@@ -784,6 +796,7 @@ def test_the_parts_of_a_training_have_names():
         sb.train(law, steps=2, settings={"trainer": 3})
 
 
+@pytest.mark.slow
 def test_denoisers_that_alter_the_exact_one_have_names():
     few = {"steps": 3, "n_samples": 50, "repetitions": 1, "floor_repetitions": 0}
     law = sb.dataset("grid_mixture")

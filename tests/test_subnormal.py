@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from helpers import mostly_slow
 from samplerbench.bench.line_densities import law_of_output
 from samplerbench.core.grids import Level, karras
 from samplerbench.core.models import Denoiser
@@ -91,12 +92,13 @@ def test_responsibilities_are_a_softmax(states):
     assert subnormal(logs.softmax(0)) > 0  # there were some
 
 
-def test_oracles(any_dataset):
-    """31 noise levels from a thousandth to a thousand times the width of the data."""
+@pytest.mark.parametrize("count", mostly_slow([13, 31], 0))
+def test_oracles(any_dataset, count):
+    """At noise levels from a thousandth to a thousand times the width of the data."""
     law, model = any_dataset, any_dataset.oracle(EDM(1e4))
     x0, levels = torch.zeros(2, 1), torch.empty(0)
     if model is not None:
-        x0, levels = law.draws(16, "start", 0), torch.logspace(-3, 3, 31)
+        x0, levels = law.draws(16, "start", 0), torch.logspace(-3, 3, count)
     scale = float(x0.std())
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0)).double()
     with Subnormals() as counter, torch.no_grad():

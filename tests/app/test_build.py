@@ -6,6 +6,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from helpers import mostly_slow
 from samplerbench.app.config.construct import construct, construct_grid, read_member
 from samplerbench.app.config.folders import conf_directory, member_files
 from samplerbench.app.config.groups import chosen_nodes, drop_settings_of_replaced
@@ -35,6 +36,7 @@ def test_a_member_of_an_experiment_can_be_dropped(composed):
     assert not job.pictures
 
 
+@pytest.mark.slow
 def test_what_an_experiment_chose_can_be_replaced(composed):
     for experiment, *words in (
         ("n0/chain", "start=prior", "picture=[samples]"),  # its start has a width, its picture a k
@@ -45,12 +47,15 @@ def test_what_an_experiment_chose_can_be_replaced(composed):
 
 @pytest.mark.parametrize(
     ("experiment", "word", "dropped", "kept"),
-    [
-        ("digits", "level_law=uniform_time", ["mean", "std", "minimum"], {"t_max": 1.0}),
-        ("images/edm", "level_law=log_uniform", ["mean", "std"], {"minimum": 0.02}),
-        ("digits", "network=pixel_mlp", ["level"], {"width": 384}),
-        ("n1/ddim", "grid=log_snr", [], {}),
-    ],
+    mostly_slow(
+        [
+            ("digits", "level_law=uniform_time", ["mean", "std", "minimum"], {"t_max": 1.0}),
+            ("images/edm", "level_law=log_uniform", ["mean", "std"], {"minimum": 0.02}),
+            ("digits", "network=pixel_mlp", ["level"], {"width": 384}),
+            ("n1/ddim", "grid=log_snr", [], {}),
+        ],
+        0,
+    ),
 )
 def test_settings_for_a_replaced_member_go_with_it(composed, experiment, word, dropped, kept):
     words = [f"experiment={experiment}", word, *FEW]
@@ -94,6 +99,7 @@ def small(tmp_path):
     return ["dataset=file", f"dataset.path={path}"]
 
 
+@pytest.mark.slow
 def test_a_small_file_gives_all_its_rows_unless_a_number_was_typed(composed, small, monkeypatch):
     job = build(composed(*small), {}, "test")
     assert job.all_rows == {"n_train": 100, "n_validation": 20, "n_reference": 40}
@@ -331,6 +337,7 @@ def test_the_gaussian_twin_replaces_the_law_of_a_data_set(composed):
         build(composed("law=twin"), {}, "test")
 
 
+@pytest.mark.slow
 def test_lists_of_weights_and_errors_are_denoisers(composed):
     """If there are several, their names contain the value; each has its own identity."""
     words = ["denoiser=[guided,corrupted]", "+dataset@guide=two_clusters", *FEW]
@@ -361,6 +368,7 @@ def test_lists_of_weights_and_errors_are_denoisers(composed):
         assert words in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_guided_denoiser_needs_a_guide_with_an_exact_denoiser(composed):
     words = ["denoiser=guided", *FEW]
     sweep = build(composed(*words, "+dataset@guide=two_clusters", "guidance=3"), {}, "test").sweep
@@ -380,6 +388,7 @@ def test_a_guided_denoiser_needs_a_guide_with_an_exact_denoiser(composed):
             build(composed(*words, *more), {}, "test")
 
 
+@pytest.mark.slow
 def test_the_arithmetic_that_auto_chooses_is_in_the_identity_of_a_training(composed, monkeypatch):
     def identity(able, *words):
         monkeypatch.setattr(objectives, "multiplies_bfloat16", lambda: able)
@@ -446,6 +455,7 @@ def test_a_worse_model_is_a_guide_and_alters_like_any_other(composed):
             build(composed(*wrong, *FEW[: 0 if wrong[0] == learned[0] else None]), {}, "test")
 
 
+@pytest.mark.slow
 def test_the_papers_setting_is_that_of_the_source(composed):
     quick, notebook, paper = (
         composed("experiment=shapes/restart", f"fidelity={word}")

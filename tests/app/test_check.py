@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import samplerbench as sb
+from helpers import mostly_slow
 from samplerbench.app.commands import check, examine
 from samplerbench.app.config import folders
 from samplerbench.app.main import main
@@ -45,6 +46,7 @@ def mine(tmp_path, monkeypatch):
     return write
 
 
+@pytest.mark.slow
 def test_a_sampler_of_another_package(mine, capsys):
     check.main([mine("mine_right")])
     line = capsys.readouterr().out.splitlines()[-1]
@@ -88,24 +90,32 @@ def test_the_noise_of_a_sampler_is_checked_on_a_mixture(mine, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("module", "order", "step", "lines"),
-    [
-        (
-            "mine_order",
-            2,
-            STEP,
-            ["order on the gaussian, EDM, and 1 more: 1.00, and 2 is declared"],
-        ),
-        ("mine_end", 1, "Step(x + 1e-12, x0_hat)", ["end: the last state is not its x̂₀"]),
-        ("mine_law", 1, "Step(x + (to.sigma == 0), x0_hat)", ["law: ", "end: "]),
-        # the message of this error depends on the number of states
-        (
-            "mine_raises",
-            1,
-            "Step(x.view(-1, 7), x)",
-            ["(mine_raises.py, line 15) in step 1, from "],
-        ),
-        ("mine_yields", 1, "x", ["steps=Tensor: must be a generator that yields Step(x, x0_hat)"]),
-    ],
+    mostly_slow(
+        [
+            (
+                "mine_order",
+                2,
+                STEP,
+                ["order on the gaussian, EDM, and 1 more: 1.00, and 2 is declared"],
+            ),
+            ("mine_end", 1, "Step(x + 1e-12, x0_hat)", ["end: the last state is not its x̂₀"]),
+            ("mine_law", 1, "Step(x + (to.sigma == 0), x0_hat)", ["law: ", "end: "]),
+            # the message of this error depends on the number of states
+            (
+                "mine_raises",
+                1,
+                "Step(x.view(-1, 7), x)",
+                ["(mine_raises.py, line 15) in step 1, from "],
+            ),
+            (
+                "mine_yields",
+                1,
+                "x",
+                ["steps=Tensor: must be a generator that yields Step(x, x0_hat)"],
+            ),
+        ],
+        *(3, 4),
+    ),
 )
 def test_what_fails_is_named_in_a_line_each(mine, module, order, step, lines):
     name = mine(module, order, step)
@@ -119,6 +129,7 @@ def test_what_fails_is_named_in_a_line_each(mine, module, order, step, lines):
     assert "needs_signal" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_an_error_in_a_step_says_where_and_what_to_declare(mine):
     place = "in step 1, from t=1, α=0, σ=1: declare needs_signal = True if it cannot start without"
     for module, step, what in (
@@ -339,6 +350,7 @@ def lab(tmp_path, monkeypatch):
     sys.modules.pop("lab_members", None)
 
 
+@pytest.mark.slow
 def test_a_member_of_every_kind_is_found_and_right(lab, command, capsys):
     assert BROKEN.keys() == examine.CONTRACTS.keys()
     assert command("check", *(f"{kind}=right" for kind in BROKEN), *lab) == 0

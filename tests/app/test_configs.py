@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
 from PIL import Image
 
+from helpers import mostly_slow
 from samplerbench.app.config.construct import read_member
 from samplerbench.app.config.folders import conf_directory
 from samplerbench.app.job.build import build
@@ -29,7 +30,7 @@ EXPERIMENTS = [
 ]
 CHOOSES_OTHERS = ("objective", "fidelity")  # members of these groups choose those of others
 SEVERAL = ("sampler", "metric", "picture", "start")  # groups of which a job has several
-LITTLE = ["n_train=50", "n_reference=50", "n_samples=50"]
+LITTLE = ["n_train=50", "n_validation=10", "n_reference=50", "n_samples=50", "steps=[5]"]
 FEW = ["n_train=10", "n_validation=5", "n_reference=10", "n_samples=10"]  # images
 # the settings of other members that a member needs; the rest is that of the main job
 LINE = ["dataset=four_well_boltzmann"]  # some pictures are of data on a line
@@ -84,19 +85,18 @@ NEEDS = {
         for name in ("ula", "mala", "hmc", "replica_exchange", "ais", "smc", "underdamped")
     },
     ("start", "overdispersed"): ["sampler=ula", "denoiser=oracle"],
-    ("grid", "custom"): ["steps=5"],
     **{("sampler", peer): ["denoiser=oracle"] for peer in ("azula", "diffusers", "k_diffusion")},
     ("grid", "ays_table"): ["schedule.sigma_max=80.0"],
     ("grid", "edm"): ["schedule.sigma_max=80.0"],
     ("grid", "hold"): ["sampler=ula", "denoiser=oracle"],
-    ("dataset", "file"): ["dataset.path={points}", "n_validation=5"],
-    ("dataset", "digits"): ["metric=sliced", "n_validation=5"],
+    ("dataset", "file"): ["dataset.path={points}"],
+    ("dataset", "digits"): ["metric=sliced"],
     ("dataset", "faces"): ["metric=sliced", *FEW],
-    ("dataset", "animal_mnist"): ["metric=sliced", "n_validation=5"],
+    ("dataset", "animal_mnist"): ["metric=sliced"],
     ("dataset", "image_folder"): ["dataset.path={images}", "metric=sliced", *FEW],
-    ("network", "unet"): ["dataset=digits", "metric=sliced", "n_validation=5"],
-    ("metric", "nearest_training"): ["dataset=digits", "n_validation=5"],
-    ("picture", "image_panel"): ["dataset=digits", "metric=sliced", "n_validation=5"],
+    ("network", "unet"): ["dataset=digits", "metric=sliced"],
+    ("metric", "nearest_training"): ["dataset=digits"],
+    ("picture", "image_panel"): ["dataset=digits", "metric=sliced"],
 }
 
 
@@ -121,6 +121,16 @@ def own_data(tmp_path_factory):
     return {"points": folder / "points.npy", "images": folder}
 
 
+#: Groups of which only these members are in a job of the default suite; `test_members.py` builds
+#: the others alone.
+MANY = {
+    "dataset": ("digits", "file", "four_well", "funnel", "gaussian_spectrum", "pinwheel"),
+    "grid": ("custom", "designed", "edm", "hold"),
+    "network": ("mlp", "unet"),
+    "objective": ("edm", "hyvarinen", "single_level"),
+}
+
+
 def jobs():
     """The words of jobs that choose each member; groups that hold several have one job for all."""
     chosen = {}
@@ -130,7 +140,9 @@ def jobs():
         chosen.setdefault((group, needs, alone), []).append(member)
     for (group, needs, alone), names in chosen.items():
         words = alone or f"[{','.join(names)}]"
-        yield pytest.param(group, names, [f"{group}={words}", *needs], id=f"{group}={words}")
+        name, slow = f"{group}={words}", group in MANY and words not in MANY[group]
+        marks = [pytest.mark.slow] * slow
+        yield pytest.param(group, names, [name, *needs], id=name, marks=marks)
 
 
 def chosen(config, word):
@@ -182,12 +194,13 @@ def test_members_are_composed_as_they_are_read(composed, main_job):
     assert config == composed(*LITTLE, *words)
 
 
+#: Built in the default suite; their members are built above, and test_suite.py has the suite.
+FEW_EXPERIMENTS = ("tiny", "main", "images/edm", "n1/ddim")
+
+
 @pytest.mark.parametrize(
-    "name",  # test_suite.py runs two tasks of the suite; all members of the others are built above
-    [
-        pytest.param(name, marks=[pytest.mark.slow] * name.startswith(("suite/", "shapes/")))
-        for name in EXPERIMENTS
-    ],
+    "name",
+    mostly_slow(EXPERIMENTS, *(k for k, one in enumerate(EXPERIMENTS) if one in FEW_EXPERIMENTS)),
 )
 def test_every_experiment_builds(composed, name):
     config = composed(f"experiment={name}")
@@ -197,7 +210,7 @@ def test_every_experiment_builds(composed, name):
         assert job.sweep.labels.experiment == name
 
 
-@pytest.mark.parametrize("name", ["n1/annealed_langevin", "n1/ddim"])
+@pytest.mark.parametrize("name", mostly_slow(["n1/annealed_langevin", "n1/ddim"], 1))
 def test_the_notebooks_setting_trains_the_notebooks_score(composed, name):
     own, headline = (
         build(composed(f"experiment={experiment}", "fidelity=notebook"), {}, "test")

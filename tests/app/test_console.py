@@ -146,6 +146,7 @@ def test_divergence_is_a_line_a_kind_and_names_the_samplers():
     assert printed(print_failures, *many).startswith("5 diverged: s0, s1, s2 and 2 more: 50 of 50")
 
 
+@pytest.mark.slow
 def test_what_has_not_mixed_is_not_ranked():
     """The smallest mean is from chains that disagree: it is listed separately, and is not best."""
 
@@ -204,6 +205,7 @@ def test_at_equal_cost_columns_are_bounds_and_cells_say_what_was_made():
     assert "in brackets" not in printed(print_cells, cell(NEAR, steps=3, nfe=5))
 
 
+@pytest.mark.slow
 def test_a_ranking_at_equal_cost_says_who_made_fewer():
     near, far = cell(NEAR, steps=64, nfe=64), cell(FAR, sampler="heun", steps=64, nfe=63)
     text = claims(floor(), near, far, unit="NFE")

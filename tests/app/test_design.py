@@ -89,6 +89,7 @@ def test_bad_words_are_refused_in_one_line(tmp_path, monkeypatch, words, message
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_a_job_runs_on_designed_levels_and_keeps_them(tmp_path, typed, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["experiment=tiny", "denoiser=oracle", "sampler=heun", "steps=[3]", "grid=designed"]
@@ -189,6 +190,7 @@ def test_exported_sigmas_give_the_same_result_in_diffusers(designs):
     assert torch.allclose(state.double(), ours, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_exported_timesteps_give_the_same_result_in_diffusers():
     """Schedulers with the table of a VP path, at the integers of the list."""
     diffusers = pytest.importorskip("diffusers")

@@ -4,6 +4,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 import samplerbench as sb
+from helpers import mostly_slow
 from samplerbench.app.job.build import build
 from samplerbench.errors import InvalidSetting
 
@@ -113,7 +114,13 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case[0] for case in CASES])
+#: Also in the default suite: one door after a training, and most without one.
+QUICK_CASES = (0, 4, 5, 8, 9, 10, 11, 12, 14)
+
+
+@pytest.mark.parametrize(
+    "case", mostly_slow([(case,) for case in CASES], *QUICK_CASES), ids=[case[0] for case in CASES]
+)
 def test_what_the_command_refuses_the_library_refuses(composed, case):
     words, allowed, training, sweep, sample = case
     law = words.split()[0].removeprefix("dataset=") if "dataset=" in words else "grid_mixture"

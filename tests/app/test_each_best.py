@@ -64,6 +64,7 @@ def test_the_run_says_and_keeps_what_was_chosen(best, command, capsys, tmp_path,
     assert np.array_equal(np.load(plain), levels)
 
 
+@pytest.mark.slow
 def test_a_choice_is_made_once(best, command, words, tmp_path, monkeypatch):
     """The cache keeps the choice and the values of its cells."""
     folder, _ = best
@@ -73,6 +74,7 @@ def test_a_choice_is_made_once(best, command, words, tmp_path, monkeypatch):
     assert (again / CHOICES).read_bytes() == (folder / CHOICES).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_without_its_choices_is_refused_in_one_line(best, command, capsys, tmp_path):
     folder, _ = best
     (folder / CHOICES).write_text("[{}]")

@@ -98,6 +98,7 @@ def ours(model, eta, schedule):
     return (x / 2 + 0.5).clamp(0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_diffusers_makes_the_same_images(run, exported, eta, monkeypatch):
     """Their table is a product of float32 numbers, 1e-6 of ours."""
@@ -109,6 +110,7 @@ def test_diffusers_makes_the_same_images(run, exported, eta, monkeypatch):
     assert images.std() > 0.1
 
 
+@pytest.mark.slow
 def test_what_is_written(run, exported):
     files = sorted(path.relative_to(exported).as_posix() for path in exported.rglob("*.*"))
     assert files == [
@@ -126,6 +128,7 @@ def test_what_is_written(run, exported):
     assert len(scheduler["trained_betas"]) == 1000
 
 
+@pytest.mark.slow
 def test_the_table_is_the_path(exported):
     path, t = pretrained(str(exported)).schedule, np.arange(1, 1001) / 1000
     expected = VPLinear().alpha(torch.from_numpy(t)).square()
@@ -163,6 +166,7 @@ def test_what_cannot_be_done_ends_in_one_line(refuses, run, tmp_path):
         refuses(["export", *(word.format(run=run, tmp=tmp_path) for word in words)], said)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_trained_model(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     tiny = ("experiment=tiny", "denoiser=oracle", "steps=[2]", "start=exact", "logger=none")

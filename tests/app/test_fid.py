@@ -48,6 +48,7 @@ def folder(tmp_path_factory, command):
         del sys.modules[name]
 
 
+@pytest.mark.slow
 def test_every_cell_has_both_values_and_their_floors(folder):
     table = open_run(folder / "run").table()
     assert set(table["status"]) == {"ok"}

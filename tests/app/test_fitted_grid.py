@@ -40,6 +40,7 @@ def test_the_cost_is_printed_and_stored(run):
     assert set(Store(run).readable()[0]["grid"]) == {"entropic", ""}  # floors have none
 
 
+@pytest.mark.slow
 def test_a_second_run_fits_nothing_and_measures_nothing(run, command, tiny, tmp_path, capsys):
     fitting._KNOWN.clear()
     assert command(*tiny, *FIT, f"hydra.run.dir={tmp_path}/again") == 0
@@ -51,6 +52,7 @@ def test_a_second_run_fits_nothing_and_measures_nothing(run, command, tiny, tmp_
     assert f"{len(ids[0])} values were known" in out
 
 
+@pytest.mark.slow
 def test_its_table_serves_samples_and_the_library(run, tmp_path, monkeypatch):
     """Also on a machine on which a new fit would have other bits."""
     monkeypatch.setattr("samplerbench.app.job.rebuild.fitted", None)
@@ -72,6 +74,7 @@ def test_its_table_serves_samples_and_the_library(run, tmp_path, monkeypatch):
     assert "\n" not in str(bad.value)
 
 
+@pytest.mark.slow
 def test_another_grid_of_a_stored_run_is_fitted_there(run, tmp_path):
     words = ["sampler=heun", "steps=4", "n=20"]
     grids = [["grid=entropic", "grid.states=30"], ["grid=gits", "grid.points=9"], ["grid=karras"]]
@@ -83,6 +86,7 @@ def test_another_grid_of_a_stored_run_is_fitted_there(run, tmp_path):
     assert not any(np.array_equal(a, b) for a, b in pairwise(seen))
 
 
+@pytest.mark.slow
 def test_the_library_fits_the_same_grid(command, tmp_path):
     """By name, as an object, in a sweep and in `levels`, with the command's bits."""
     words = ("experiment=tiny", "denoiser=oracle", "sampler=heun", "steps=[3]", "grid=gits")

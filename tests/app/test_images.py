@@ -40,6 +40,7 @@ def test_every_cell_has_a_value_and_a_floor(job):
     assert len(table) - len(grid) == 359 // 20
 
 
+@pytest.mark.slow
 def test_the_floor_is_of_images_that_no_training_has_seen(job):
     """A floor of training images would have some at the distance 0."""
     table = pd.read_parquet(job / "cells.parquet").query("metric == 'nearest_training'")
@@ -50,6 +51,7 @@ def test_the_floor_is_of_images_that_no_training_has_seen(job):
     assert oracle["value"].mean() < 0.9 * floor["value"].mean()
 
 
+@pytest.mark.slow
 def test_another_version_of_the_networks_package_is_another_model(job, monkeypatch):
     table = pd.read_parquet(job / "cells.parquet")
     (known,) = set(table["training_id"]) - {""}
@@ -61,12 +63,14 @@ def test_another_version_of_the_networks_package_is_another_model(job, monkeypat
     assert rebuild(run).sweep.origins["learned"].id == known
 
 
+@pytest.mark.slow
 def test_the_panels_are_written(job):
     for denoiser in ("learned", "oracle"):
         with Image.open(job / f"image_panel_{denoiser}.png") as image:
             assert image.format == "PNG"
 
 
+@pytest.mark.slow
 def test_the_weights_are_a_unets(job):
     weights = load_file(job / "checkpoints" / "model.safetensors")
     assert "network.unet.conv_in.weight" in weights

@@ -70,6 +70,7 @@ def test_what_a_sampler_declares():
     assert describe(ULA()) == ("–", "N", "score, one level, α > 0")
 
 
+@pytest.mark.slow
 def test_members_of_ones_own(tmp_path, capsys):
     folder = tmp_path / "sampler"
     folder.mkdir()

@@ -73,6 +73,7 @@ def one(folder, command):
     return folder / "one"
 
 
+@pytest.mark.slow
 def test_all_of_them_in_one_run(here, one):
     table = open_run(one).table()
     assert len(table) == 2 * 2 + 4  # numbers of steps × repetitions, and the floor

@@ -42,6 +42,7 @@ def cells(folder):
     return table[table["denoiser"] != "law"]
 
 
+@pytest.mark.slow
 def test_beside_ours_at_equal_cost(command, lab):
     """In a sweep at equal counted evaluations, by name and version, on their own grid."""
     words = (*SMALL, "sampler=[diffusers,k_diffusion,azula,heun]", "nfe=[9]", "hydra.run.dir=run")
@@ -67,6 +68,7 @@ def test_beside_ours_at_equal_cost(command, lab):
     assert json.loads(text)["version"].startswith("0.")
 
 
+@pytest.mark.slow
 def test_a_scheduler_of_ones_own(command, lab, capfd):
     words = (*SMALL, "sampler=diffusers", "steps=[4]", "hydra.run.dir=run")
     custom = "sampler.diffusers.custom=slow_lab.scheduler.Slow"
@@ -125,6 +127,7 @@ def test_check_prints_the_curve(command, lab, capsys, monkeypatch):
     assert command("check", "diffusers", "sampler.diffusers.scheduler=Euler") == 2
 
 
+@pytest.mark.slow
 def test_a_job_says_what_is_known_once(command, lab, capsys):
     words = (*SMALL, "sampler=diffusers", "steps=[4,5]", "hydra.run.dir=run")
     assert command(*words) == 0

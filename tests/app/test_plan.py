@@ -102,6 +102,7 @@ def test_jobs_stay_below_their_multirun_also_by_the_environment(multirun, tmp_pa
     assert not list(tmp_path.rglob("config.yaml"))
 
 
+@pytest.mark.slow
 def test_nested_folders_of_jobs_are_counted(multirun, capfd):
     assert multirun("seed=0", "hydra.sweep.subdir=a/b/${hydra.job.num}")[0] == 0
     report.main(["grid", "out=page", "panels=false"])

@@ -47,6 +47,7 @@ def test_three_lines_the_levels_and_a_command_that_works(finished, command, caps
     assert np.load("samples.npy").shape == (1000, 2)
 
 
+@pytest.mark.slow
 def test_the_command_uses_the_winner(finished, command, capsys):
     """The samples of the printed command are those of the winner on its grid, bit for bit."""
     recommend.main([str(finished), "sampler=unipc", "grid=log_snr", "nfe=4", "denoiser=oracle"])
@@ -75,6 +76,7 @@ def test_designed_levels_are_given_as_numbers(command, capsys, monkeypatch):
     assert config.grid.ratios == pytest.approx([float(one) for one in levels], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_command_of_a_data_set_can_be_composed(capsys):
     recommend.main(["dataset=two_modes", "schedule.sigma_max=20", *FEW, "out=all.csv"])
     text = capsys.readouterr().out
@@ -121,12 +123,14 @@ def test_a_run_s_own_settings_race_first(finished):
     assert not {"diffusers", "k_diffusion", "azula"} & names
 
 
+@pytest.mark.slow
 def test_a_default_that_does_not_race_is_measured_too(finished, capsys):
     recommend.main([str(finished), "sampler=unipc", "grid=log_snr", "nfe=4"])
     lines = capsys.readouterr().out.splitlines()
     assert "the default, ddim η=0.5 on karras, has " in lines[1]
 
 
+@pytest.mark.slow
 def test_a_race_of_one_entrant_against_nothing(capsys):
     recommend.main(["dataset=two_modes", "sampler=ddpm_linear", "grid=karras", "nfe=1"])
     text = capsys.readouterr().out
@@ -145,7 +149,11 @@ def test_a_race_of_one_entrant_against_nothing(capsys):
         (["dataset=two_moons", "nfe=4", "sampler=huen"], "sampler=huen: must be one of"),
         (["dataset=two_moons", "nfe=4", "grid=kar"], "grid=kar: must be one of"),
         (["dataset=two_moons", "nfe=4", "denoiser=learned"], "must be one of oracle"),
-        (["dataset=two_moons", "nfe=4", "sampler=annealed_langevin"], "one step takes 5"),
+        pytest.param(
+            ["dataset=two_moons", "nfe=4", "sampler=annealed_langevin"],
+            "one step takes 5",
+            marks=pytest.mark.slow,
+        ),
         (["dataset=faces.npy", "nfe=4"], "dataset"),
         (["dataset=two_moons", "nfe=4", "out=x.txt"], "a file that ends in .csv"),
         (["dataset=two_moons", "nfe=4", "start=overdispersed"], "samplers that move"),

@@ -64,6 +64,7 @@ def test_a_report_over_a_folder_of_runs(runs, capsys):
     assert "best: " in text
 
 
+@pytest.mark.slow
 def test_the_default_folder_is_a_new_one(runs, capsys):
     report.main(["runs/a"])
     report.main(["runs/a"])
@@ -173,6 +174,7 @@ def test_a_multirun_whose_jobs_all_wait_and_a_folder_that_is_none(runs, capsys):
     assert "#1 a: finished" in out
 
 
+@pytest.mark.slow
 def test_weights_that_are_gone_cost_the_panels_only(runs, capsys):
     shutil.rmtree(runs / "a" / "checkpoints")
     report.main(["runs/a", "out=out", "panels=true"])

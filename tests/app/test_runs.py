@@ -69,6 +69,7 @@ def test_a_run_that_was_killed_as_it_began_is_interrupted(run):
     assert open_run(run).state == "interrupted"
 
 
+@pytest.mark.slow
 def test_the_command_of_a_run_whose_process_is_gone_goes_on(run, again):
     before = values(run)
     running(run, host="a node that died", process=1)
@@ -107,6 +108,7 @@ def test_a_lock_ends_with_its_process(run):
     release(run)
 
 
+@pytest.mark.slow
 def test_a_file_system_without_locks_stops_no_run(run, again, monkeypatch):
     def refuses(file, operation):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

@@ -34,6 +34,7 @@ def made(run, *words, out="x.npy"):
     return np.load(out)
 
 
+@pytest.mark.slow
 def test_the_samples_are_those_of_the_sweeps_own_cell(run):
     sweep = rebuild(open_run(run)).sweep
     for name, denoiser in (("ddim", "learned"), ("heun", "oracle")):
@@ -66,6 +67,7 @@ def test_the_way_begins_at_the_start_and_ends_at_the_samples(run):
     assert np.array_equal(way[0, :64], first.numpy())
 
 
+@pytest.mark.slow
 def test_grid_start_seed_and_settings_are_heard(run):
     base = ("steps=4", "n=10")
     seen = [

@@ -10,6 +10,7 @@ from PIL import Image
 from scipy import stats
 
 import samplerbench as sb
+from helpers import mostly_slow
 from samplerbench.app.commands import score
 from samplerbench.bench.scoring import prediction, relabelled
 from samplerbench.datasets.grid_mixture import grid_mixture
@@ -55,7 +56,7 @@ def test_good_samples_come_first_and_cannot_be_told_apart(files, capsys):
 def test_the_numbers_of_the_table_in_a_file(files, capsys):
     samples = [files("good", 1.0), files("bad", 1.5)]
     for name, read in (("a.csv", pd.read_csv), ("a.json", pd.read_json)):
-        words = ["dataset=grid_mixture", "metric=[sliced,energy]", "n_reference=1000"]
+        words = ["dataset=grid_mixture", "metric=[sliced,energy]", "n_reference=400"]
         score.main([*samples, *words, f"out={name}"])
         table = read(name)
         assert list(table["metric"]) == ["sliced"] * 3 + ["energy"] * 3
@@ -78,6 +79,7 @@ def test_the_numbers_of_the_table_in_a_file(files, capsys):
             score.main([*samples, f"out={name}"])
 
 
+@pytest.mark.slow
 def test_a_file_as_the_reference(files, capsys):
     data = files("data", 1.0, 2000)
     score.main([files("bad", 1.5), f"reference={data}", *SLICED])
@@ -93,7 +95,7 @@ LAWS = {
 }
 
 
-@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("law", mostly_slow(LAWS, 2))
 @pytest.mark.parametrize(
     ("count", "most"), [(2, 0.045), (5, 0.06), (10, 0.06), (39, 0.025), (40, 0.025)]
 )
@@ -204,6 +206,7 @@ def test_few_rows_have_no_interval_and_say_so(files, capsys):
     assert note == "few.npy: no interval from 5 rows: at least 50 have one"
 
 
+@pytest.mark.slow
 def test_samples_that_collapsed_and_odd_names_are_measured(files, capsys):
     np.save("eta=1.npy", np.zeros((500, 2)))
     score.main([files("good", 1.0), "eta=1.npy", "dataset=grid_mixture", "metric=sliced"])
@@ -226,6 +229,7 @@ def test_states_along_the_way_are_scored_at_their_end_or_all(files, capsys):
     assert curve[-1].split()[1:] == alone.split()[1:]
 
 
+@pytest.mark.slow
 def test_a_folder_of_images(tmp_path, monkeypatch, capsys):
     """An image is 2·v/255 − 1 in the order of the names, of the channels that the data have."""
     monkeypatch.chdir(tmp_path)
@@ -314,6 +318,7 @@ def test_a_reference_whose_rows_depend_is_named(tmp_path, monkeypatch, capsys):
     assert "rows depend" not in "".join(lines(capsys))
 
 
+@pytest.mark.slow
 def test_few_of_many_correct_chains_are_told(tmp_path, monkeypatch, capsys):
     pytest.importorskip("arviz")
     monkeypatch.chdir(tmp_path)
@@ -328,6 +333,7 @@ def test_few_of_many_correct_chains_are_told(tmp_path, monkeypatch, capsys):
     assert sum("no verdict: its rows depend" in row for row in lines(capsys)) == len(names)
 
 
+@pytest.mark.slow
 def test_a_wrong_chain_is_still_told(tmp_path, monkeypatch, capsys):
     pytest.importorskip("arviz")
     monkeypatch.chdir(tmp_path)
@@ -340,6 +346,7 @@ def test_a_wrong_chain_is_still_told(tmp_path, monkeypatch, capsys):
     assert unmixed.endswith("no verdict: R̂ is above 1.01")
 
 
+@pytest.mark.slow
 def test_files_may_have_layouts_of_their_own(tmp_path, monkeypatch, capsys):
     """The same chains in both orders of the axes, and their states as independent samples."""
     pytest.importorskip("arviz")
@@ -384,6 +391,7 @@ def test_a_layout_is_asked_for_and_not_guessed(chains, capsys):
     assert lines(capsys)[-1] == "draw_chain.npy: 1,000 chains of 4 draws: is it the other layout?"
 
 
+@pytest.mark.slow
 def test_chains_of_other_programs(chains, capsys):
     """Stan's CSV without its own columns, and a .npz file of one array."""
     found = []
@@ -396,6 +404,7 @@ def test_chains_of_other_programs(chains, capsys):
         score.main(["stan.csv", *NORMAL])
 
 
+@pytest.mark.slow
 def test_the_chains_of_arviz_name_their_axes(chains, capsys):
     """All variables of the posterior, in any order of axes; the numbers of a .npy of the same."""
     xarray = pytest.importorskip("xarray")

@@ -113,9 +113,8 @@ def test_losses_are_whole_or_no_losses(tmp_path):
             read_losses(tmp_path / "losses.csv")
 
 
-@pytest.mark.parametrize(
-    "spoilt", ["step,name,loss\n1,train,2.5\n", pytest.param(None, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("spoilt", ["step,name,loss\n1,train,2.5\n", None])
 def test_weights_whose_losses_cannot_be_read_are_trained_again(again, training, cache, spoilt):
     losses = (training / "losses.csv").read_bytes()
     (training / "losses.csv").unlink()

@@ -119,6 +119,7 @@ def theirs(tmp_path):
     sys.modules.pop("lab_words", None)
 
 
+@pytest.mark.slow
 def test_a_picture_of_somebody_else_s_is_drawn_each_time(run, theirs, tmp_path):
     """It may read a file or another package, so it is not known what determines it."""
     first, _ = run(*PLAIN, *theirs)
@@ -141,6 +142,7 @@ def test_pictures_and_settings_that_differ_have_files_of_their_own(run):
     assert shown["samples.png"] != shown["more_samples.png"]
 
 
+@pytest.mark.slow
 def test_a_picture_that_cannot_be_drawn_costs_nothing_else(typed, tmp_path, theirs):
     (tmp_path / "words.txt").write_bytes(b"\xff")
     words = (*PLAIN, "steps=[4]", "picture=[samples]", *theirs[1:], "hydra.run.dir=a")
@@ -174,6 +176,7 @@ def test_a_picture_too_large_is_refused_before_any_work(refuses):
         refuses([*PLAIN, "picture=[samples]", word], word.partition("=")[0])
 
 
+@pytest.mark.slow
 def test_a_corrupted_score_says_which_part_moves_the_law(typed):
     words = ("steps=[4]", "denoiser=corrupted", "corruption.amplitude=0.3")
     status, out, _ = typed(*PLAIN, *words)

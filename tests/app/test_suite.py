@@ -45,6 +45,7 @@ def test_version_1_is_fixed():
     assert digest.hexdigest()[:16] == "de84216755d10780"
 
 
+@pytest.mark.slow
 def test_the_recipe_of_the_learned_weights_is_fixed():
     """Each law and each path once: all settings on which a training depends."""
     digest = sha256()

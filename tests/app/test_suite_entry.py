@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from helpers import each
 from samplerbench.app.commands import suite as commands
 from samplerbench.app.commands.suite import _of_size
 from samplerbench.app.commands.suite import main as suite
@@ -27,7 +28,7 @@ def test_the_words_of_a_job_of_the_suite_are_kept():
     assert suite_words(f"{JOB} grids=null trusted=lab cache=off", FIXED)[1:] == ["grids=null"]
 
 
-@pytest.mark.parametrize(
+@each(
     "command",
     [
         *("", "rm -rf x", "samplerbench", "samplerbench 'experiment=", "samplerbench grids=null"),

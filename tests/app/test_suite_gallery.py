@@ -34,6 +34,7 @@ def test_the_results_are_complete(results):
     assert not results["command"].str.contains("cache|hydra|/tmp").any()
 
 
+@pytest.mark.slow
 def test_the_table_is_that_of_the_results(results):
     table = standing(runtimes(results, TARGETS))
     assert len(table) > 90
@@ -73,6 +74,7 @@ def test_the_pages_have_the_ratios_of_the_results(results):
             assert not needed or text in PAGES[README], (a, b, text)
 
 
+@pytest.mark.slow
 def test_the_page_has_the_other_ratios_of_the_results(results):
     """Other than those of two samplers over all tasks without noise."""
     page, table = PAGES["docs/suite.md"], runtimes(results, TARGETS)

@@ -183,10 +183,8 @@ def test_order_workers_and_blocks_of_work_change_no_bit(whole, tmp_path):
     pd.testing.assert_frame_equal(table(run), whole[0], check_exact=True)
 
 
-SLOW = pytest.mark.slow
-
-
-@pytest.mark.parametrize("written", [pytest.param(0, marks=SLOW), 12, pytest.param(40, marks=SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("written", [0, 12, 40])
 def test_a_full_disk_ends_with_one_line_and_the_command_goes_on(
     whole, tmp_path, monkeypatch, capfd, written
 ):

@@ -22,6 +22,7 @@ def here(run, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_word_that_names_a_folder_or_a_file_is_that(here, typed, refuses):
     for words, status, said in (
         (["sample", RUN, "sampler=heun", "steps=4", "n=10", "out=x.npy"], 0, "samples: x.npy"),
@@ -109,6 +110,7 @@ def test_a_folder_that_is_called_like_a_package_to_trust(tmp_path, monkeypatch):
     assert others == ["trusted=lab/seed=0"]
 
 
+@pytest.mark.slow
 def test_reading_never_writes(typed, here, run, cache, files, tmp_path_factory):
     """The command changes neither the folder of a run nor a cache."""
     shutil.rmtree(run / "cells")

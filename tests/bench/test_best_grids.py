@@ -81,6 +81,7 @@ def test_the_choice_is_the_grid_with_the_smallest_distance(sweep, monkeypatch):
     assert best.grid == min(means, key=means.__getitem__)
 
 
+@pytest.mark.slow
 def test_other_repetitions_and_sizes_of_a_sweep_change_no_choice(sweep):
     """A choice uses no start of a cell: the samples of a sweep are held out."""
     other = replace(sweep, n_samples=7, repetitions=3)

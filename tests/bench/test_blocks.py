@@ -76,6 +76,7 @@ def test_independent_states_have_nearly_the_floor_of_independent_draws():
     assert found.mean() == pytest.approx(independent.mean(), rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_chain_of_another_law_is_told_and_pairs_are_compared():
     chains = autoregressive(0.5, 1000, 4, 0), 1.3 * autoregressive(0.5, 1000, 4, 1)
     for truth in (

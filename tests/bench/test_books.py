@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import samplerbench
-from helpers import sweep_of
+from helpers import each, sweep_of
 from samplerbench.bench.books import Books
 from samplerbench.bench.cell import Against, Cell, Labels, Origin, Row
 from samplerbench.bench.own_grids import OwnGrid
@@ -106,7 +106,7 @@ DECIDES_NOTHING = {
 }
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(Sweep)])
+@each("field", [field.name for field in fields(Sweep)])
 def test_every_field_of_a_sweep_is_in_its_identities_or_decides_nothing(sweep, field):
     assert (field in DECIDES) != (field in DECIDES_NOTHING), f"say what {field} decides"
     if field in DECIDES:
@@ -136,7 +136,7 @@ CELLS = {
 }
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(Cell)])
+@each("field", [field.name for field in fields(Cell)])
 def test_every_field_of_a_cell_is_in_its_identities(sweep, field):
     other = LAW.oracle(PATH)
     sweep = replace(
@@ -363,7 +363,7 @@ def changed(field: Field[Any], value: object) -> object:
             return ("another", field.name)
 
 
-@pytest.mark.parametrize("kind", members(), ids=lambda kind: kind.__name__)
+@each("kind", members())
 def test_every_setting_of_every_member_is_in_its_identity(kind):
     """Only the fields are compared; their values need not make sense."""
     one = object.__new__(kind)

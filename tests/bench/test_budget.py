@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
+from helpers import mostly_slow
 from samplerbench.app.job.refusals import check
 from samplerbench.bench.budget.mismatch import enough_noise, mismatch, scale_of
 from samplerbench.bench.budget.parts import convergence, parts
@@ -256,6 +257,7 @@ def test_the_grid_mixture_s_published_numbers():
     assert "NOT converged" not in words
 
 
+@pytest.mark.slow
 def test_the_training_set_s_denoiser_splits_the_score():
     dataset = gaussian(MEAN, COVARIANCE)
     of = budget(dataset, [("ddim", DDIM(0.0))], steps=[5], reference=dataset.draws(500, "e", 0))
@@ -272,6 +274,7 @@ def test_the_training_set_s_denoiser_splits_the_score():
     assert mean["neighbours", "optimisation"] > 0.1
 
 
+@pytest.mark.slow
 def test_data_without_a_law_have_a_generalisation_part(tmp_path):
     rows = gaussian(MEAN, COVARIANCE).draws(400, "rows", 0)
     np.save(tmp_path / "rows.npy", rows.numpy())
@@ -415,6 +418,7 @@ def test_impossible_budgets_are_refused(tmp_path):
             impossible()
 
 
+@pytest.mark.slow
 def test_even_starts_have_a_budget_too():
     of = budget(gaussian(MEAN, COVARIANCE), [("ddim", DDIM(0.0))], n_samples=256, block=128)
     of = replace(of, sweep=replace(of.sweep, starts={"even": sobol_prior(), "law": sobol_exact()}))
@@ -426,6 +430,7 @@ def test_even_starts_have_a_budget_too():
     assert mean["neighbours", "start"] > 0
 
 
+@pytest.mark.slow
 def test_the_two_runs_of_a_limit_are_compared_directly(gaussian_budget):
     of, rows = gaussian_budget
     doubled = rows[rows["reference"] == DOUBLED]
@@ -443,12 +448,15 @@ def test_the_two_runs_of_a_limit_are_compared_directly(gaussian_budget):
 
 @pytest.mark.parametrize(
     ("move", "spread", "state"),
-    [
-        (0.01, 0.001, "converged"),
-        (0.04, 0.1, "perhaps not converged"),
-        (0.06, 0.1, "NOT converged"),
-        (-0.06, 0.0001, "NOT converged"),
-    ],
+    mostly_slow(
+        [
+            (0.01, 0.001, "converged"),
+            (0.04, 0.1, "perhaps not converged"),
+            (0.06, 0.1, "NOT converged"),
+            (-0.06, 0.0001, "NOT converged"),
+        ],
+        3,
+    ),
 )
 def test_the_rule_of_convergence(gaussian_budget, move, spread, state):
     of, rows = gaussian_budget
@@ -463,6 +471,7 @@ def test_the_rule_of_convergence(gaussian_budget, move, spread, state):
     assert all(line.startswith(f"{state}, ") for line in words)
 
 
+@pytest.mark.slow
 def test_a_failed_limit_is_not_the_ode_s(gaussian_budget):
     of, rows = gaussian_budget
     rows = rows.copy()
@@ -479,6 +488,7 @@ def test_a_failed_limit_is_not_the_ode_s(gaussian_budget):
     assert "no budget: its limit failed: no luck" in line
 
 
+@pytest.mark.slow
 def test_all_limits_may_fail(gaussian_budget):
     of, rows = gaussian_budget
     rows = rows.copy()
@@ -507,6 +517,7 @@ def test_parts_are_of_the_same_repetitions(gaussian_budget):
         assert mean.drop("total").sum() == pytest.approx(mean["total"], abs=1e-12)
 
 
+@pytest.mark.slow
 def test_parts_of_survivors_have_no_verdict(gaussian_budget):
     of, rows = gaussian_budget
     rows = rows.copy()
@@ -520,6 +531,7 @@ def test_parts_of_survivors_have_no_verdict(gaussian_budget):
     assert any(line.startswith("no verdict (1 of 3 diverged), ") for line in verdict(of, rows))
 
 
+@pytest.mark.slow
 def test_a_part_that_is_not_certain_does_not_dominate(gaussian_budget):
     of, rows = gaussian_budget
     rows = rows.copy()
@@ -532,6 +544,7 @@ def test_a_part_that_is_not_certain_does_not_dominate(gaussian_budget):
     assert not any("score dominates" in line for line in words)
 
 
+@pytest.mark.slow
 def test_an_unbiased_estimate_has_no_neighbours():
     """Between clouds with the same starts it is negative; and its floor may be."""
     of = budget(gaussian(MEAN, COVARIANCE), [("ddim", DDIM(0.0))], steps=[20], learned=False)
@@ -547,6 +560,7 @@ def test_an_unbiased_estimate_has_no_neighbours():
     assert "paired" not in words
 
 
+@pytest.mark.slow
 def test_a_limit_above_the_floor_is_named(gaussian_budget):
     of = budget(
         gaussian(MEAN, COVARIANCE), [("heun", Heun())], steps=[5], repetitions=4, learned=False
@@ -607,6 +621,7 @@ def test_the_setting_that_limits_the_noise_is_named():
     assert "too little noise is not the cause" in advice(EDM(10.0), made, 10.0, 4.0)
 
 
+@pytest.mark.slow
 def test_a_fixed_start_is_not_told_to_raise_the_noise(gaussian_budget):
     of, rows = gaussian_budget
     fixed = replace(
@@ -626,6 +641,7 @@ def test_no_noise_is_enough_for_nothing():
     assert enough_noise(torch.ones(10, 2), 0.1) >= 0
 
 
+@pytest.mark.slow
 def test_the_slope_has_its_error(gaussian_budget):
     of, rows = gaussian_budget
     words = [line for line in verdict(of, rows) if "discretisation (" in line]
@@ -690,14 +706,15 @@ def at(mean: float, sd: float) -> GaussianMixture:
     return gaussian([mean, mean], [[sd**2, 0.0], [0.0, sd**2]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dataset", "said", "dominates"),
     [
         (at(293.0, 5.0), "start", "start dominates, as score"),  # two temperatures in kelvin
         (at(0.0, 0.007), "end", "grid dominates"),  # daily returns
-        pytest.param(mixture(1e4, 1.0), "start", "start dominates, as score", marks=SLOW),
-        pytest.param(mixture(0.0, 1e3), "start", "start dominates: prior mismatch", marks=SLOW),
-        pytest.param(mixture(0.0, 1.0), "", "no part is significantly above zero", marks=SLOW),
+        (mixture(1e4, 1.0), "start", "start dominates, as score"),
+        (mixture(0.0, 1e3), "start", "start dominates: prior mismatch"),
+        (mixture(0.0, 1.0), "", "no part is significantly above zero"),
     ],
     ids=["kelvin", "returns", "moved", "large", "two modes"],
 )
@@ -736,9 +753,10 @@ def test_a_far_mean_is_to_be_centred_also_for_an_exact_score():
     assert "raise schedule.sigma_max from 10" in blame
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tails", "scale", "fits"),
-    [pytest.param(3.0, 1.0, True, marks=SLOW), (1e6, 0.007, False)],
+    [(3.0, 1.0, True), (1e6, 0.007, False)],
     ids=["heavy tails", "returns"],
 )
 def test_a_file_of_points_is_not_told_to_have_more(tails, scale, fits):
@@ -753,6 +771,7 @@ def test_a_file_of_points_is_not_told_to_have_more(tails, scale, fits):
     assert not any("take more training data" in line and " dominates: " in line for line in words)
 
 
+@pytest.mark.slow
 def test_the_costs_of_start_and_end_are_those_of_a_gaussian(max_sliced_w2):
     """On Gaussian data both are measured without Monte Carlo: the law of the output is known."""
     dataset = gaussian([30.0, 0.0], [[4.0, 0.0], [0.0, 4.0]])
@@ -795,6 +814,7 @@ def test_words_speak_of_both_budgets_and_of_every_cell(gaussian_budget):
     assert "(pre-asymptotic: N ends at 20)" in own[-1] + own[-2]
 
 
+@pytest.mark.slow
 def test_a_budget_of_exact_laws_needs_no_points_of_the_data():
     law = gaussian_spectrum(dim=4, scale=5.0)
     changes = {"metrics": {"w2": W2LawGaussian()}, "reference": torch.empty(0, 4)}

@@ -45,6 +45,7 @@ def test_independent_draws_are_worth_what_they_are(states):
     assert (drawn.split_r_hat() - 1).abs().max() < 0.01
 
 
+@pytest.mark.slow
 def test_ula_on_a_gaussian_is_an_ar_1_process(states):
     """Its autocorrelation is 1 − h/λ: ESS of the mean N·(h/λ)/(2 − h/λ)."""
     law, share = gaussian((0.0, 0.0), ((1.0, 0.0), (0.0, 4.0))), 0.4
@@ -64,6 +65,7 @@ def test_chains_that_disagree(states):
         assert chains(frames).effective_sample_size().max() < 40
 
 
+@pytest.mark.slow
 def test_acceptance(mixture_law, states):
     """High for small steps, low for large ones; the mean over steps after the burn-in."""
     oracle, levels, x = mixture_law.oracle(EDM()), hold(EDM(), 200, noise=0.1), states(6, 2)
@@ -106,19 +108,20 @@ def values(rows, metric):
 
 def test_diagnose_tells_chains_that_mix_from_chains_that_do_not():
     samplers = [("ula", ULA(0.2)), ("mala", MALA(0.2)), ("ddim", DDIM())]
-    one = diagnose(chained(gaussian((0.0,), ((1.0,),)), samplers, 800), 8)
+    one = diagnose(chained(gaussian((0.0,), ((1.0,),)), samplers, 400), 8)
     assert {row.sampler for row in one} == {"ula", "mala"}  # DDIM is no chain
     assert all(value < 1.05 for value in values(one, "split_r_hat").values())
-    assert all(json.loads(row.info) == {"states": 8 * 400} for row in one)
+    assert all(json.loads(row.info) == {"states": 8 * 200} for row in one)
     assert 0.5 < values(one, "acceptance").pop("mala") < 1
     assert "ula" not in values(one, "acceptance")  # it never rejects
     assert len({row.cell_id for row in one}) == len(one) == 11
     small = [("ula", ULA(0.005)), ("mala", MALA(0.005))]  # below twice the variance .01: stable
     apart = isotropic((0.5, 0.5), ((-9.0,), (9.0,)), 0.1)
-    two = diagnose(chained(apart, small, 800), 8)
+    two = diagnose(chained(apart, small, 400), 8)
     assert all(value > 2 for value in values(two, "split_r_hat").values())
 
 
+@pytest.mark.slow
 def test_the_law_stands_beside_an_r_hat_that_passes():
     """Chains that start in one of three modes agree, and four tenths of the mass are elsewhere."""
     law = isotropic((0.6, 0.1, 0.3), ((0.0,), (9.0,), (-9.0,)), 0.1)

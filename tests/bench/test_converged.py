@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import sweep_of
+from helpers import mostly_slow, sweep_of
 from samplerbench.core.grids import log_snr
 from samplerbench.core.schedules import EDM, VPLinear
 from samplerbench.core.starts import Exact
@@ -29,6 +29,7 @@ def rows_of(samplers, steps, law=LAW, schedule=None, n=200, grid=GRID):
     return sweep_of(law, samplers, steps, n_samples=n, block=100, **settings).run()
 
 
+@pytest.mark.slow
 def test_on_a_gaussian_it_is_the_closed_form():
     """The flow of N(0, c²) is x·c/√(c² + σ²); a step of DDIM(0) is x̂₀ + (σ'/σ)(x − x̂₀)."""
     c, law = 0.7, GaussianSpectrum(torch.tensor([0.2]), torch.tensor([0.49]))
@@ -46,7 +47,7 @@ def test_on_a_gaussian_it_is_the_closed_form():
     assert info["half_width"] < 0.03 * expected
 
 
-@pytest.mark.parametrize(("sampler", "order"), [(DDIM(0.0), 1), (Heun(), 2)])
+@pytest.mark.parametrize(("sampler", "order"), mostly_slow([(DDIM(0.0), 1), (Heun(), 2)], 1))
 def test_it_falls_with_the_order_of_the_sampler(sampler, order):
     first, second = (row.value for row in rows_of([("one", sampler)], [32, 64]))
     assert abs(math.log2(first / second) - order) < 0.3
@@ -68,7 +69,7 @@ def test_a_sampler_with_noise_has_no_flow():
     assert "does not follow the flow" in row.message
 
 
-@pytest.mark.parametrize("schedule", [VPLinear(), EDM(10.0)])
+@pytest.mark.parametrize("schedule", mostly_slow([VPLinear(), EDM(10.0)], 0))
 def test_states_of_another_package_have_the_same_flow(schedule):
     """States x₀ + κ·ε, also above the noise of the path, converge to the flow of the path."""
     pytest.importorskip("diffusers")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from helpers import sweep_of
+from helpers import mostly_slow, sweep_of
 from samplerbench.app.job.refusals import check
 from samplerbench.bench.budget.parts import parts
 from samplerbench.bench.budget.run import Budget
@@ -85,6 +85,7 @@ def test_on_a_gaussian_it_is_the_closed_form(sampler, schedule):
     torch.testing.assert_close(found.values, p.log_prob(y) - q.log_prob(y), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "steps", "side"), [(DDIM(0.0), 9, 361), (Heun(), 16, 241)])
 def test_on_a_mixture_it_is_the_integral_over_the_start(sampler, steps, side):
     """By a grid over the start's plane, with Jacobians by differences."""
@@ -116,7 +117,7 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize(("start", "kind"), VALUES)
+@pytest.mark.parametrize(("start", "kind"), mostly_slow(VALUES, 0))
 def test_the_values_are_those_of_other_implementations(start, kind):
     steps = list(VALUES[start, kind])
     sampler = DDIM(0.0) if kind is DDIM else Heun()
@@ -232,6 +233,7 @@ def test_a_models_log_density_has_one_number_for_each_state():
         final_state(MALA(0.1), Counted(model), torch.zeros(4, 2), levels, KeyedNoise(("x",)))
 
 
+@pytest.mark.slow
 def test_a_density_on_a_line_with_half_of_its_mass_has_no_divergence():
     """It would be wrong by ln 2."""
 
@@ -333,6 +335,7 @@ def test_four_wells_have_a_density():
     assert KLLaw().estimate(found.values).value == pytest.approx(0, abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_budget_adds_up_in_nats():
     law = grid_mixture()
     sweep = replace(

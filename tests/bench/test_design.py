@@ -84,6 +84,7 @@ def test_the_best_levels_of_ddim_on_one_gaussian_are_those_of_the_tangent_law(cr
     assert 0.5 * (shrunk - 1 - math.log(shrunk)) == pytest.approx(KL, rel=0.01)
 
 
+@pytest.mark.slow
 def test_designed_levels_carry_to_starts_that_they_have_not_seen():
     found = on_mixture(paths=192, choice=256, held_out=1000)
     assert found.grid == DESIGNED
@@ -137,6 +138,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_other_levels():
     assert not torch.equal(one.levels.t, other.levels.t)
 
 
+@pytest.mark.slow
 def test_no_level_depends_on_the_held_out_starts(monkeypatch):
     before = on_mixture()
     asked = []
@@ -207,6 +209,7 @@ def test_standard_grids_begin_where_the_start_lies():
             assert all(abs(levels.t[-1] - first.t[-1]) < 1e-12 for levels in made)
 
 
+@pytest.mark.slow
 def test_converged_runs_are_shared_by_samplers_and_counted_once():
     targets = Targets()
     one, two = on_mixture(targets=targets), on_mixture(DDIM(0.0), targets=targets)

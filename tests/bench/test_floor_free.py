@@ -68,6 +68,7 @@ def test_divergences_are_those_of_the_metric(sweep, table):
     assert "not a density" in set(own["status"])  # Heun, N = 4
 
 
+@pytest.mark.slow
 def test_paired_distances_are_between_runs_on_one_brownian_path(sweep, table):
     view = FloorFree(sweep)
     pairs = view.pairs(table)
@@ -135,6 +136,7 @@ def test_the_figure_shows_all_of_it(sweep, table):
     assert "24 steps" in paired.get_ylabel()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("samplers", "panels"), [([("heun", Heun())], 4), ([("d", DDIM(1.0))], 3)])
 def test_a_view_that_does_not_exist_has_no_panel(sweep, samplers, panels):
     one = replace(sweep, samplers=samplers)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import sweep_of
+from helpers import mostly_slow, sweep_of
 from samplerbench.app.job.refusals import check
 from samplerbench.bench import line_densities
 from samplerbench.bench.budget.parts import parts
@@ -116,7 +116,8 @@ def test_it_is_the_exact_law_on_a_gaussian(all_samplers):
     assert refused == weighting | rejecting | others
 
 
-@pytest.mark.parametrize("eta", [0.3, pytest.param(1.0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("eta", [0.3, 1.0])
 def test_it_is_an_independent_quadrature_on_a_mixture(eta):
     """DDIM(η) by a dense matrix on a fixed grid, with its coefficients and x̂₀ written again."""
     levels = KARRAS(EDM(10.0), 4)
@@ -171,7 +172,9 @@ def distance_from_samples(sampler, blocks, size):
     return max(np.abs(cdf - steps[1:]).max(), np.abs(cdf - steps[:-1]).max()) * math.sqrt(n)
 
 
-@pytest.mark.parametrize("sampler", SAMPLED, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "sampler", mostly_slow([(one,) for one in SAMPLED], 0, 1), ids=lambda s: type(s).__name__
+)
 def test_samples_have_this_law(sampler):
     """1.95 is exceeded once in a thousand times."""
     assert distance_from_samples(sampler, 1, 100_000) < 1.95
@@ -183,8 +186,8 @@ def test_ten_million_samples_have_this_law(sampler):
     assert distance_from_samples(sampler, 10, 1_000_000) < 1.95
 
 
-LONG = [pytest.param(one, marks=pytest.mark.slow) for one in (Heun(), SDEDPMpp2M(0.7))]
-REFINED = [DDIM(1.0), EDMChurn(), *LONG]
+LONG = [pytest.param(one, marks=pytest.mark.slow) for one in (EDMChurn(), Heun(), SDEDPMpp2M(0.7))]
+REFINED = [DDIM(1.0), *LONG]
 
 
 @pytest.mark.parametrize("sampler", REFINED, ids=repr)
@@ -213,7 +216,8 @@ def test_the_levels_before_do_not_matter_to_a_sampler_that_forgets():
     assert kl(one) == pytest.approx(kl(other), rel=1e-6)
 
 
-@pytest.mark.parametrize("sampler", [pytest.param(SDEDPMpp2M(), marks=pytest.mark.slow), ERSDE(2)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", [SDEDPMpp2M(), ERSDE(2)])
 def test_a_remembered_estimate_may_have_no_effect_at_much_noise(sampler):
     """At σ = 800 the previous x̂₀ moves a state by less than its rounding; later it matters."""
     schedule = EDM(800.0)
@@ -304,6 +308,7 @@ def on_a_line(samplers, steps, law=LAW, **changes):
     return sweep_of(law, samplers, steps, **settings | changes)
 
 
+@pytest.mark.slow
 def test_a_sweep_has_one_row_for_a_cell():
     sweep = on_a_line([DDIM(1.0), Heun()], [6])
     sweep = replace(sweep, metrics=sweep.metrics | {"sliced": Sliced(directions=10)})
@@ -426,6 +431,7 @@ class OwnLaw(Dataset):
         return LAW.log_density(x)
 
 
+@pytest.mark.slow
 def test_data_of_ones_own_need_no_oracle_from_the_prior():
     sweep = on_a_line([DDIM(0.5)], [6])
     own = replace(sweep, dataset=OwnLaw(), metrics={"kl": KLLaw()}, starts={"prior": Prior()})
@@ -439,6 +445,7 @@ def test_data_of_ones_own_need_no_oracle_from_the_prior():
         check(exact)
 
 
+@pytest.mark.slow
 def test_a_law_that_is_turned_over_has_no_density_and_others_go_on():
     rows = on_a_line([Turned(), Copies(), DDIM(0.5)], [5]).run()
     status = {(row.sampler, row.status) for row in rows if row.sampler}

@@ -44,6 +44,7 @@ def measured(*args, **settings):
     return [(row.value, json.loads(row.info)["half_width"]) for row in rows]
 
 
+@pytest.mark.slow
 def test_it_is_an_independent_quadrature():
     """Two steps of DDIM(1) from N(0.2, 1.5²): the integral over x₀, x₁ and x₂."""
     sigmas = interior(EDM(10.0), 2).sigma.numpy()

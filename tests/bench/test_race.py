@@ -73,6 +73,7 @@ def test_the_distance_of_paths_is_that_of_the_closed_form():
     assert course.converged_to(one, 50) < 1e-4 * math.sqrt(own.mean())
 
 
+@pytest.mark.slow
 def test_from_the_prior_a_grid_that_begins_late_shows_its_start(course):
     """Its converged run begins at the top of the path; from the exact start it begins with it."""
 
@@ -97,6 +98,7 @@ def test_the_law_of_fresh_draws_has_distance_zero(course):
     assert course.laws(torch.full((10, 2), math.nan), CHOICE, 0) == math.inf
 
 
+@pytest.mark.slow
 def test_held_out_starts_cannot_change_a_choice(course, sweep):
     """Another held-out seed gives the same winner and finalists, and other measurements."""
     samplers = [("ddim", DDIM(0.0)), ("unipc", UniPC()), ("heun", Heun()), ("ddim", DDIM(1.0))]
@@ -124,6 +126,7 @@ def test_choice_and_measurement_share_no_start_and_no_data(course):
     assert sums[0] != sums[1]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits(sweep):
     samplers = [("ddim", DDIM(0.0)), ("unipc", UniPC())]
     runs = []
@@ -216,6 +219,7 @@ def test_noise_wins_where_it_repairs_the_start(sweep):
     assert default.compared.lower > 0
 
 
+@pytest.mark.slow
 def test_the_choice_agrees_with_brute_force(course):
     """The winner of few states is the best of all entrants on many other ones."""
     samplers = [("ddim", DDIM(0.0)), ("unipc", UniPC()), ("heun", Heun())]
@@ -230,6 +234,7 @@ def test_the_choice_agrees_with_brute_force(course):
     assert chosen.entrant.label == min(means, key=means.__getitem__)
 
 
+@pytest.mark.slow
 def test_designed_levels_join_the_finalists(course):
     """Heun at six evaluations is far better on its own levels."""
     found = entrants(course, [("heun", Heun())], nfe=5)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import each
 from samplerbench.bench import coefficients
 from samplerbench.bench.coefficients import NotLinear, table_of_states
 from samplerbench.bench.recurrences import NotTraced, from_weights, traced
@@ -92,7 +93,7 @@ class Odd(DDIM):
             yield step
 
 
-@pytest.mark.parametrize(
+@each(
     "then",
     [
         *(lambda x: x.clamp(-1, 1), torch.sin, lambda x: x * x, lambda x: x + 1.0),

@@ -2,12 +2,11 @@
 
 import math
 
-import pytest
-
+from helpers import each
 from samplerbench.bench.rounding import difference, distance, plain, sum_of
 
 
-@pytest.mark.parametrize(
+@each(
     ("value", "half", "text"),
     [
         (0.09, 0.047, "0.090 ± 0.047"),

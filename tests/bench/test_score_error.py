@@ -104,6 +104,7 @@ def test_a_score_of_one_level_is_measured_there(errors):
     assert rows["error"].tolist() == pytest.approx(rows["size"].tolist(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_part_of_an_error_that_moves_the_law(errors):
     """All of an error along the score, which is a gradient; none across it; both for a mixture."""
     measure, oracle = errors

@@ -19,13 +19,8 @@ def gap(first, second):
     return line
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "paired",
-        *(pytest.param(one, marks=pytest.mark.slow) for one in ("independent", "heavy tails")),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["paired", "independent", "heavy tails"])
 def test_two_sets_of_one_law_are_rarely_told_apart(kind):
     generator, told = torch_generator("scoring", kind), 0
     for trial in range(100):

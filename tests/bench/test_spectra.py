@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import sweep_of
+from helpers import each, mostly_slow, sweep_of
 from samplerbench.app.job.refusals import check
 from samplerbench.bench.affine import affine_map
 from samplerbench.bench.coefficients import table_of_states
@@ -48,15 +48,17 @@ LAW = gaussian_spectrum(dim=8, exponent=2.0)
 
 
 @pytest.mark.parametrize(
-    "schedule",
-    [Rectified(), pytest.param(EDM(10.0), marks=pytest.mark.slow)],
-    ids=lambda s: type(s).__name__,
+    ("schedule", "settings"),
+    mostly_slow([(Rectified(), "default"), (Rectified(), "all"), (EDM(10.0), "all")], 0),
+    ids=str,
 )
-def test_it_is_the_dense_law_of_every_affine_sampler(all_samplers, schedule):
+def test_it_is_the_dense_law_of_every_affine_sampler(all_samplers, schedule, settings):
     law = GaussianSpectrum(LAW.variances, torch.linspace(-1, 2, 8).double())
     dense = gaussian(law.mean.tolist(), torch.diag(law.variances).tolist())
     checked, grid = 0, functools.partial(grids.karras, noise_max=5.0, noise_min=0.1)
     for sampler in all_samplers:
+        if settings == "default" and sampler != type(sampler)():
+            continue
         levels = sampler.levels(grid, schedule, 4)
         reason = sampler.why_incompatible(law.oracle(schedule), levels)
         if sampler.holds or not sampler.affine or reason is not None:
@@ -322,7 +324,7 @@ def test_a_covariance_has_the_rank_of_its_data_in_every_precision(tmp_path, dtyp
         gaussian_spectrum(str(tmp_path / "a.npy"))
 
 
-@pytest.mark.parametrize(
+@each(
     ("array", "message"),
     [
         ([1.0, -2.0], r"\(from -2 to 1\): must be .* at least 0"),

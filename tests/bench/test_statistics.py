@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from helpers import rows_of
+from helpers import mostly_slow, rows_of
 from samplerbench.bench.cell import CELL
 from samplerbench.bench.resolution import excess_found, floor_exponent, resolution
 from samplerbench.bench.rounding import plain
@@ -253,6 +253,7 @@ class TestCoverage:
         gap = np.repeat(np.sort(x), 100_000) - stats.norm.ppf(u)
         assert wasserstein_to_normal(x) == pytest.approx(np.sqrt((gap**2).mean()), rel=1e-5)
 
+    @pytest.mark.slow
     def test_of_the_expected_distance(self):
         """The distance of 50 normal numbers to their law: skewed, as distances near zero are."""
         rng = np.random.default_rng(3)
@@ -269,6 +270,7 @@ class TestCoverage:
         truth = 10 * (np.sqrt(abs(k / 2000 - 0.1)) * stats.binom.pmf(k, 2000, 0.1)).sum()
         assert 0.93 <= self.covered(values, truth) <= 0.97
 
+    @pytest.mark.slow
     def test_of_paired_differences(self):
         """Two samplers with the same noise: N(0, 1) and N(.05, 1.1²), the truth by brute force."""
         rng = np.random.default_rng(5)
@@ -451,7 +453,8 @@ class TestAgainstFloor:
 
 class TestResolution:
     @pytest.mark.parametrize(
-        ("count", "floor_count", "cells"), [(3, 40, 144), (8, 40, 48), (8, 40, 1), (2, 8, 16)]
+        ("count", "floor_count", "cells"),
+        mostly_slow([(3, 40, 144), (8, 40, 48), (8, 40, 1), (2, 8, 16)], 2),
     )
     def test_the_power_it_says(self, count, floor_count, cells):
         """A cell with that excess is found in 80 % of tables, among others that are not."""
@@ -513,6 +516,7 @@ class TestResolution:
         fewest = next(r for r in range(6, 9999) if width * (a / r + b / max(r, 40)) ** 0.5 <= least)
         assert found.repetitions_needed == two_digits(fewest)
 
+    @pytest.mark.slow
     def test_the_repetitions_it_names_are_enough(self):
         now = resolution(floors_and_cells(1000, 1.0, [0.0]), 0.15)
         count = now.repetitions_needed
@@ -642,6 +646,7 @@ class TestResolution:
             resolution(mixed, 0.1)
 
 
+@pytest.mark.slow
 def test_the_floor_of_d1_falls_as_the_module_says():
     """Floors of D1 against five times as many points, n = 250 and 4 000: a = 1/4, not 1/2."""
     law = grid_mixture()

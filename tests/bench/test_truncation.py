@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from helpers import sweep_of
+from helpers import mostly_slow, sweep_of
 from samplerbench.app.job.refusals import check
 from samplerbench.bench.budget.mismatch import mismatch
 from samplerbench.bench.budget.parts import PARTS, parts
@@ -70,7 +70,9 @@ def test_the_output_is_the_state_at_the_last_level_in_units_of_the_data():
     torch.testing.assert_close(torch.from_numpy(array[-1]), samples.points)
 
 
-@pytest.mark.parametrize("schedule", [EDM(10.0), VPLinear()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "schedule", mostly_slow([EDM(10.0), VPLinear()], 1), ids=lambda s: type(s).__name__
+)
 def test_the_law_of_a_converged_run_is_that_of_the_noised_data(schedule):
     """Exactly x₀ + κ·ε on every path, whatever α is: by spectra, and in nats by densities."""
     law = gaussian_spectrum(dim=20)

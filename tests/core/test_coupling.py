@@ -87,6 +87,7 @@ def test_the_path_begins_where_there_is_no_signal():
     assert (z.T.cov() - torch.eye(3)).abs().max() < 0.045
 
 
+@pytest.mark.slow
 def test_strong_order_one_on_grids_that_share_no_level(normal_law, log_slope):
     """Karras' grids of N and 2N steps are not nested; with independent noise nothing converges."""
     model, x = normal_law.oracle(EDM(10.0)), Exact().draw(normal_law, 60, grid(2).rows[0], (0, 0))

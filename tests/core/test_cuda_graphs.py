@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from helpers import each
 from samplerbench.core.cuda_graphs import Graphed, written_out
 from samplerbench.core.grids import Level, karras
 from samplerbench.core.models import Learned
@@ -36,7 +37,7 @@ of_each_model = pytest.mark.parametrize("model", MODELS, ids=lambda m: type(m)._
 
 
 @of_each_model
-@pytest.mark.parametrize("level", LEVELS)
+@each("level", LEVELS)
 def test_a_level_written_out_gives_what_its_numbers_give(model, level):
     x = KeyedNoise((0,)).normal(torch.zeros(7, 2, dtype=torch.float64), 0) * 5
     place = written_out(x, level)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
+from helpers import mostly_slow
 from samplerbench.bench.spectra import output_spectrum
 from samplerbench.core.fitted_grids import (
     GITS,
@@ -68,6 +69,7 @@ def test_entropic_costs_of_a_gaussian():
     assert relative(table, 0.5 * (C**2 + kappa**2).log() - kappa.log()) < 0.01
 
 
+@pytest.mark.slow
 def test_score_optimal_costs_of_a_gaussian():
     """∫κ²/(c² + κ²)^{3/2} dκ = arsinh(κ/c) − κ/√(c² + κ²); another rate is refused."""
     for rounds in (0, 2):
@@ -97,6 +99,7 @@ def test_klub_of_a_gaussian():
     assert float(coarse) == pytest.approx(first / 4 * (b**-2 - a**-2) - own, rel=0.02)
 
 
+@pytest.mark.slow
 def test_klub_of_a_mixture_is_known_from_its_errors():
     """x̂₀ is a martingale: E‖x̂₀(κ) − x̂₀(κ_i)‖² = ε²(κ_i) − ε²(κ), measured with other states."""
     law, path = grid_mixture(), EDM(10.0)
@@ -206,6 +209,7 @@ def test_spectral_levels_are_nearly_the_best_for_two_eigenvalues(path):
         assert float((ratio - 1 - ratio.log()).sum() / 2) == pytest.approx(own, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_spectral_levels_on_a_spectrum_like_that_of_images():
     """The table of docs/grids.md: each criterion is the best in its own distance, for Euler."""
     law, path = gaussian_spectrum(), EDM(80.0)
@@ -242,7 +246,7 @@ def test_levels_do_not_depend_on_the_schedule(recipe):
     )
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: type(r).__name__)
+@pytest.mark.parametrize("recipe", mostly_slow(RECIPES, 0), ids=lambda r: type(r).__name__)
 def test_identity_of_a_fit(recipe):
     first, again = recipe.fit(fitting()), recipe.fit(fitting())
     other = recipe.fit(fitting(grid_mixture()))
@@ -253,6 +257,7 @@ def test_identity_of_a_fit(recipe):
     assert settings_of(Fitted(first, recipe, ""))["noise_min"] == 0.02
 
 
+@pytest.mark.slow
 def test_a_small_memory_changes_no_level(monkeypatch):
     """States are taken in blocks; only Brownian paths are drawn anew for each block."""
     recipes = [Entropic(points=20), ScoreOptimal(points=20, rounds=0), GITS(points=20)]

@@ -10,6 +10,7 @@ from itertools import product
 import pytest
 import torch
 
+from helpers import each
 from samplerbench.core.grids import (
     Level,
     Levels,
@@ -284,11 +285,7 @@ def test_bad_settings():
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "grid",
-    [*NOISE_GRIDS, *INTEGERS, uniform, polynomial, partial(uniform, t_min=1e-3)],
-    ids=lambda grid: getattr(grid, "func", grid).__name__,
-)
+@each("grid", [*NOISE_GRIDS, *INTEGERS, uniform, polynomial, partial(uniform, t_min=1e-3)])
 def test_a_truncated_grid_has_as_many_steps_and_ends_above_the_data(grid):
     """For N = 1 too; with the levels of one more step, but the data."""
     for steps in (1, 7):

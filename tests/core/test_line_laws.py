@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from helpers import mostly_slow
 from samplerbench.core.line_laws import DensityLine, MixtureLine, distance_to_law
 from samplerbench.datasets.four_well import FourWell, FourWellBoltzmann
 from samplerbench.datasets.gaussian import gaussian
@@ -59,7 +60,9 @@ def _partial_by_mpmath(parts, level):
         return float(sum(terms) / total)
 
 
-@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize(
+    "name", mostly_slow(LINES, *(k for k, name in enumerate(LINES) if name in ("one", "even")))
+)
 def test_lorenz_to_many_digits(name):
     parts = LINES[name]
     levels, curve = _line(*parts).lorenz(10)
@@ -109,6 +112,7 @@ parts = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(parts, st.integers(2, 40))
 @settings(max_examples=60, deadline=None)
 def test_cells_have_the_laws_moments(mix, count):
@@ -125,7 +129,7 @@ def test_cells_have_the_laws_moments(mix, count):
 
 
 @pytest.mark.parametrize("p", [1, 2])
-@pytest.mark.parametrize("n", [1, 5])
+@pytest.mark.parametrize("n", mostly_slow([1, 5], 0))
 @pytest.mark.parametrize("name", ["near", "even", "one"])
 def test_is_the_integral_over_the_cells(name, n, p):
     """W_p^p = Σᵢ ∫ |xᵢ − y|^p f(y) dy over cells with edges and densities by SciPy."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
+from helpers import mostly_slow
 from samplerbench.core.grids import Level, uniform
 from samplerbench.core.starts import (
     Exact,
@@ -126,7 +127,7 @@ def test_bad_settings():
             FixedGaussian(**settings)
 
 
-@pytest.fixture(params=["mixture", "gaussian"])
+@pytest.fixture(params=mostly_slow(["mixture", "gaussian"], 0))
 def law(request, mixture_law, normal_law):
     return mixture_law if request.param == "mixture" else normal_law
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import samplerbench as sb
+from helpers import each
 from samplerbench.app.config.construct import trusting
 from samplerbench.app.job.build import build
 from samplerbench.core.grids import Level, hold, uniform
@@ -133,6 +134,7 @@ def test_what_needs_draws_or_noised_data_is_refused(asked, words):
         law.draws(5, "train", 0)
 
 
+@pytest.mark.slow
 def test_draws_give_floor_start_and_distances():
     law = Density(banana, 2, exact_draws=draws)
     table = sb.sweep(law, "ula", steps=5, metrics=["sliced", "moments"], starts="exact", **SMALL)
@@ -157,7 +159,7 @@ def test_no_facts_no_overdispersed_start():
         sb.sweep(law, **asked, starts=sb.start("gaussian"))
 
 
-@pytest.mark.parametrize(
+@each(
     ("settings", "words"),
     [
         ({"dimension": 3}, "log_p=banana: .* shape .*3.*too many values"),

@@ -15,6 +15,7 @@ from torch import float64
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from helpers import mostly_slow
 from samplerbench.core.grids import Level
 from samplerbench.core.schedules import EDM, Rectified
 from samplerbench.datasets.divided import PARTS, Divided
@@ -58,7 +59,7 @@ def test_ideal_denoiser(cloud, states, alpha, sigma):
     torch.testing.assert_close(model.score(x, at), gradient, rtol=1e-7, atol=1e-8 / sigma)
 
 
-@pytest.mark.parametrize("sigma", [0.02, 0.5, 80.0])
+@pytest.mark.parametrize("sigma", mostly_slow([0.02, 0.5, 80.0], 1))
 def test_no_state_depends_on_its_neighbours(states, sigma):
     """At its place in a batch, also where some states see few points and others see many."""
     points = torch.cat([states(2000, 128), 0.01 * states(200, 128)])
@@ -93,7 +94,7 @@ def test_pieces_change_nothing(states, monkeypatch):
     assert pieces.denoiser(x.float(), at).dtype == torch.float32
 
 
-@pytest.mark.parametrize("dim", [2, 40])
+@pytest.mark.parametrize("dim", mostly_slow([2, 40], 0))
 def test_memory_is_bounded(states, dim):
     """10 000 points and 250 states: no new tensor has more than 16 MB."""
     sizes = [0]

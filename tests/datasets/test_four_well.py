@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import float64
 
+from helpers import each, mostly_slow
 from samplerbench.core.grids import Level
 from samplerbench.core.line_laws import distance_to_law
 from samplerbench.core.schedules import EDM, Rectified
@@ -108,7 +109,10 @@ def normaliser(beta):
 
 @pytest.mark.parametrize(
     ("beta", "alpha", "sigma"),
-    [*((2.0, *level) for level in LEVELS), *((b, *LEVELS[k]) for b in (0.1, 10.0) for k in (1, 5))],
+    mostly_slow(
+        [*((2.0, *at) for at in LEVELS), *((b, *LEVELS[k]) for b in (0.1, 10.0) for k in (1, 5))],
+        *(2, 5),
+    ),
 )
 def test_oracle_to_many_digits(beta, alpha, sigma):
     """In a well, on a bump, at the wall, and far outside, up to six σ from the path's support."""
@@ -124,7 +128,7 @@ def test_oracle_to_many_digits(beta, alpha, sigma):
     assert ((log_q - expected[:, 2]).abs() / (1 + expected[:, 2].abs())).max() < 1e-12
 
 
-@pytest.mark.parametrize(("alpha", "sigma"), [*LEVELS, (1.0, 0.0)])
+@each(("alpha", "sigma"), [*LEVELS, (1.0, 0.0)])
 def test_the_derivative_is_that_of_automatic_differentiation(alpha, sigma):
     """(α/σ²)·Var[x₀ | x], one evaluation instead of a pass through a graph."""
     x = line(0.25, -0.51, 0.02, 1.15, -2.0) * (alpha + sigma)
@@ -171,6 +175,7 @@ def test_score_without_noise_is_the_force():
         torch.testing.assert_close(model.denoiser(x, at), x, rtol=1e-12, atol=0)
 
 
+@pytest.mark.slow
 def test_chunks_bound_the_memory_and_change_nothing(states, monkeypatch):
     """With data and noise alone among the levels."""
     model, sizes = FourWellBoltzmann().oracle(EDM(80.0)), []
@@ -195,7 +200,7 @@ def test_chunks_bound_the_memory_and_change_nothing(states, monkeypatch):
         torch.testing.assert_close(function(x, at), values, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("beta", mostly_slow(BETAS, 1))
 def test_law_to_many_digits(beta):
     law, ends = FourWellBoltzmann(beta).line_law(), (-1.2, -0.5, 0.013, 0.5, 1.1)
     with mpmath.workdps(30):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.integrate import quad, simpson
 
+from helpers import each
 from samplerbench.core.grids import Level, hold
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM
@@ -211,7 +212,7 @@ def test_chains_keep_these_laws(law, size):
     assert float(end[:, 0].var()) == pytest.approx(float(wide), rel=0.15)
 
 
-@pytest.mark.parametrize(
+@each(
     ("call", "words"),
     [
         (lambda: funnel(1), "dim=1: must be at least 2"),

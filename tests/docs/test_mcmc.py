@@ -47,6 +47,7 @@ def test_four_samplers_in_one_table(lab, command, capsys):
     assert grids == {name: ["hold"] for name in ("mala", "ula", "underdamped")}
 
 
+@pytest.mark.slow
 def test_particles_of_a_density_and_of_a_mixture(lab, command, capsys):
     assert command(*COMMANDS[1], *FEW, "steps=[5]") == 0
     text = " ".join(capsys.readouterr().out.split())
@@ -66,6 +67,7 @@ def test_a_density_by_the_command(lab, command, capsys):
     assert "error of the mean" in text
 
 
+@pytest.mark.slow
 def test_a_density_in_python(lab, monkeypatch):
     monkeypatch.syspath_prepend(lab)
     names = {}

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
+from helpers import mostly_slow
 from samplerbench.bench.cell import NOT_A_DENSITY, sampler_name
 from samplerbench.bench.statistics import varied_setting
 from samplerbench.bench.store import LIMIT
@@ -122,9 +123,8 @@ def test_intervals_and_the_floor_are_drawn_where_they_are(cells):
     assert flat[0].get_ydata()[0] == pytest.approx(0.92)
 
 
-@pytest.mark.parametrize(
-    "denoisers", [pytest.param(["learned", "oracle"], marks=pytest.mark.slow), ["oracle"]]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("denoisers", [["learned", "oracle"], ["oracle"]])
 def test_twenty_samplers_can_be_distinguished(cells, denoisers):
     plain = cells[(cells["sampler"] == "heun") & cells["denoiser"].isin(denoisers)]
     names = [f"a_sampler_{k:02d}" for k in range(20)]
@@ -240,6 +240,7 @@ def test_each_end_of_an_interval_is_drawn_where_it_is():
         assert ends == pytest.approx(np.array([[4.5, 6.5], [low, 3.0]]))
 
 
+@pytest.mark.slow
 def test_paired_errors_of_twenty_samplers_and_their_title(row):
     paired = pd.DataFrame(
         row("oracle", "exact", f"a_sampler_{k:02d}", n, r, (1 + 0.1 * k) / n + 0.01 * r)
@@ -286,7 +287,7 @@ def test_a_waterfall_shows_all_of_its_first_panel():
     assert waterfall(budget(2.0, 0.5, 3.0), "w").axes[0].get_ylim()[0] == 0
 
 
-@pytest.mark.parametrize("columns", [1, 2, 3])
+@pytest.mark.parametrize("columns", mostly_slow([1, 2, 3], 1))
 def test_the_legend_of_a_waterfall_fits_under_few_panels(columns):
     lines = budget(2.0, 0.5, 3.0)
     lines = lines[lines["steps"] == 4]
@@ -298,6 +299,7 @@ def test_the_legend_of_a_waterfall_fits_under_few_panels(columns):
     assert box.x1 <= figure.bbox.x1
 
 
+@pytest.mark.slow
 def test_a_narrow_waterfall_has_no_middle_column_and_no_labels_that_meet():
     lines = budget(2.0, 0.5, 3.0)
     lines = lines[lines["steps"] == 4]
@@ -339,6 +341,7 @@ def test_a_waterfall_explains_diamonds_if_it_has_some_and_has_no_bars_without_a_
     assert "no budget" in axes.texts[0].get_text()
 
 
+@pytest.mark.slow
 def test_a_distance_that_spans_decades_has_a_logarithmic_axis(cells):
     axes = distance_against(cells, "w").axes[0]
     assert (axes.get_yscale(), axes.get_ylim()[0]) == ("linear", 0.0)
@@ -412,6 +415,7 @@ def test_a_sampler_has_one_colour_in_all_figures_of_a_table(row):
         assert line.get_color() == colours[text.get_text()]
 
 
+@pytest.mark.slow
 def test_a_sampler_without_a_value_of_one_metric_changes_no_colour(cells):
     other = cells[cells["sampler"] != "ddim"].assign(metric="other")
     table = pd.concat([cells, other])
@@ -441,6 +445,7 @@ def test_a_caption_has_the_repetitions_of_all_cells(cells):
     assert "2 to 4 repetitions" in title
 
 
+@pytest.mark.slow
 def test_a_caption_says_that_curves_are_shifted_sideways(cells):
     words = "points of one N are drawn side by side"
     figure = distance_against(cells, "w")
@@ -457,15 +462,18 @@ def test_a_caption_says_that_curves_are_shifted_sideways(cells):
 
 @pytest.mark.parametrize(
     ("metric", "reference", "title"),
-    [
-        ("within_mode", "law", "W₂ within the modes"),
-        ("max_sliced_certified", "data", "max-sliced W₂ to the data"),
-        ("energy", "law", "energy distance to the law"),
-        ("mode_coverage", "law", "error of the entropy over the modes"),
-        ("one_minus_recall", "data", "1 − recall"),
-        ("paired", "law", "distance to the converged run, same starts, sds"),
-        ("my_metric", "data", "my metric to the data"),
-    ],
+    mostly_slow(
+        [
+            ("within_mode", "law", "W₂ within the modes"),
+            ("max_sliced_certified", "data", "max-sliced W₂ to the data"),
+            ("energy", "law", "energy distance to the law"),
+            ("mode_coverage", "law", "error of the entropy over the modes"),
+            ("one_minus_recall", "data", "1 − recall"),
+            ("paired", "law", "distance to the converged run, same starts, sds"),
+            ("my_metric", "data", "my metric to the data"),
+        ],
+        *(1, 5, 6),
+    ),
 )
 def test_an_axis_says_in_words_what_it_shows(cells, metric, reference, title):
     figure = distance_against(cells.assign(metric=metric, reference=reference), metric)
@@ -483,12 +491,15 @@ def test_a_part_of_zero_leaves_the_line_of_a_waterfall_whole():
 
 @pytest.mark.parametrize(
     ("chosen", "width", "rows"),
-    [
-        (Look("slides"), 12.0, 1),
-        (Look("column"), 3.4, 2),
-        (Look("column", width=7.0), 7.0, 1),
-        (Look(font=14.0), 4.6 * 2 + 1.7, 1),
-    ],
+    mostly_slow(
+        [
+            (Look("slides"), 12.0, 1),
+            (Look("column"), 3.4, 2),
+            (Look("column", width=7.0), 7.0, 1),
+            (Look(font=14.0), 4.6 * 2 + 1.7, 1),
+        ],
+        1,
+    ),
 )
 def test_a_style_has_its_width_and_its_size_of_text(cells, chosen, width, rows):
     with looking(chosen):
@@ -573,6 +584,7 @@ def test_a_setting_of_the_sampler_is_the_axis_if_only_it_varies(row):
     assert axes.get_title() == "exact score"
 
 
+@pytest.mark.slow
 def test_the_axis_of_many_samplers_is_that_of_most_and_the_caption_counts_what_is_cut(many):
     """One curve also has a value at a tenth of the evaluations of the others, and longer ones."""
     first = many[(many["sampler"] == "s01") & (many["nfe"] == NFE[0])]

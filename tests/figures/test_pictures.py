@@ -16,6 +16,7 @@ from PIL import Image
 from scipy.integrate import trapezoid
 from scipy.stats import norm, qmc
 
+from helpers import mostly_slow
 from samplerbench.app.config.construct import construct
 from samplerbench.app.config.folders import conf_directory
 from samplerbench.core import grids
@@ -70,7 +71,9 @@ YAMLS = sorted((conf_directory() / "picture").glob("*.yaml"))
 # small enough for a test, for the members that have it
 SMALL = {"chains": 20, "points": 100, "frames": 5, "mesh": 9, "cells": 10, "every": 2}
 SMALL |= {"dims": (2, 4)}
-TAKE_LONG = ("band_1d", "forward_backward_1d", "quiver", "side_by_side")
+#: Drawn in the slow suite; in the default suite each has tests of what it shows.
+TAKE_LONG = ("band_1d", "forward_backward_1d", "quiver", "side_by_side", "clones", "score_heatmap")
+TAKE_LONG += ("chain", "samples", "densities_1d", "spectrum_error", "truth_generated_1d")
 
 
 def member(path):
@@ -304,6 +307,7 @@ def test_the_quiver_has_a_legend_and_readable_text(held):
     assert min(sizes) * pixels >= 11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half_width", [None, (15.0, 20.0)])
 def test_the_text_of_a_quiver_is_inside_and_apart(held, half_width):
     """Also the title of three lines: chains that leave the frame are counted in it."""
@@ -433,6 +437,7 @@ def test_samples_outside_of_the_frame_are_counted(plane):
     assert max(titles) > 0
 
 
+@pytest.mark.slow
 def test_states_that_are_not_finite_are_left_out(held):
     ula = ("ula", ULA(50.0))  # far too long a step
     starts = {"gaussian": FixedGaussian(0.0, 10.0)}
@@ -463,7 +468,7 @@ def dense_laws(scene, run, start):
     return paths, states
 
 
-@pytest.mark.parametrize("start", ["prior", "exact"])
+@pytest.mark.parametrize("start", mostly_slow(["prior", "exact"], 0))
 def test_pictures_of_gaussians_show_exact_distances(spectrum, start):
     paths, states = dense_laws(spectrum, Heun(), start)
     (figure,) = W2Path(start=start).draw(spectrum).values()
@@ -490,7 +495,7 @@ def test_pictures_of_gaussians_need_one(plane, spectrum):
         assert "start=no" in picture.__class__(start="no").why_incompatible(spectrum)
 
 
-@pytest.mark.parametrize("dim", [4, 16, 64])
+@pytest.mark.parametrize("dim", mostly_slow([4, 16, 64], 1))
 def test_clones_of_two_modes_choose_alike_with_the_published_probability(dim):
     """φ = ½·∫ (G₊² + G₋²)/(G₊ + G₋) with G± = N(±√d·α, 1): .775 at α = 1/√d, in every dimension."""
     u = torch.from_numpy(qmc.Sobol(dim + 1, rng=1).random(4096)).clamp(1e-9, 1 - 1e-9)
@@ -504,6 +509,7 @@ def test_clones_of_two_modes_choose_alike_with_the_published_probability(dim):
             assert expected == pytest.approx(0.775, abs=5e-4)
 
 
+@pytest.mark.slow
 def test_clones_of_the_reverse_sde_have_the_exact_probability(scene_of):
     law = two_modes(4)
     samplers = [("ddim", DDIM(1.0)), ("ddim", DDIM(0.0))]
@@ -534,6 +540,7 @@ def test_the_share_of_the_heavy_mode_is_its_weight_for_the_exact_flow(scene_of):
     assert "denoiser=[oracle]" in HeavyMode().why_incompatible(none)
 
 
+@pytest.mark.slow
 def test_noise_contracts_what_the_flow_keeps(scene_of):
     """On N(0, 1) the flow from κ keeps a share 1/√(1 + κ²) of a difference, the SDE its square.
 
@@ -570,6 +577,7 @@ def test_a_sampler_has_the_colour_of_the_figures_of_results(scene_of):
     assert list(styles.values()) == [curve_style(place) for place in range(3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("panels", "columns"), [(2, 2), (6, 3)])
 def test_panels_of_the_plane_have_no_empty_rows_between_them(panels, columns):
     """The axes fill the height that `plane_height` gives them, up to their titles and labels."""

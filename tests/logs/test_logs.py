@@ -110,6 +110,7 @@ def test_wandb_offline_holds_everything_and_two_runs_in_one_process_stay_two(wan
         assert (run["files"] / "report.txt").read_text() == "as it was"
 
 
+@pytest.mark.slow
 def test_names_and_tags_are_no_longer_than_wandb_takes(wandb_runs, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setenv("WANDB_TAGS", f"mine, {'b' * 65},,rings")

@@ -14,6 +14,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from helpers import each, mostly_slow
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.gaussian import gaussian
@@ -66,26 +67,14 @@ def _files(kind):
     ]
 
 
-@pytest.fixture(params=FILES, ids=lambda file: file.stem)
-def configured(request):
-    return _member(request.param)
-
-
-@pytest.fixture(params=[*(file.stem for file in _files(Metric)), *OF_FEATURES])
-def metric(request):
-    files = {file.stem: file for file in FILES}
-    name = request.param
-    return OF_FEATURES[name] if name in OF_FEATURES else _quick(files[name])
-
-
-@pytest.fixture(params=_files(LawMetric), ids=lambda file: file.stem)
-def law_metric(request):
-    return _quick(request.param)
-
-
-@pytest.fixture
-def law(law_metric):
-    return next(law for law in LAWS if law_metric.why_incompatible(law) is None)
+LAW_METRICS = [_quick(file) for file in _files(LawMetric)]
+WITH_LAW = [
+    (one, next(law for law in LAWS if one.why_incompatible(law) is None)) for one in LAW_METRICS
+]
+for_each_member = each(("kind", "settings"), [_member(file) for file in FILES])
+for_each_metric = each("metric", [*map(_quick, _files(Metric)), *OF_FEATURES.values()])
+for_each_law_metric = each("law_metric", LAW_METRICS)
+for_each_law_metric_and_law = each(("law_metric", "law"), WITH_LAW)
 
 
 @pytest.fixture
@@ -96,13 +85,14 @@ def clouds():
     return x * torch.tensor([1.0, 2.0]) + 1, y
 
 
-def test_config_states_every_setting_and_its_default(configured):
-    kind, settings = configured
+@for_each_member
+def test_config_states_every_setting_and_its_default(kind, settings):
     assert [field.name for field in fields(kind)] == list(settings)
     # A class that is several members has the settings of one of them.
     assert kind() in [of(**values) for of, values in map(_member, FILES) if of is kind]
 
 
+@for_each_metric
 def test_what_they_say_of_themselves(metric):
     """Whose squares add, which can compare clouds with shared starts, and whether small is good."""
     name = type(metric).__name__
@@ -118,11 +108,13 @@ WITHOUT_LINES = (
 )
 
 
+@for_each_metric
 def test_one_dimensional_distances_are_counted(metric, clouds):
     found = metric.against(clouds[1], seed=3)(clouds[0]).evaluations
     assert (found == 0) is (type(metric).__name__ in WITHOUT_LINES)
 
 
+@for_each_law_metric
 def test_what_metrics_against_a_law_say_of_themselves(law_metric):
     name = type(law_metric).__name__
     assert law_metric.is_wasserstein is (name in ("MaxSlicedLaw", "WLaw1D", "WithinMode"))
@@ -130,6 +122,7 @@ def test_what_metrics_against_a_law_say_of_themselves(law_metric):
     assert law_metric.smaller_is_better is (name != "NearestTraining")
 
 
+@for_each_metric
 def test_the_smallest_clouds(metric):
     if isinstance(metric, FID | KID):
         metric = replace(metric, features=Features(nn.Identity(), (1,)))
@@ -143,6 +136,7 @@ def test_the_smallest_clouds(metric):
         metric.against(x, seed=0)(x[: least - 1])
 
 
+@for_each_metric
 def test_bounds_enclose_the_value_at_its_direction(metric, clouds):
     x, y = clouds
     result = metric.against(y, seed=3)(x)
@@ -159,6 +153,7 @@ def test_bounds_enclose_the_value_at_its_direction(metric, clouds):
     assert result.value == pytest.approx(float(gaps.square().mean().sqrt()), rel=1e-3)
 
 
+@for_each_metric
 def test_of_itself_is_zero(metric, clouds):
     x, _ = clouds
     shuffled = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))]
@@ -173,6 +168,7 @@ def test_of_itself_is_zero(metric, clouds):
             assert result.value == pytest.approx(0, abs=1e-12)
 
 
+@for_each_metric
 def test_of_a_shift_is_at_most_the_shift(metric, clouds):
     x, _ = clouds
     result = metric.against(x, seed=0)(x + torch.tensor([3.0, -4.0]))
@@ -188,6 +184,7 @@ def test_of_a_shift_is_at_most_the_shift(metric, clouds):
         assert 1 < result.value <= 5 * (1 + 1e-12)
 
 
+@for_each_metric
 def test_refuses_impossible_samples(metric):
     distance = metric.against(torch.randn(5, 2), seed=0)
     for samples, message in (
@@ -202,6 +199,7 @@ def test_refuses_impossible_samples(metric):
         assert "\n" not in str(caught.value)
 
 
+@for_each_metric
 def test_refuses_impossible_references(metric):
     with pytest.raises(InvalidSetting, match=r"reference\.shape"):
         metric.against(torch.ones(0, 2), seed=0)
@@ -211,8 +209,8 @@ def test_refuses_impossible_references(metric):
         metric.against(torch.ones(3, 2), seed=-1)
 
 
-def test_refuses_impossible_settings(configured):
-    kind, settings = configured
+@for_each_member
+def test_refuses_impossible_settings(kind, settings):
     for name in settings:
         for wrong in (-1, 0, math.nan):
             if wrong not in POSSIBLE.get(name, ()):
@@ -235,8 +233,8 @@ NUMBERS = (
 )
 
 
-def test_settings_at_their_ends(configured):
-    kind, settings = configured
+@for_each_member
+def test_settings_at_their_ends(kind, settings):
     assert set(settings) <= {*COUNTS, *NUMBERS, "axis", "precision", "share"}
     for name in settings:
         if name in COUNTS:
@@ -251,6 +249,7 @@ def test_settings_at_their_ends(configured):
                 replace(kind(), **{name: 1})
 
 
+@for_each_metric
 def test_other_dimensions(metric):
     cloud = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
     reason = metric.why_incompatible(5)
@@ -264,6 +263,7 @@ def test_other_dimensions(metric):
             metric.against(cloud, seed=0)
 
 
+@for_each_law_metric_and_law
 def test_lines_of_metrics_against_a_law(law_metric, law):
     result = law_metric.against_law(law, seed=0)(law.draws(150, "floor", 0))
     assert (result.evaluations == 0) is (type(law_metric).__name__ in WITHOUT_LINES)
@@ -271,6 +271,7 @@ def test_lines_of_metrics_against_a_law(law_metric, law):
         assert result.direction.shape == (law.dim,)
 
 
+@for_each_law_metric_and_law
 def test_law_metrics_refuse_impossible_samples(law_metric, law):
     distance = law_metric.against_law(law, seed=0)
     for samples in (torch.ones(4, 3), torch.ones(0, law.dim), torch.full((2, law.dim), math.nan)):
@@ -281,6 +282,7 @@ def test_law_metrics_refuse_impossible_samples(law_metric, law):
         law_metric.against_law(law, seed=-1)
 
 
+@for_each_law_metric
 def test_law_metrics_say_why_not_and_what_instead(law_metric):
     class Other(Dataset):
         event_shape = (2,)
@@ -399,7 +401,7 @@ def _moved(law, scale, shift):
     return Divided(scale * POINTS + shift)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", mostly_slow([torch.float32, torch.float64], 0))
 def test_values_against_a_law_scale_with_it(law_of_scale, dtype):
     law = next(law for law in LAWS if law_of_scale(1.0).why_incompatible(law) is None)
     points = 1.1 * law.draws(150 if law is FINITE else 300, "floor", 0)

@@ -8,6 +8,7 @@ import ot
 import pytest
 import torch
 
+from helpers import each
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.metrics import max_sliced
 from samplerbench.metrics.max_sliced import MaxSliced
@@ -40,8 +41,8 @@ def _pot(x, y, p, directions):
     )
 
 
-@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0])
-@pytest.mark.parametrize(("n", "m"), [(90, 90), (90, 270), (270, 90), (90, 97), (97, 90), (1, 9)])
+@each("p", [1.0, 1.5, 2.0, 3.0])
+@each(("n", "m"), [(90, 90), (90, 270), (270, 90), (90, 97), (97, 90), (1, 9)])
 def test_equals_pot_on_the_same_directions(p, n, m):
     x, y = _clouds(n, m, dim=3)
     expected = _pot(x, y, p, random_directions(3, 45, seed=7))
@@ -77,6 +78,7 @@ def test_what_is_kept_changes_no_bit(p, precision, monkeypatch):
     assert len(values) == 1
 
 
+@pytest.mark.slow
 def test_threads_change_no_bit():
     x, y = _clouds(2000, 3000)
     before, values = torch.get_num_threads(), set()

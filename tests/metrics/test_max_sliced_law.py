@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
+from helpers import mostly_slow
 from samplerbench.core.line_laws import MixtureLine, distance_to_law
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
@@ -45,7 +46,7 @@ def _along(x, law, phi):
 
 
 @pytest.mark.parametrize("name", LAWS)
-@pytest.mark.parametrize("n", [1, 2, 40])
+@pytest.mark.parametrize("n", mostly_slow([1, 2, 40], 0))
 def test_a_fine_scan_lies_between_the_bounds(name, n):
     law = LAWS[name]
     x = 0.9 * _draw(law, n) + torch.tensor([0.1, -0.1])
@@ -81,7 +82,7 @@ def test_by_the_definition_along_its_direction(name):
     assert result.value == pytest.approx(np.square(line - low).mean() ** 0.5, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["d1", "skew"])
+@pytest.mark.parametrize("name", mostly_slow(["d1", "skew"], 1))
 def test_is_the_limit_of_large_references(name):
     law = LAWS[name]
     x = 1.2 * _draw(law, 100)

@@ -82,6 +82,7 @@ def test_weights_by_hand():
     assert empty.info["p_value"] < 1e-20
 
 
+@pytest.mark.slow
 def test_p_values_are_uniform_for_the_law_and_small_for_another():
     law = grid_mixture()
     distance = ModeWeights().against_law(law, seed=0)

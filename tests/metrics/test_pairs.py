@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 import torch
 
-from helpers import normal
+from helpers import mostly_slow, normal
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics import pairs
 from samplerbench.metrics.energy import Energy
@@ -56,7 +56,7 @@ def test_energy_is_scipys_but_for_the_pairs_of_a_point_with_itself():
     assert value == pytest.approx(square - own[0] / n - own[1] / m, abs=1e-12)
 
 
-@pytest.mark.parametrize("shift", [0.0, 1.0])
+@pytest.mark.parametrize("shift", mostly_slow([0.0, 1.0], 1))
 def test_expected_value_is_that_of_the_laws(shift):
     """X ~ N(0, 1), Y ~ N(c, 1): X − Y ~ N(c, 2)."""
     h, spread = 0.7, math.sqrt(2)
@@ -155,6 +155,7 @@ def test_how_floors_fall():
     assert (WLaw1D(p=1).floor_exponent, WLaw1D(p=2).floor_exponent) == (0.5, 0.25)
 
 
+@pytest.mark.slow
 def test_between_draws_of_one_law_the_spread_falls_like_n():
     """The floor's exponent: eight times the points, an eighth of the spread, not 1/√8."""
     spreads = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from helpers import mostly_slow
 from samplerbench.core.grids import Level
 from samplerbench.core.level_laws import LogNormal, LogUniform
 from samplerbench.core.noise import torch_generator
@@ -29,7 +30,9 @@ LAW = gaussian((0.5, -1.0), ((1.5, 0.4), (0.4, 0.3)))
 COUNT = 50_000
 
 
-@pytest.mark.parametrize("level", [Level(0.1, 0.95, 0.3), Level(0.5, 1.0, 2.0)])
+@pytest.mark.parametrize(
+    "level", mostly_slow([(Level(0.1, 0.95, 0.3),), (Level(0.5, 1.0, 2.0),)], 0)
+)
 @pytest.mark.parametrize("weighting", [Uniform(), Variance()], ids=repr)
 @pytest.mark.parametrize("target", TARGETS, ids=repr)
 def test_the_optimum(target, weighting, level):
@@ -143,6 +146,7 @@ def test_a_shared_level_gives_the_loss_of_equal_levels():
     torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_network_that_answers_zero_loses_what_the_target_says():
     # E‖σ·x₀ − α·ε‖²/r² is dim for standard normal data, at every level
     trained = objective(1, False, VPCosine(), LogUniform(0.01, 100.0))

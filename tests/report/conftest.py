@@ -125,6 +125,13 @@ def make_entry(label: str, rows: Sequence[Row], **changes: object) -> Entry:
     return replace(sound, **changes)
 
 
+def pytest_collection_modifyitems(items):
+    """A browser takes seconds to start and to end: what uses one is slow."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def rows():
     return make_rows

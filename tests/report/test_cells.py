@@ -35,6 +35,7 @@ def test_the_three_verdicts(rows, entry):
     assert set(near["verdict"]) == {SAME}
 
 
+@pytest.mark.slow
 def test_chains_that_have_not_mixed_are_not_called_near_the_floor(rows, entry):
     """Few repetitions do not see how far they are; a difference that is seen stays one."""
 
@@ -53,6 +54,7 @@ def test_chains_that_have_not_mixed_are_not_called_near_the_floor(rows, entry):
     assert set(gather([far]).lines["verdict"]) == {ABOVE}
 
 
+@pytest.mark.slow
 def test_a_cell_without_a_verdict_says_why(rows, entry):
     assert set(lines_of(entry("#1", rows(repetitions=1)))["verdict"]) == {
         "one repetition: no interval"
@@ -93,6 +95,7 @@ def test_cells_without_a_value_stay_in_the_table(rows, entry):
     assert bad["name"].tolist() == ["ddim η=1"]
 
 
+@pytest.mark.slow
 def test_survivors_have_no_verdict(rows, entry):
     """A cell of perfect survivors is behind the others, and not in the family of tests."""
     sound, shown = rows(steps=[40, 4000], etas=[0.0]), []
@@ -126,6 +129,7 @@ def test_runs_keep_their_own_floors(rows, entry):
     assert lines["floor"].nunique() == 2
 
 
+@pytest.mark.slow
 def test_a_cell_of_several_runs_has_one_line(rows, entry):
     """The exact score does not depend on the objective."""
     oracle = [row for row in rows(denoiser="oracle", objective="", etas=[0.0]) if row.sampler]

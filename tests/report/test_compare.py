@@ -34,6 +34,7 @@ def test_p_values_have_holms_correction_over_all_cells(rows, entry):
     assert found.lines["p_holm"].min() > one.lines["p_holm"].min()
 
 
+@pytest.mark.slow
 def test_a_difference_is_distinguishable_if_p_is_at_most_five_percent(rows, entry):
     p_values = []
     for shift in (0.0, 0.02, 0.04, 0.06, 0.08, 0.1):

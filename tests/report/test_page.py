@@ -56,6 +56,7 @@ def test_the_folder_has_everything(rows, entry, tmp_path, monkeypatch):
     assert not (tmp_path / "page" / "figures").exists()
 
 
+@pytest.mark.slow
 def test_nothing_is_overwritten_and_nothing_is_left_after_an_error(
     rows, entry, tmp_path, monkeypatch
 ):
@@ -129,6 +130,7 @@ def test_names_and_messages_are_escaped(rows, entry):
     assert "<img" not in titles
 
 
+@pytest.mark.slow
 def test_nothing_is_best_if_smaller_values_need_not_be_better(rows, entry):
     for unordered in (frozenset(), frozenset({"sliced"})):
         report = gather([entry("#1", rows(), unordered=unordered)])
@@ -149,6 +151,7 @@ def test_a_page_says_what_is_missing(entry, rows):
     assert "RuntimeError: out of memory" in page
 
 
+@pytest.mark.slow
 def test_a_run_has_its_command_also_without_words(entry, rows):
     """Only a run whose config cannot be read has none."""
     runs = [entry("#1", rows()), entry("#2", rows(seed=1), overrides=[])]
@@ -193,6 +196,7 @@ def test_many_cells_make_a_page_that_is_not_too_large(rows, entry):
     assert len(page.encode()) - len(render(gather([entry("#1", rows())])).encode()) < 60 * 2000
 
 
+@pytest.mark.slow
 def test_rounds_are_shown_where_they_are_not_the_evaluations(rows, entry):
     def kind(page):
         return {name: kind for name, *_, kind in embedded(page, "data")["columns"]}["rounds"]

@@ -48,6 +48,7 @@ def test_the_runtime_is_that_of_the_definition(rows, entry):
     assert floor["verdict"][0].startswith("no verdict: not above the floor of ")
 
 
+@pytest.mark.slow
 def test_a_cell_without_all_values_is_above_every_target(rows, entry):
     run = entry("#1", rows(etas=[0.0], steps=[4, 40, 400]))
     for repetitions, most in ((1, 400), (4, 40)):
@@ -70,6 +71,7 @@ def two(rows, entry):
     return [entry("edm", one), entry("ncsn", other)]
 
 
+@pytest.mark.slow
 def test_where_keeps_cells_with_their_floor(two):
     """And they are tested as if there were no others."""
     found = gather(two, where="objective=ncsn eta=0,0.5 steps=4".replace(",0.5", ""))
@@ -98,6 +100,7 @@ def test_what_is_not_there_is_one_line(two, where, message):
         gather(two, where=where)
 
 
+@pytest.mark.slow
 def test_a_group_comes_first(two):
     lines = markdown(gather(two, group="objective")).splitlines()
     titles, *_, last = (line for line in lines if line.startswith("|"))

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from helpers import each
 from samplerbench.core.grids import Level, Levels, to_data
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, VPLinear
@@ -31,7 +32,7 @@ def test_first_order_is_ddim(schedule, mixture_law, states):
     torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("sampler", [DPMSolver1(), DPMSolver2(), DPMSolver3()], ids=repr)
+@each("sampler", [DPMSolver1(), DPMSolver2(), DPMSolver3()])
 def test_exact_for_a_point(sampler, schedule, states):
     """Where ε̂ does not change along the path one step of any length is exact."""
     mean = (0.7, -1.2, 0.3)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from helpers import each
 from samplerbench.core.grids import Level, Levels, hold, karras, uniform
 from samplerbench.core.models import Learned, LevelFree
 from samplerbench.core.noise import KeyedNoise
@@ -53,8 +54,8 @@ def stationary(spread, step_size):
     return spread @ torch.linalg.inv(IDENTITY - step_size / 2 * torch.linalg.inv(spread))
 
 
-@pytest.mark.parametrize("share", [0.1, 1.0, 1.9])
-@pytest.mark.parametrize("noise", [0.0, 0.5])
+@each("share", [0.1, 1.0, 1.9])
+@each("noise", [0.0, 0.5])
 def test_ula_stationary_law(wide_law, gaussian_moments, schedule, share, noise):
     """N(α·m, S·(I − ½h·S⁻¹)⁻¹), S = α²·C + σ²·I, is kept exactly at every stable step size."""
     levels = hold(schedule, 3, noise=noise)

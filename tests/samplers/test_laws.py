@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from helpers import each, mostly_slow
 from samplerbench.core.grids import Levels, hold, karras
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM
@@ -48,7 +49,7 @@ def test_ancestral_step_is_bayes_rule(step, schedule):
     torch.testing.assert_close(mean, posterior, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("eta", [0.0, 0.2, 1.0, 50.0])
+@each("eta", [0.0, 0.2, 1.0, 50.0])
 def test_step_keeps_the_noise_level(step, schedule, eta):
     """For data that are one point the step is exact at every η, also where ς is clipped to σ_s."""
     levels, now, to = step
@@ -60,7 +61,7 @@ def test_step_keeps_the_noise_level(step, schedule, eta):
     )
 
 
-@pytest.mark.parametrize("eta", [0.0, 0.2, 0.5, 1.0])
+@each("eta", [0.0, 0.2, 0.5, 1.0])
 def test_covariance_of_a_step(step, schedule, normal_law, gaussian_moments, eta):
     """Σ_s = K·Σ_t·Kᵀ + ς²·I, with the paper's ς, here in x/α: ς̄ = η·(κ_s/κ_t)·√(κ_t² − κ_s²)."""
     levels, now, to = step
@@ -76,7 +77,7 @@ def test_covariance_of_a_step(step, schedule, normal_law, gaussian_moments, eta)
     torch.testing.assert_close(got, (to.alpha * mean, expected), rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("eta", [0.1, 1.0])
+@pytest.mark.parametrize("eta", mostly_slow([0.1, 1.0], 1))
 def test_the_inference_process(schedule, eta):
     """P3: for a known x₀ DDIM(η) draws x_s ~ N(α_s·x₀, σ_s²·I) at every level of the grid.
 
@@ -109,7 +110,13 @@ def test_the_others_are_not_affine(all_samplers, normal_law, gaussian_moments):
 
 @pytest.mark.parametrize(
     "affine",
-    [DDIM(0.3), EDMChurn(), PredictorCorrector(inner=2), AnnealedLangevin(), ULA(), Underdamped()],
+    mostly_slow(
+        [
+            *(DDIM(0.3), EDMChurn(), PredictorCorrector(inner=2), AnnealedLangevin()),
+            *(ULA(), Underdamped()),
+        ],
+        *(0, 2),
+    ),
     ids=repr,
 )
 def test_monte_carlo_agrees(affine, normal_law, gaussian_moments, states):

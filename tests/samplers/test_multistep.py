@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.integrate import quad
 
+from helpers import each, mostly_slow
 from samplerbench.core.grids import Level, Levels, karras, to_data, uniform
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, Rectified, VPCosine, VPLinear
@@ -97,8 +98,8 @@ def test_weights_of_long_and_short_steps():
 # --- each other
 
 
-@pytest.mark.parametrize("sampler", [AdamsBashforth(1), IPNDM(1), *(kind(1) for kind in DEIS)])
-@pytest.mark.parametrize("path", [VPCosine(), Rectified(), EDM(10.0)], ids=repr)
+@each("sampler", [AdamsBashforth(1), IPNDM(1), *(kind(1) for kind in DEIS)])
+@each("path", [VPCosine(), Rectified(), EDM(10.0)])
 def test_one_point_is_ddim(sampler, path, mixture_law, states):
     """From the very end of the path too, where no signal is left."""
     levels, model = uniform(path, 9), mixture_law.oracle(path)
@@ -211,7 +212,7 @@ def test_ipndm_is_diffusers(compare, uneven):
     compare(IPNDM(4), step, data=False)
 
 
-@pytest.mark.parametrize(
+@each(
     ("kind", "theirs", "points"),
     [
         *((DEISRho, "zABSampler", points) for points in (1, 2, 3, 4)),
@@ -276,14 +277,17 @@ def test_contract_of_the_other_settings(sampler, simple_mixture):
 
 @pytest.mark.parametrize(
     ("sampler", "steps", "lowest", "highest"),
-    [
-        # 3M's errors in h² and h³ have opposite signs on some grids: it settles late
-        (DPMSolverPP(points=3), (320, 640), 1.85, 2.15),
-        # the first step is of order two, and its share is small: the slope falls to 3 very late
-        (UniPC(points=3), (40, 80), 2.85, 4.5),
-        (UniPC(points=3, bh1=True), (40, 80), 2.85, 4.5),
-        (DEISTime(points=4), (80, 160), 1.85, 2.15),
-    ],
+    mostly_slow(
+        [
+            # 3M's errors in h² and h³ have opposite signs on some grids: it settles late
+            (DPMSolverPP(points=3), (320, 640), 1.85, 2.15),
+            # the first step is of order two, and its share is small: the slope falls to 3 very late
+            (UniPC(points=3), (40, 80), 2.85, 4.5),
+            (UniPC(points=3, bh1=True), (40, 80), 2.85, 4.5),
+            (DEISTime(points=4), (80, 160), 1.85, 2.15),
+        ],
+        1,
+    ),
     ids=repr,
 )
 def test_order_of_the_other_settings(sampler, steps, lowest, highest):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from helpers import sweep_of
+from helpers import mostly_slow, sweep_of
 from samplerbench.bench.cell import CURVE
 from samplerbench.bench.rounding import distance
 from samplerbench.bench.statistics import summary
@@ -44,6 +44,7 @@ def last(sampler, model, x, levels):
     return step
 
 
+@pytest.mark.slow
 def test_systematic_resampling():
     """Each particle P·weight times, rounded up or down; where the weights are equal, none moves."""
     weights = torch.tensor([[0.05, 0.55, 0.3, 0.1], [0.25] * 4], dtype=torch.float64).T
@@ -67,7 +68,7 @@ def test_systematic_resampling():
 
 
 @pytest.mark.parametrize("below", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("schedule", [EDM(8.0), VPLinear()], ids=repr)
+@pytest.mark.parametrize("schedule", mostly_slow([EDM(8.0), VPLinear()], 1), ids=repr)
 def test_smc_estimates_one_without_bias(states, schedule, below):
     """With five coarse steps, from a start that is not the law at the first level."""
     levels = karras(schedule, 5, noise_min=0.3, noise_max=7.0)
@@ -103,6 +104,7 @@ def test_smc_weights_are_ratios_of_path_densities(states):
     torch.testing.assert_close(steps[-1].info["log_z"], total, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_smc_corrects_steps_and_start(states):
     """Its modes have the right weights and widths where the plain steps have others."""
     levels, x = karras(EDM(4.0), 4, noise_min=0.3, noise_max=3.0), states(4000, 2)
@@ -125,7 +127,7 @@ def test_smc_ends_with_noise_too(states):
     assert abs(value) < 4 * error < 0.1
 
 
-@pytest.mark.parametrize("below", [0.0, 0.5])
+@pytest.mark.parametrize("below", mostly_slow([0.0, 0.5], 1))
 def test_annealing_estimates_the_integral(states, below):
     """ln ∫ of a function that is not a density: e times a Gaussian mixture."""
 
@@ -177,6 +179,7 @@ class _Given:
         return NOISE.uniform(like[None], self.step, 2)[0]
 
 
+@pytest.mark.slow
 def test_the_table_has_the_error_of_log_z():
     """Many wells, whose ln Z is known by quadrature; HMC has no estimate."""
     law = many_well(4)

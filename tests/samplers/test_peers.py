@@ -16,6 +16,7 @@ import torch
 from torch import randn as RANDN
 from torch import randn_like as own_name
 
+from helpers import each, mostly_slow
 from samplerbench.bench.sweep import most_steps
 from samplerbench.core import grids
 from samplerbench.core.grids import Level
@@ -118,7 +119,9 @@ SCHEDULERS = [
     "dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)], ids=str
 )
 @pytest.mark.parametrize(
-    ("name", "config", "of_step"), SCHEDULERS, ids=lambda v: v if isinstance(v, str) else ""
+    ("name", "config", "of_step"),
+    mostly_slow(SCHEDULERS, *range(1, len(SCHEDULERS), 3)),
+    ids=lambda v: v if isinstance(v, str) else "",
 )
 def test_a_scheduler_is_its_documented_loop(name, config, of_step, dtype, mixture_law, states):
     sampler = Diffusers(name, config | of_step)
@@ -354,7 +357,7 @@ def test_what_differs_is_what_counts(tmp_path):
     assert Azula(settings={"eta": 0.0}) == Azula()
 
 
-@pytest.mark.parametrize(
+@each(
     ("build", "said"),
     [
         (lambda: Diffusers("Euler"), "a scheduler of diffusers 0.42.1: .*EulerDiscreteScheduler"),
@@ -535,12 +538,15 @@ def test_other_threads_draw_from_the_generator_of_torch():
 
 @pytest.mark.parametrize(
     "made",
-    [
-        lambda: Diffusers("UniPCMultistepScheduler"),
-        lambda: Diffusers("EulerAncestralDiscreteScheduler"),
-        lambda: KDiffusion("sample_dpmpp_2m"),
-        lambda: Azula("HeunSampler"),
-    ],
+    mostly_slow(
+        [
+            lambda: Diffusers("UniPCMultistepScheduler"),
+            lambda: Diffusers("EulerAncestralDiscreteScheduler"),
+            lambda: KDiffusion("sample_dpmpp_2m"),
+            lambda: Azula("HeunSampler"),
+        ],
+        1,
+    ),
     ids=["unipc", "ancestral", "k_diffusion", "azula"],
 )
 def test_threads_that_ask_for_a_fact_at_the_same_time_get_one_answer(made):

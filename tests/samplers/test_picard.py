@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from helpers import sweep_of
+from helpers import mostly_slow, sweep_of
 from samplerbench.bench.line_densities import law_of_output
 from samplerbench.bench.transitions import Refused
 from samplerbench.core.grids import Levels, karras, uniform
@@ -30,7 +30,7 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("window", [1, 7, 100])
+@pytest.mark.parametrize("window", mostly_slow([1, 7, 100], 1))
 @pytest.mark.parametrize("rule", RULES, ids=str)
 @pytest.mark.parametrize("schedule", [EDM(10.0), VPLinear(), Rectified()], ids=repr)
 def test_it_converges_to_the_rule(mixture_law, states, schedule, rule, window):
@@ -47,7 +47,7 @@ def test_it_converges_to_the_rule(mixture_law, states, schedule, rule, window):
     assert model.evaluations == expected
 
 
-@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("eta", mostly_slow([0.0, 1.0], 0))
 def test_the_tolerance_bounds_the_error(mixture_law, states, eta):
     """More exact runs take more rounds, and far fewer than steps."""
     schedule = EDM(10.0)
@@ -64,7 +64,7 @@ def test_the_tolerance_bounds_the_error(mixture_law, states, eta):
     assert rounds[-1] < 40
 
 
-@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("eta", mostly_slow([0.0, 1.0], 0))
 def test_it_is_paradigms_by_diffusers(mixture_law, states, eta):
     """Algorithm 1 for each sample alone, its steps by the parallel schedulers of diffusers."""
     diffusers = pytest.importorskip("diffusers")

@@ -50,7 +50,8 @@ def test_it_is_diffusers(mixture_law, states):
         x = step.x
 
 
-@pytest.mark.parametrize("denoise", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("denoise", [False, True])
 def test_the_whole_path(normal_law, gaussian_moments, log_slope, denoise):
     """N2's path to its end: the law at t = 0, which keeps η_min, or that law denoised."""
     schedule, many, errors = GeometricVE(), [50, 100, 200], []

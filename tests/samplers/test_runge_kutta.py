@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.integrate import RK45
 
+from helpers import mostly_slow
 from samplerbench.core.grids import Level, Levels, to_data, uniform
 from samplerbench.core.models import Counted, Denoiser
 from samplerbench.core.noise import KeyedNoise
@@ -169,12 +170,15 @@ def by_hand(oracle, x, levels, rtol, atol):
 
 @pytest.mark.parametrize(
     ("times", "tolerance"),
-    [
-        ([10.0, 0.3], 1e-8),  # a long first step, which shrinks to a fifth, more than once
-        # a short first step, which grows tenfold, and one between levels, which shortens nothing
-        ([10.0, 9.99, 4.0, 3.999, 0.5], 1e-3),
-        (np.linspace(10.0, 0.5, 20).tolist(), 1e-3),  # steps are cut short at every level
-    ],
+    mostly_slow(
+        [
+            ([10.0, 0.3], 1e-8),  # a long first step, which shrinks to a fifth, more than once
+            # a short first step, which grows tenfold, and one between levels that shortens nothing
+            ([10.0, 9.99, 4.0, 3.999, 0.5], 1e-3),
+            (np.linspace(10.0, 0.5, 20).tolist(), 1e-3),  # steps are cut short at every level
+        ],
+        1,
+    ),
     ids=["long", "short", "many"],
 )
 def test_step_size_control_is_the_documented_one(mixture_law, states, times, tolerance):

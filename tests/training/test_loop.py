@@ -13,6 +13,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_only
 
+from helpers import mostly_slow
 from samplerbench.core.grids import Level
 from samplerbench.core.level_laws import LogNormal
 from samplerbench.core.noise import torch_generator
@@ -159,7 +160,7 @@ def same_files(one, other):
 
 @pytest.mark.parametrize(
     ("validate_every", "stop"),
-    [(4, 4), (4, 5), (4, 8), (3, 9), (3, 12), (3, 13), (12, 12), (12, 13)],
+    mostly_slow([(4, 4), (4, 5), (4, 8), (3, 9), (3, 12), (3, 13), (12, 12), (12, 13)], 4),
 )
 def test_whenever_it_is_interrupted_the_files_have_the_same_bytes(
     whole, tmp_path, validate_every, stop
@@ -314,7 +315,7 @@ def test_validation_has_the_same_noise_every_time():
     assert logged[0] == logged[1]
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", mostly_slow([1, 2], 0))
 @pytest.mark.parametrize(
     ("lr", "steps", "said"),
     [
@@ -338,6 +339,7 @@ def test_bfloat16_training_returns_float32(tmp_path):
     torch.testing.assert_close(weights(model), exact, rtol=0, atol=0.05)
 
 
+@pytest.mark.slow
 def test_the_network_learns_a_gaussian(tmp_path):
     def error(model):
         """Mean squared distance to the exact denoiser, as a share of the posterior variance."""

@@ -19,6 +19,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from helpers import mostly_slow
 from samplerbench.app.job.build import build
 from samplerbench.core import grids
 from samplerbench.core.grids import Level
@@ -248,7 +249,7 @@ def first():
         pytest.param("trailing", 0.5, marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", mostly_slow(KINDS, 0))
 def test_ddim_is_diffusers(folders, first, kind, grid, eta):
     model = pretrained.pretrained(folders[kind])
     assert model.target == KINDS[kind]
@@ -256,7 +257,7 @@ def test_ddim_is_diffusers(folders, first, kind, grid, eta):
     assert apart(our_states(folders[kind], grid, eta, first), theirs) < FLOAT32
 
 
-@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("eta", mostly_slow([0.0, 1.0], 1))
 def test_ddim_on_linspace_is_diffusers_with_its_step_put_right(folders, first, eta):
     """Theirs goes down by T//N = 250, and their levels are 333 apart, which is T//(N − 1)."""
     ours = list(our_states(folders["epsilon"], "linspace", eta, first))
@@ -279,12 +280,15 @@ def keyed(shape):
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [
-        ("DDIMScheduler", {}),
-        ("DDPMScheduler", {"variance_type": "fixed_large"}),
-        ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
-        ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
-    ],
+    mostly_slow(
+        [
+            ("DDIMScheduler", {}),
+            ("DDPMScheduler", {"variance_type": "fixed_large"}),
+            ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+            ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+        ],
+        1,
+    ),
 )
 @pytest.mark.parametrize(
     "kind",
@@ -315,15 +319,19 @@ def test_a_pipeline_with_another_scheduler(folders, first, monkeypatch, kind, na
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [
-        ("EulerDiscreteScheduler", {"use_karras_sigmas": True}),
-        ("EulerAncestralDiscreteScheduler", {"timestep_spacing": "leading"}),
-        ("HeunDiscreteScheduler", {}),
-        *(
-            pytest.param(f"{name}Scheduler", {}, marks=pytest.mark.slow)
-            for name in ("KDPM2Discrete", "LMSDiscrete", "DEISMultistep", "UniPCMultistep", "PNDM")
-        ),
-    ],
+    mostly_slow(
+        [
+            ("EulerDiscreteScheduler", {"use_karras_sigmas": True}),
+            ("EulerAncestralDiscreteScheduler", {"timestep_spacing": "leading"}),
+            ("HeunDiscreteScheduler", {}),
+            ("KDPM2DiscreteScheduler", {}),
+            ("LMSDiscreteScheduler", {}),
+            ("DEISMultistepScheduler", {}),
+            ("UniPCMultistepScheduler", {}),
+            ("PNDMScheduler", {}),
+        ],
+        1,
+    ),
 )
 def test_a_scheduler_that_pixel_pipelines_do_not_take(folders, first, monkeypatch, name, settings):
     """They leave the scaling out, or hand over a generator; this is the documented loop."""
@@ -346,6 +354,7 @@ def test_a_scheduler_that_pixel_pipelines_do_not_take(folders, first, monkeypatc
     torch.testing.assert_close(ours, x.flatten(1), rtol=0, atol=2e-5 * float(x.abs().max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_clipping_is_diffusers_with_its_noise_computed_again(folders, first, eta):
     folder, clip = folders["epsilon"], {"clip_sample": True}
@@ -357,6 +366,7 @@ def test_clipping_is_diffusers_with_its_noise_computed_again(folders, first, eta
     assert apart(ours, kept) > 1e-2
 
 
+@pytest.mark.slow
 def test_at_a_tables_end_without_signal(tmp_path, first):
     settings = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
     folder = save(tmp_path / "zero", **settings)
@@ -369,6 +379,7 @@ def test_at_a_tables_end_without_signal(tmp_path, first):
     assert "α = 0" in DDIM().why_incompatible(model, levels)
 
 
+@pytest.mark.slow
 def test_a_network_with_a_table_of_its_own_is_asked_for_whole_levels(tmp_path, first):
     network = unet(time_embedding_type="learned", num_train_timesteps=1000)
     folder = save(tmp_path / "learned", network)
@@ -562,6 +573,7 @@ def test_a_learned_variance_is_left_out_as_advised(tmp_path):
     pretrained.pretrained(save(tmp_path / "mean", mean))
 
 
+@pytest.mark.slow
 def test_an_incomplete_download_is_called_so(tiny):
     weights = tiny / "unet" / pipeline_folder.WEIGHTS
     whole = weights.read_bytes()
@@ -622,13 +634,8 @@ SCHEDULERS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "pipeline",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] * (name != "DDIMPipeline"))
-        for name in pipeline_folder.PIPELINES
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("pipeline", pipeline_folder.PIPELINES)
 def test_the_table_is_that_of_whoever_loads_the_pipeline(tmp_path, pipeline):
     for kind, settings in SCHEDULERS:
         save_ddpm(tmp_path, getattr(diffusers, kind)(**settings))
@@ -657,6 +664,7 @@ def test_what_diffusers_said_before_it_had_prediction_types(tmp_path, epsilon, k
         refused(folder, "predict_epsilon=False and prediction_type=epsilon, a contradiction")
 
 
+@pytest.mark.slow
 def test_settings_that_decide_nothing_here(tmp_path, first):
     """A newer version, keys without a value, parts that are none, clipping and thresholding."""
     folder = save_ddpm(tmp_path, diffusers.DDPMScheduler(clip_sample=True))
@@ -672,6 +680,7 @@ def test_settings_that_decide_nothing_here(tmp_path, first):
     assert float(plain.denoiser(x, Level(0.5, 0.5, 0.8)).abs().max()) > 10
 
 
+@pytest.mark.slow
 def test_images_that_are_no_squares(tmp_path):
     network = unet(sample_size=(8, 16))
     folder = save(tmp_path, network)
@@ -691,6 +700,7 @@ def save_length(folder, train_steps):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("train_steps", "grid"), [(100, "leading"), (4000, "trailing")])
 def test_a_table_of_another_length_needs_no_setting(tmp_path, first, train_steps, grid):
     folder = save_length(tmp_path, train_steps)
@@ -778,6 +788,7 @@ def test_a_sweep_beside_the_ideal_denoiser_of_the_data(command, folders, tmp_pat
     assert ideal["value"].max() < rows["value"].min()
 
 
+@pytest.mark.slow
 def test_the_experiment_with_a_model_that_is_here(command, folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ("experiment=celebahq", f"model={folders['epsilon']}", *SMALL, "steps=[2]")

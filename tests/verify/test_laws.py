@@ -63,6 +63,7 @@ def test_a_wrong_law_is_seen(sampler):
     assert not measured_law(sampler, VPLinear()).right
 
 
+@pytest.mark.slow
 def test_what_is_refined():
     """A chain that must keep its law has nothing to refine: chance would decide which is nearer."""
     for sampler, count in ((DDIM(), 2), (ULA(), 2), (MALA(), 1)):

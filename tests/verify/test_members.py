@@ -10,19 +10,48 @@ import pytest
 from samplerbench.app.config.folders import adding
 from samplerbench.core import schedules, targets
 from samplerbench.core.models import Density
-from samplerbench.core.schedules import EDM, GeometricVEKernel, VPCosine, VPLinear
+from samplerbench.core.schedules import EDM, GeometricVEKernel, Rectified, VPCosine, VPLinear
 from samplerbench.errors import InvalidSetting
 from samplerbench.identity import identity
 from samplerbench.verify.contract import CONTRACTS, broken
 
+#: Kinds whose contract is checked on a list of schedules: here on these, and on all in the slow
+#: suite.
+ON_SCHEDULES = ("grid", "level_law")
+FEW = (EDM(10.0), VPCosine(), Rectified())
 
-def test_contract(any_member, all_schedules):
+
+def test_contract(any_member):
     kind, member = any_member
-    bed = [all_schedules] if kind in ("grid", "level_law") else []
+    bed = [FEW] if kind in ON_SCHEDULES else []
     assert broken(CONTRACTS[kind], member, *bed) == []
     if kind == "dataset":  # all of ours have a density, which the contract does not need
         oracle = member.oracle(EDM())
         assert oracle is None or isinstance(oracle, Density)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ON_SCHEDULES)
+def test_contract_on_all_schedules(kind, all_members, all_schedules):
+    for name, build in all_members(kind).items():
+        assert broken(CONTRACTS[kind], build(), all_schedules) == [], name
+
+
+#: The promises that take no time, for the members whose whole contract takes long.
+QUICK = {
+    "dataset": ("draws", "key", "settings"),
+    "grid": ("rows", "settings"),
+    "metric": ("applies", "refusal", "settings"),
+    "objective": ("model", "network"),
+    "network": ("shapes", "seed"),
+}
+
+
+def test_the_quick_promises_of_members_that_take_long(members_that_take_long):
+    for kind, name, build in members_that_take_long:
+        promises = {one: CONTRACTS[kind][one] for one in QUICK[kind]}
+        bed = [FEW[:1]] if kind in ON_SCHEDULES else []
+        assert broken(promises, build(), *bed) == [], name
 
 
 def test_schedules_at_the_ends_of_their_settings():

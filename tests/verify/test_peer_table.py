@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import mostly_slow
 from samplerbench.app.commands.examine import every_sentence
 from samplerbench.bench.line_densities import law_of_output
 from samplerbench.core.grids import Level, Levels, uniform
@@ -153,6 +154,7 @@ def test_what_a_result_depends_on():
     assert touches_other_rows(Diffusers(custom=Mixing))
 
 
+@pytest.mark.slow
 def test_a_floor_of_float32_is_told_from_others():
     for name, settings, below in (
         ("DEISMultistepScheduler", {"solver_order": 3}, True),
@@ -177,10 +179,13 @@ def test_levels_of_every_number_of_steps():
 
 @pytest.mark.parametrize(
     ("function", "settings", "ours"),
-    [
-        ("sample_euler_ancestral", {}, DDIM(1.0)),
-        ("sample_dpmpp_2m_sde", {"solver_type": "midpoint"}, SDEDPMpp2M()),
-    ],
+    mostly_slow(
+        [
+            ("sample_euler_ancestral", {}, DDIM(1.0)),
+            ("sample_dpmpp_2m_sde", {"solver_type": "midpoint"}, SDEDPMpp2M()),
+        ],
+        0,
+    ),
 )
 def test_the_law_of_a_function_is_that_of_our_sampler(function, settings, ours):
     """k-diffusion yields no states during a run; its states are seen when it calls the model."""
@@ -232,12 +237,17 @@ AGAIN = (
 )
 
 
+@pytest.fixture(scope="module")
+def rows(gallery_script):
+    """The samplers of the table, by what they are called there."""
+    return {peer_table.called(one): one for one in gallery_script("peers").rows()}
+
+
 @pytest.mark.parametrize("row", AGAIN, ids=" ".join)
-def test_a_row_again(row, gallery_script):
+def test_a_row_again(row, rows):
     """A package that behaves differently from the table is a changed row."""
     kept = next(one for one in peer_table.kept() if (one.name, one.settings) == row)
-    rows = gallery_script("peers").rows()
-    peer = next(one for one in rows if peer_table.called(one) == row)
+    peer = rows[row]
     assert kept.version == peer.installed()
     assert kept.evaluations == tuple(peer.evaluations(n) for n in (10, 11, 20))
     for n in (10, 20, 40):
@@ -251,11 +261,11 @@ def test_a_row_again(row, gallery_script):
             assert [found.first, found.last] == pytest.approx([kept.first, kept.last], rel=1e-2)
 
 
-def test_the_page_is_that_of_the_facts(gallery_script):
+def test_the_page_is_that_of_the_facts(gallery_script, rows):
     script = gallery_script("peers")
     assert script.page(peer_table.kept()) == PAGE.read_text(encoding="utf-8")
-    rows = {(one.package, one.name, one.settings) for one in peer_table.kept()}
-    assert rows == {(one.package, *peer_table.called(one)) for one in script.rows()}
+    known = {(one.package, one.name, one.settings) for one in peer_table.kept()}
+    assert known == {(one.package, *called) for called, one in rows.items()}
     assert len([one for one in peer_table.kept() if one.package == "diffusers"]) > 55
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from helpers import mostly_slow
 from samplerbench.bench.cell import sampler_name
 from samplerbench.bench.store import as_table
 from samplerbench.bench.suite import entry as entries
@@ -124,10 +126,24 @@ def faults(folder, sampler, *, change=lambda rows: rows, seed=1, again=None, **s
 
 
 @pytest.mark.parametrize(
-    "sampler", [Heun(), DDIM(0.0), DDIM(1.0), IPNDM()], ids=lambda one: str(one)[:12]
+    "sampler",
+    mostly_slow([Heun(), DDIM(0.0), DDIM(1.0), IPNDM()], 2),
+    ids=lambda one: str(one)[:12],
 )
 def test_an_honest_entry_is_accepted(tmp_path, sampler):
     assert faults(tmp_path, sampler) == set()
+
+
+@pytest.fixture(scope="module")
+def of_heun(tmp_path_factory):
+    """The entry of Heun's method."""
+    return written(tmp_path_factory.mktemp("heun"), Heun())
+
+
+@pytest.fixture
+def heun(of_heun, tmp_path):
+    """A copy of it, to be changed."""
+    return shutil.copy(of_heun, tmp_path / of_heun.name)
 
 
 def test_the_verdict_in_words(tmp_path):
@@ -302,26 +318,30 @@ def knows_the_starts():
     return KnowsTheStarts(tuple(x[:, 0].tolist()))
 
 
+@pytest.mark.slow
 def test_the_body_of_the_cheats_is_honest(tmp_path):
     assert faults(tmp_path, Cheat()) == set()
 
 
 @pytest.mark.parametrize(
     ("make", "caught"),
-    [
-        (ReadsTheLaw, {"model"}),
-        (LooksAtTheStack, {"model"}),
-        (KnowsTheLaw, {"law"}),
-        (CallsPastTheCounter, {"count"}),
-        (ResetsTheCounter, {"count"}),
-        (DeclaresFewer, {"count"}),
-        (Stacks, {"count"}),
-        (StacksUnseen, {"count"}),
-        (FakesNoise, {"noise"}),
-        (HidesNoise, {"noise"}),
-        (partial(Stacks, chooses_steps=True), {"count"}),
-        (knows_the_starts, {"starts"}),
-    ],
+    mostly_slow(
+        [
+            (ReadsTheLaw, {"model"}),
+            (LooksAtTheStack, {"model"}),
+            (KnowsTheLaw, {"law"}),
+            (CallsPastTheCounter, {"count"}),
+            (ResetsTheCounter, {"count"}),
+            (DeclaresFewer, {"count"}),
+            (Stacks, {"count"}),
+            (StacksUnseen, {"count"}),
+            (FakesNoise, {"noise"}),
+            (HidesNoise, {"noise"}),
+            (partial(Stacks, chooses_steps=True), {"count"}),
+            (knows_the_starts, {"starts"}),
+        ],
+        *(0, 2, 7, 9, 11),  # one for each check
+    ),
 )
 def test_cheats_are_caught(tmp_path, make, caught):
     def able(rows):
@@ -338,6 +358,7 @@ def test_a_changed_value_is_caught(tmp_path):
     assert "value" in faults(tmp_path, Heun(), change=better)
 
 
+@pytest.mark.slow
 def test_an_interval_cannot_be_widened_to_hide_worse_values_elsewhere(tmp_path):
     def vague(rows):
         return rows.assign(upper=rows["upper"] + 100)
@@ -345,6 +366,7 @@ def test_an_interval_cannot_be_widened_to_hide_worse_values_elsewhere(tmp_path):
     assert faults(tmp_path, knows_the_starts(), change=vague) == {"value"}
 
 
+@pytest.mark.slow
 def test_another_machine_has_a_tolerance(tmp_path):
     def elsewhere(rows):
         more = (1 + factor) * rows[["value", "upper"]]
@@ -364,6 +386,7 @@ def test_another_grid_than_named_is_caught(tmp_path):
     assert faults(tmp_path, Heun(), change=lambda rows: rows.assign(chosen="uniform")) == {"grid"}
 
 
+@pytest.mark.slow
 def test_a_failure_that_is_called_a_value_is_caught(tmp_path):
     @dataclass(frozen=True)
     class Fails(Cheat):
@@ -379,6 +402,7 @@ def test_a_failure_that_is_called_a_value_is_caught(tmp_path):
     assert honest == set()
 
 
+@pytest.mark.slow
 def test_missing_steps_and_tasks_are_caught(tmp_path):
     def without(rows):
         return rows[rows["steps"] == 8]
@@ -394,6 +418,7 @@ def test_missing_steps_and_tasks_are_caught(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_rows_of_another_task_are_caught(tmp_path):
     def called(rows):
         return rows.assign(law="an_easier_one")
@@ -453,8 +478,8 @@ def test_the_entrant_must_be_in_the_job(tmp_path):
         (lambda rows: rows.assign(package=["lab", "diffusers"]), "entry=mine: must be with one"),
     ],
 )
-def test_changed_rows_are_refused_in_one_line(tmp_path, change, said):
-    entry = written(tmp_path, Heun())
+def test_changed_rows_are_refused_in_one_line(heun, change, said):
+    entry = heun
     about = pq.read_schema(entry).metadata[ABOUT]
     table = pa.Table.from_pandas(change(pd.read_parquet(entry)), preserve_index=False)
     pq.write_table(table.replace_schema_metadata({ABOUT: about}), entry)
@@ -474,8 +499,8 @@ def test_changed_rows_are_refused_in_one_line(tmp_path, change, said):
         (lambda about: about["samplers"].update(yours=about["samplers"]["mine"]), "entry=yours: "),
     ],
 )
-def test_changed_metadata_are_refused_in_one_line(tmp_path, change, said):
-    entry = written(tmp_path, Heun())
+def test_changed_metadata_are_refused_in_one_line(heun, change, said):
+    entry = heun
     table = pq.read_table(entry)
     about = json.loads(table.schema.metadata[ABOUT])
     change(about)
@@ -514,6 +539,7 @@ def test_samples_that_diverge_beside_an_exact_value_are_the_same_with_an_opaque_
     assert not entries._same_rows(failed, torch.tensor([[math.nan]]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_every_entrant_is_checked_before_one_is_again(tmp_path, seed):
     samplers = Euler(), DDIM(0.0)
@@ -522,6 +548,7 @@ def test_every_entrant_is_checked_before_one_is_again(tmp_path, seed):
     assert verdict.checks["entrant"].nunique() == 2
 
 
+@pytest.mark.slow
 def test_what_could_not_be_measured_is_listed(tmp_path):
     entry = written(tmp_path, Heun())
     rows, about = read_entry(entry)
@@ -533,6 +560,7 @@ def test_what_could_not_be_measured_is_listed(tmp_path):
     assert "it has nothing that was measured" in refusal(write_entry(none, entry, about))
 
 
+@pytest.mark.slow
 def test_a_package_with_the_name_of_a_peer_is_caught(tmp_path):
     def called(rows):
         return rows.assign(package="diffusers")

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers import mostly_slow
 from samplerbench.bench.suite.standing import (
     PEERS,
     UNSOLVED,
@@ -326,7 +327,7 @@ def coverage(population, count, repetitions, seed=0):
     return float(np.mean((lower <= 0) & (upper >= 0)))
 
 
-@pytest.mark.parametrize("population", ["exponential", "lognormal"])
+@pytest.mark.parametrize("population", mostly_slow(["exponential", "lognormal"], 1))
 def test_the_interval_of_the_ratio_covers(population):
     """The standard error of the coverage is 0.5 % here."""
     assert 0.93 <= coverage(population, 30, 2000) <= 0.97
