@@ -149,6 +149,15 @@ def test_spoilt_values_are_named_and_computed_again(tmp_path, caplog, counted):
         assert json.loads(path.read_text())["value"] == json.loads(text)["value"]
 
 
+def test_a_value_under_the_name_of_another_is_not_used(tmp_path, caplog):
+    cache = Cache(tmp_path)
+    one, other = cached(cache).run(cache.keep)[:2]
+    assert one.cell_id != other.cell_id
+    value_file(cache, one).write_bytes(value_file(cache, other).read_bytes())
+    assert Cache(tmp_path).recall(one.cell_id) is None
+    assert "it contains another value" in caplog.text
+
+
 def test_refresh_knows_nothing_and_replaces(tmp_path, counted):
     cache = Cache(tmp_path)
     row = cached(cache).run(cache.keep)[0]

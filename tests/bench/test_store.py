@@ -68,6 +68,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
         {"value": None},
         {"value": math.inf},
         {"steps": 10**30},
+        {"steps": 2**63},
         {"message": "\ud800"},
         {"dataset": 3},
     ],

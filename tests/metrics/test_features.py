@@ -214,6 +214,7 @@ class TestRefused:
             (network(channels=3), r"features=Sequential: must be a network of images \(1, 8"),
             (nn.Sequential(nn.Flatten(), nn.Threshold(0, math.nan)),
              "with finite features, a row per image, not"),
+            (nn.Sequential(nn.Flatten(), nn.Linear(64, 0)), r"a row per image, not \(\d+, 0\)"),
             (nn.Flatten(0), "one that takes them: IndexError"),
             (nn.AdaptiveMaxPool2d(1, return_indices=True), "one that takes them: AttributeError"),
         ],

@@ -7,12 +7,14 @@ import math
 import pytest
 import torch
 
+from helpers import mostly_slow
 from samplerbench.core.grids import hold
 from samplerbench.core.models import Learned
 from samplerbench.core.noise import KeyedNoise
-from samplerbench.core.schedules import EDM
+from samplerbench.core.schedules import EDM, VPLinear
 from samplerbench.core.targets import DataTarget
 from samplerbench.samplers.base import final_state
+from samplerbench.samplers.hmc import HMC
 from samplerbench.samplers.mala import MALA
 from samplerbench.samplers.ula import ULA
 from samplerbench.samplers.underdamped import Underdamped
@@ -72,6 +74,7 @@ def test_mala_without_refusals_is_ula(mixture_law, states):
     torch.testing.assert_close(one, final_state(ULA(0.01), oracle, x, levels, Given(z, 0.0)))
 
 
+@pytest.mark.slow
 def test_mala_keeps_the_law_where_ula_does_not(mixture_law, gaussian_moments):
     """From the law itself, a large step: moments stay within 4.5 standard errors."""
     count, step_size = 40_000, 0.2
@@ -100,7 +103,8 @@ def test_mala_stays_where_the_proposal_has_no_density(mixture_law, states):
 
 
 @pytest.mark.parametrize(
-    ("share", "friction"), [(0.95, 0.3), (0.3, 4.0), (0.3, math.inf), (0.95, math.inf)]
+    ("share", "friction"),
+    mostly_slow([(0.95, 0.3), (0.3, 4.0), (0.3, math.inf), (0.95, math.inf)], 1),
 )
 def test_baoab_has_the_exact_law_on_a_gaussian(wide_law, gaussian_moments, friction, share):
     """N(m, S) at every stable step size, where ULA is off by ½h; the start is forgotten."""
@@ -150,3 +154,12 @@ def test_what_they_refuse(mixture_law):
     assert "no score without noise" in Underdamped().why_incompatible(learned, hold(EDM(), 4))
     assert Underdamped().why_incompatible(learned, hold(EDM(), 4, noise=0.1)) is None
     assert MALA().why_incompatible(mixture_law.oracle(EDM()), hold(EDM(), 4)) is None
+
+
+def test_hmc_has_the_denoised_state(mixture_law, states):
+    """By Tweedie's formula, also where the signal is scaled."""
+    levels, oracle = hold(VPLinear(), 3, noise=0.7), mixture_law.oracle(VPLinear())
+    level = levels.rows[0]
+    assert level.alpha < 0.9
+    for step in HMC(0.3, 2).steps(oracle, states(5, 2), levels, NOISE):
+        torch.testing.assert_close(step.x0_hat, oracle.denoiser(step.x, level))
