@@ -21,7 +21,7 @@ from samplerbench.figures.distance import distance_against, short_names
 from samplerbench.figures.distance_families import FAMILIES, distance_figure, family
 from samplerbench.figures.paired_error import paired_error_against_nfe
 from samplerbench.figures.setting import setting_figure
-from samplerbench.figures.style import curve_style, interval_curve, label_log_axis
+from samplerbench.figures.style import curve_style, fit_distances, interval_curve, label_log_axis
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.heun import Heun
@@ -238,6 +238,15 @@ def test_each_end_of_an_interval_is_drawn_where_it_is():
         (bars,) = axes.collections
         ends = np.array([path.vertices[:, 1] for path in bars.get_paths()[:2]])
         assert ends == pytest.approx(np.array([[4.5, 6.5], [low, 3.0]]))
+
+
+def test_a_logarithmic_axis_has_the_ends_of_intervals_but_not_those_far_away():
+    for far, lowest in ((2.0, 2.0), (0.1, 3.0)):  # 0.1 would leave no room for the curves
+        axes = Figure().subplots()
+        axes.set_yscale("log")
+        ends = {"lower": [far, 3.0], "upper": [8.0, 197.0]}
+        fit_distances(axes, pd.DataFrame({"mean": [5.0, 100.0], **ends}), pd.Series(dtype=float))
+        assert axes.get_ylim() == pytest.approx((lowest / 1.4, 1.4 * 197))
 
 
 def test_paired_errors_of_twenty_samplers_and_their_title(row):

@@ -161,7 +161,7 @@ def distance_curves(
         with_floor = any(not floor.empty for floor in of_starts)
         handles = legend_keys(styles, cells, lines, with_floor, short)
         for panel in axes or panels[:1]:
-            fit_distances(panel, cells["mean"], pd.concat(of_starts))
+            fit_distances(panel, cells, pd.concat(of_starts))
         if axes:
             legend_above(panels[-1], handles)
         else:

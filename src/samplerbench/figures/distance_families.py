@@ -133,7 +133,7 @@ def distance_of_families(
             )
         assert first is not None
         label_log_axis(first, shown[x], 2.5 / (width))
-        fit_distances(first, shown["mean"], pd.concat([floor_of(floors, at) for _, at in columns]))
+        fit_distances(first, shown, pd.concat([floor_of(floors, at) for _, at in columns]))
         cut = len(cells) - len(shown)
         points = f"; {cut} point{'s' * (cut > 1)} beyond the ends not shown" * (cut > 0)
         subtitle(figure, about(shown) + points)

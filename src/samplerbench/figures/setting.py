@@ -64,7 +64,7 @@ def setting_figure(table: pd.DataFrame, metric: str, setting: str) -> Figure:
             axes.label_outer()
         for axes in panels[len(shown) :]:
             axes.set_visible(False)
-        fit_distances(panels[0], cells["mean"], floor)
+        fit_distances(panels[0], cells, floor)
         handles: list[Artist] = [
             Line2D([], [], color=COLOURS[0], marker="o", label="score of the panel")
         ]

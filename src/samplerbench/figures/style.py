@@ -42,6 +42,7 @@ _SIZES: tuple[RcKeyType, ...] = (
     *("font.size", "axes.titlesize", "axes.labelsize", "legend.fontsize"),
     *("lines.linewidth", "lines.markersize", "grid.linewidth", "axes.linewidth"),
 )
+_FAR = 4.0
 MARKERS = "osD^v<>"
 _DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
 
@@ -169,19 +170,28 @@ def spans_decades(means: pd.Series) -> bool:
     return bool(0 < 10 * means.min() < means.max())
 
 
-def fit_distances(axes: Axes, means: pd.Series, floor: pd.Series) -> None:
+def fit_distances(axes: Axes, cells: pd.DataFrame, floor: pd.Series) -> None:
     """Set the ends of the axis of distances, after all panels that share it are drawn.
 
-    `floor` has the values of the floor; it may be empty.
+    A logarithmic axis has all means and all ends of intervals, except ends that are more than
+    `_FAR` times below the smallest or above the largest mean: an interval of few repetitions may
+    extend far.
+
+    Args:
+        cells: a table with the columns mean, lower and upper.
+        floor: the values of the floor; it may be empty.
     """
-    low, high = float(means.min()), float(means.max())
+    means = cells["mean"]
     if axes.get_yscale() == "log":
-        # only the means: an interval of few repetitions may extend far below
         bottom = min([float(means[means > 0].min()), *floor[floor > 0].quantile([0.025]).dropna()])
-        axes.set_ylim(bottom / 1.4, high * 1.6)
-        if high < 200 * bottom:
+        top = float(means.max())
+        ends = pd.concat([cells["lower"], cells["upper"]])
+        ends = ends[ends.between(bottom / _FAR, top * _FAR)]
+        bottom, top = min([bottom, *ends]), max([top, *ends])
+        axes.set_ylim(bottom / 1.4, top * 1.4)
+        if top < 200 * bottom:
             label_log_values(axes.yaxis)
-    elif low >= 0:  # unbiased estimates of squares can be negative
+    elif means.min() >= 0:  # unbiased estimates of squares can be negative
         axes.set_ylim(bottom=0)
 
 
