@@ -581,6 +581,10 @@ def test_panels_of_the_plane_have_no_empty_rows_between_them(panels, columns):
             plane(axes, Frame((0.0, 0.0), (15.0, 15.0)), "title")
             axes.label_outer()
         FigureCanvasAgg(figure).draw()
+        lowest = [label for axes in grid[-1] for label in axes.get_xticklabels()]
+        labels = [label.get_window_extent() for label in lowest]
+        apart = [right.x0 - left.x1 for left, right in pairwise(labels)]
+    assert min(apart) > 0.1 * figure.dpi, "labels of neighbouring panels do not touch"
     boxes = [axes.get_tightbbox() for axes in grid[:, 0]]
     gaps = [above.y0 - below.y1 for above, below in pairwise(boxes)]
     ends = [figure.bbox.y1 - boxes[0].y1, boxes[-1].y0]

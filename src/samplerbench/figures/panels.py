@@ -164,6 +164,7 @@ def plane(axes: Axes, shown: Frame, title: str = "") -> None:
     axes.set_xlim(x - width, x + width)
     axes.set_ylim(y - height, y + height)
     axes.set_aspect("equal")
+    axes.locator_params(axis="x", prune="both")  # labels at the ends would touch the next panel's
     axes.set_xlabel("x₁, data units")
     axes.set_ylabel("x₂, data units")
     axes.set_title(title)
