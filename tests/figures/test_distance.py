@@ -464,6 +464,26 @@ def test_a_caption_says_that_curves_are_shifted_sideways(cells):
     assert words not in " ".join(distance_against(one, "w").get_suptitle().split())
 
 
+def test_equal_curves_are_beside_each_other_and_near_their_number(row):
+    for steps in ((4, 32, 256), (4, 9, 64, 81, 100)):
+        rows = [
+            row("oracle", "exact", f"s{k}", n, r, 1.0)
+            for k in range(6)
+            for n in steps
+            for r in (0, 1)
+        ]
+        figure = distance_against(pd.DataFrame(rows), "w")
+        FigureCanvasAgg(figure).draw()
+        (axes,) = figure.axes
+        lines = [bar.lines[0] for bar in axes.containers]
+        across = np.array([axes.transData.transform(line.get_xydata())[:, 0] for line in lines])
+        places = axes.transData.transform([(n, 1.0) for n in steps])[:, 0]
+        assert (np.abs(across - places) < np.diff(places).min() / 2).all()
+        if steps[0] == 4:
+            size = lines[0].get_markersize() * figure.dpi / 72
+            assert np.diff(across, axis=0).min() > size / 2, "each is visible"
+
+
 @pytest.mark.parametrize(
     ("metric", "reference", "title"),
     [
