@@ -433,6 +433,17 @@ def test_samples_outside_of_the_frame_are_counted(plane):
     assert max(titles) > 0
 
 
+def test_counts_of_an_animation_cover_neither_samples_nor_titles(plane):
+    picture = SideBySide(chains=20, points=20, frames=2, half_width=(2.0, 1.0))
+    for animation in picture.draw(plane).values():
+        list(animation.images())
+        for axes in (axes for axes in animation.figure.axes if axes.get_visible()):
+            (count,) = axes.texts
+            assert count.get_text().endswith("of 20 in the frame")
+            box = count.get_window_extent()
+            assert axes.bbox.y1 < box.y0 < box.y1 < axes.title.get_window_extent().y0
+
+
 def test_states_that_are_not_finite_are_left_out(held):
     ula = ("ula", ULA(50.0))  # far too long a step
     starts = {"gaussian": FixedGaussian(0.0, 10.0)}
