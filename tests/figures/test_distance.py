@@ -484,6 +484,30 @@ def test_equal_curves_are_beside_each_other_and_near_their_number(row):
             assert np.diff(across, axis=0).min() > size / 2, "each is visible"
 
 
+def check_labels(figure):
+    """Labels of y are inside the figure, and none touches another one."""
+    FigureCanvasAgg(figure).draw()
+    texts = [axes.yaxis.label for axes in figure.axes if axes.get_ylabel()]
+    texts += [figure._supylabel] if figure._supylabel else []
+    boxes = sorted((text.get_window_extent() for text in texts), key=lambda box: box.y0)
+    assert boxes[0].y0 >= 0
+    assert boxes[-1].y1 <= figure.bbox.y1
+    assert all(low.y1 < high.y0 for low, high in pairwise(boxes) if abs(low.x0 - high.x0) < 50)
+
+
+def test_long_names_of_metrics_have_room_beside_their_axis(row, cells):
+    """The longest names of metrics, in a figure with one row and in figures with several."""
+    long = "sliced_pca"
+    lines = pd.concat([budget(2.0, 0.5, 3.0).assign(sampler=name) for name in ("heun", "rk4")])
+    check_labels(waterfall(lines.assign(metric=long), long))
+    check_labels(distance_against(cells.assign(metric=long), long))
+    paired = cells[cells["sampler"] == "heun"].assign(metric=long, reference="converged")
+    check_labels(paired_error_against_nfe(paired, long))
+    names = {f"s{k:02d}": FAMILIES[k % 3] for k in range(15)}
+    many = [row("oracle", "exact", name, n, 0, 1 / n) for name in names for n in (4, 8)]
+    check_labels(distance_figure(pd.DataFrame(many).assign(metric=long), long, "nfe", names))
+
+
 @pytest.mark.parametrize(
     ("metric", "reference", "title"),
     [
@@ -498,7 +522,7 @@ def test_equal_curves_are_beside_each_other_and_near_their_number(row):
 )
 def test_an_axis_says_in_words_what_it_shows(cells, metric, reference, title):
     figure = distance_against(cells.assign(metric=metric, reference=reference), metric)
-    assert figure.axes[0].get_ylabel() == title
+    assert figure.axes[0].get_ylabel().replace("\n", " ") == title
 
 
 def test_a_part_of_zero_leaves_the_line_of_a_waterfall_whole():

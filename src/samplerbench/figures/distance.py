@@ -30,6 +30,7 @@ from samplerbench.figures.style import (
     add_legend,
     curve_styles,
     fit_distances,
+    folded_label,
     interval_curve,
     label_log_axis,
     legend_above,
@@ -158,7 +159,7 @@ def distance_curves(
             numbers = cells[x] if missing is None else pd.concat([cells[x], missing[x]])
             label_log_axis(panel, numbers, share)
             panel.set_xlabel(X_TITLES[x])
-            panel.set_ylabel(title)
+            panel.set_ylabel(folded_label(panel, title))
         # given axes have no caption, so their legend has the whole names
         short, left_out = ({}, "") if axes else short_names(styles, caption)
         with_floor = any(not floor.empty for floor in of_starts)

@@ -26,6 +26,7 @@ from samplerbench.figures.style import (
     curve_style,
     curve_styles,
     fit_distances,
+    folded_label,
     interval_curve,
     label_log_axis,
     new_figure,
@@ -120,7 +121,7 @@ def distance_of_families(
                 if row == 0:
                     axes.set_title(f"{score_title(denoiser)}, {start} start")
                 if column == 0:
-                    axes.set_ylabel(f"{title}\n\n{ylabel}")
+                    axes.set_ylabel(f"{title}\n\n{folded_label(axes, ylabel)}")
                 if row == len(rows) - 1:
                     axes.set_xlabel(_X_TITLES[x])
             beside = figure.add_subplot(grid[row, len(columns)])

@@ -37,6 +37,7 @@ from samplerbench.figures.distance import (
 )
 from samplerbench.figures.style import (
     fit_distances,
+    folded_label,
     label_log_axis,
     new_figure,
     sampler_styles,
@@ -69,7 +70,8 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
                 axes.axhline(of_starts[start].mean(), color="0.55", lw=1)
             draw_curves(axes, cells[cells["start"] == start], x, styles, lines)
             axes.set_title(start_title(start))
-        upper[0].set_ylabel(distance_title(metric, own[own["metric"] == metric]["reference"]))
+        title = distance_title(metric, own[own["metric"] == metric]["reference"])
+        upper[0].set_ylabel(folded_label(upper[0], title))
         fit_distances(upper[0], cells, pd.concat(of_starts.values()))
         lower: list[Axes] = []
         exact = bool(finished["upper"].isna().all())  # on a line

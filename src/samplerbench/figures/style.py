@@ -165,6 +165,14 @@ def label_log_values(axis: Axis, form: str = "{x:g}") -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def folded_label(axes: Axes, text: str) -> str:
+    """A label of y with line breaks, so that it is not longer than the axis."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    inches = axes.get_position().height * figure.get_size_inches()[1] / look().scale
+    return "\n".join(wrap(text, max(12, int(inches / 0.075))))
+
+
 def spans_decades(means: pd.Series) -> bool:
     """Whether distances need a logarithmic axis."""
     return bool(0 < 10 * means.min() < means.max())
