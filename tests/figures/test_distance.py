@@ -448,6 +448,10 @@ def test_a_caption_has_the_repetitions_of_all_cells(cells):
     more = cells[cells["steps"] == 4].assign(repetition=7)
     title = distance_against(pd.concat([cells, more]), "w").get_suptitle()
     assert "2 to 4 repetitions" in title
+    exact = cells[cells["repetition"] == 0].assign(metric="w2_law_gaussian")
+    title = distance_against(exact, "w2_law_gaussian").get_suptitle()
+    assert title.startswith("grid_mixture, exact laws, no samples")
+    assert "repetition" not in title, "repetitions of an exact value are equal"
 
 
 def test_a_caption_says_that_curves_are_shifted_sideways(cells):

@@ -24,7 +24,14 @@ from matplotlib.patches import Patch
 from samplerbench.bench.cell import NOT_A_DENSITY, curve_names, sampler_name
 from samplerbench.bench.statistics import floor_of, summary
 from samplerbench.errors import require
-from samplerbench.figures.common import distance_title, look, repetitions, score_title, sizes
+from samplerbench.figures.common import (
+    EXACT_LAWS,
+    distance_title,
+    look,
+    repetitions,
+    score_title,
+    sizes,
+)
 from samplerbench.figures.style import (
     CurveStyle,
     add_legend,
@@ -288,7 +295,8 @@ def about(cells: pd.DataFrame) -> str:
     end = ", final=none" if "final" in cells and set(cells["final"]) == {"none"} else ""
     crosses = "; ×: repetitions are lost, the point is the mean of the others"
     lost = crosses * bool("lost" in cells and (cells["lost"] > 0).any())
-    return f"{datasets}, {size}, {repetitions(cells['count'])}{end}{bars}{lost}"
+    count = "" if size == EXACT_LAWS else f", {repetitions(cells['count'])}"
+    return f"{datasets}, {size}{count}{end}{bars}{lost}"
 
 
 def spread(cells: pd.DataFrame, x: str) -> str:
