@@ -384,10 +384,10 @@ def test_pictures_say_how_many_samples_they_leave_out(scene_of, line_law):
     assert lost > 0
     (figure,) = small(TruthGenerated1D()).draw(scene).values()
     words = figure.axes[0].get_title()
-    assert f"\nexact score, {lost} not finite" in words
+    assert f"\nexact score ({lost} not finite)" in words
     points = torch.tensor([[0.0, 1.0], [math.nan, 0.0], [5.0, 0.0]])
-    assert not_shown(points, -1.0, 2.0) == ", 1 not finite, 1 outside"
-    assert not_shown(points) == ", 1 not finite"
+    assert not_shown(points, -1.0, 2.0) == " (1 not finite, 1 outside)"
+    assert not_shown(points) == " (1 not finite)"
     assert not_shown(points[:1], -1.0, 2.0) == ""
 
 
@@ -428,7 +428,7 @@ def test_samples_outside_of_the_frame_are_counted(plane):
     for axes in (axes for axes in figure.axes if axes.get_visible()):
         x, y = (np.asarray(values) for values in axes.lines[1].get_data())
         outside = int(((abs(x) > 2) | (abs(y) > 1)).sum())
-        assert axes.get_title().endswith(f", {outside} outside" * (outside > 0))
+        assert axes.get_title().endswith(f" ({outside} outside)" * (outside > 0))
         titles.append(outside)
     assert max(titles) > 0
 

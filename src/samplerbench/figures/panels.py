@@ -245,8 +245,8 @@ def not_shown(
     finite = rows.isfinite().all(-1)
     lost = len(rows) - int(finite.sum())
     outside = int(((rows < low) | (rows > high)).any(-1)[finite].sum())
-    words = [f", {lost:,} not finite"] * (lost > 0) + [f", {outside:,} outside"] * (outside > 0)
-    return "".join(words)
+    words = [f"{lost:,} not finite"] * (lost > 0) + [f"{outside:,} outside"] * (outside > 0)
+    return f" ({', '.join(words)})" if words else ""
 
 
 def span_of(clouds: Sequence[Tensor], margin: float = 0.08) -> tuple[float, float]:
