@@ -21,7 +21,13 @@ from samplerbench.figures.distance import distance_against, short_names
 from samplerbench.figures.distance_families import FAMILIES, distance_figure, family
 from samplerbench.figures.paired_error import paired_error_against_nfe
 from samplerbench.figures.setting import setting_figure
-from samplerbench.figures.style import curve_style, fit_distances, interval_curve, label_log_axis
+from samplerbench.figures.style import (
+    curve_style,
+    fit_distances,
+    interval_curve,
+    label_log_axis,
+    subtitle,
+)
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.heun import Heun
@@ -452,6 +458,17 @@ def test_a_caption_has_the_repetitions_of_all_cells(cells):
     title = distance_against(exact, "w2_law_gaussian").get_suptitle()
     assert title.startswith("grid_mixture, exact laws, no samples")
     assert "repetition" not in title, "repetitions of an exact value are equal"
+
+
+def test_the_lines_of_a_caption_are_about_as_long_as_each_other():
+    figure = Figure(figsize=(6.5, 4))
+    for count in (10, 13, 14, 20, 27, 40):
+        subtitle(figure, " ".join(["samples"] * count))
+        lines = figure.get_suptitle().split("\n")
+        assert sum(line.count("samples") for line in lines) == count
+        lengths = list(map(len, lines))
+        assert max(lengths) - min(lengths) <= 8 * len(lines)
+        assert max(lengths) <= 100
 
 
 def test_a_caption_says_that_curves_are_shifted_sideways(cells):

@@ -250,9 +250,14 @@ def subtitle(figure: Figure, text: str) -> None:
 
 
 def _folded(text: str, figure: Figure) -> str:
-    """A text with line breaks, so that it is not wider than the figure."""
+    """A text with line breaks, so that it fits the figure; its lines have similar lengths."""
     room = int(figure.get_size_inches()[0] / (0.065 * look().scale))
-    return "\n".join(line for long in text.split("\n") for line in wrap(long, room))
+    lines: list[str] = []
+    for long in text.split("\n"):
+        words, count = long.split(), len(wrap(long, room))
+        widths = range(max(map(len, words), default=1), room)
+        lines += wrap(long, next((n for n in widths if len(wrap(long, n)) == count), room))
+    return "\n".join(lines)
 
 
 def styled() -> dict[RcKeyType, Any]:
