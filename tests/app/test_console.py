@@ -249,6 +249,15 @@ def test_no_number_is_cut_off_however_many_columns(width):
     assert max(map(len, text.splitlines())) <= width
 
 
+def test_a_long_name_is_folded_and_no_number_is_cut_off():
+    long = '{"leapfrog": 2, "particles": 8, "resample_below": 0.5, "step_size": 0.2}'
+    table = [cell(NEAR, sampler="ais", sampler_settings=long, nfe=7984, rounds=998)]
+    text = printed(print_cells, *table, unit="NFE", width=80)
+    assert "1.005 ± 0.021 (7984 in 998)" in text
+    words = ["ais", "leapfrog=2", "particles=8", "resample_below=0.5", "step_size=0.2"]
+    assert all(text.count(word) == 1 for word in words)
+
+
 def test_the_floor_says_whose_draws_it_is_of():
     table = [floor(reference="law"), cell(NEAR, reference="law")]
     text = printed(print_cells, *table)

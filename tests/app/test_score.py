@@ -162,10 +162,11 @@ def test_one_set_of_fresh_draws_is_no_verdict(files, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["dataset=grid_mixture"], "score=no file"),
+        (["dataset=grid_mixture"], "^score: must be followed by files of samples"),
         (["nothing.npy"], "^nothing.npy: must be a file"),
         (["{good}", "dataset=four_well", "metric=sliced"], "2 columns: must be 1 columns"),
-        (["{good}"], "dataset=: must be given, or reference=FILE"),
+        (["{good}"], "must be compared with a file of data .samplerbench score .* reference="),
+        (["my rows.npy"], "^my rows.npy: .* score 'my rows.npy' dataset=grid_mixture"),
         (["{good}", "dataset=grid_mixture", "metric=w_law_1d"], "needs 1-D data"),
         (["{good}", "metric=mode_weights", "reference={good}"], "a file has no law"),
         (["{good}", "reference={solid}"], "metric=max_sliced_certified: must be another one"),
@@ -195,6 +196,7 @@ def test_mistakes_are_one_line(files, words, message):
     good = files("good", 1.0)
     np.save("side.npy", np.load(good).T)
     np.save("solid.npy", np.ones((100, 3)) * np.arange(100)[:, None])
+    np.save("my rows.npy", np.load(good))
     with pytest.raises(InvalidSetting, match=message):
         score.main([word.format(good=good, solid="solid.npy") for word in words])
 

@@ -22,7 +22,13 @@ from samplerbench.figures.distance import distance_against, short_names
 from samplerbench.figures.distance_families import FAMILIES, distance_figure, family
 from samplerbench.figures.paired_error import paired_error_against_nfe
 from samplerbench.figures.setting import setting_figure
-from samplerbench.figures.style import curve_style, interval_curve, label_log_axis
+from samplerbench.figures.style import (
+    curve_style,
+    fit_distances,
+    interval_curve,
+    label_log_axis,
+    subtitle,
+)
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.heun import Heun
@@ -240,6 +246,15 @@ def test_each_end_of_an_interval_is_drawn_where_it_is():
         assert ends == pytest.approx(np.array([[4.5, 6.5], [low, 3.0]]))
 
 
+def test_a_logarithmic_axis_has_the_ends_of_intervals_but_not_those_far_away():
+    for far, lowest in ((2.0, 2.0), (0.1, 3.0)):  # 0.1 would leave no room for the curves
+        axes = Figure().subplots()
+        axes.set_yscale("log")
+        ends = {"lower": [far, 3.0], "upper": [8.0, 197.0]}
+        fit_distances(axes, pd.DataFrame({"mean": [5.0, 100.0], **ends}), pd.Series(dtype=float))
+        assert axes.get_ylim() == pytest.approx((lowest / 1.4, 1.4 * 197))
+
+
 @pytest.mark.slow
 def test_paired_errors_of_twenty_samplers_and_their_title(row):
     paired = pd.DataFrame(
@@ -443,6 +458,21 @@ def test_a_caption_has_the_repetitions_of_all_cells(cells):
     more = cells[cells["steps"] == 4].assign(repetition=7)
     title = distance_against(pd.concat([cells, more]), "w").get_suptitle()
     assert "2 to 4 repetitions" in title
+    exact = cells[cells["repetition"] == 0].assign(metric="w2_law_gaussian")
+    title = distance_against(exact, "w2_law_gaussian").get_suptitle()
+    assert title.startswith("grid_mixture, exact laws, no samples")
+    assert "repetition" not in title, "repetitions of an exact value are equal"
+
+
+def test_the_lines_of_a_caption_are_about_as_long_as_each_other():
+    figure = Figure(figsize=(6.5, 4))
+    for count in (10, 13, 14, 20, 27, 40):
+        subtitle(figure, " ".join(["samples"] * count))
+        lines = figure.get_suptitle().split("\n")
+        assert sum(line.count("samples") for line in lines) == count
+        lengths = list(map(len, lines))
+        assert max(lengths) - min(lengths) <= 8 * len(lines)
+        assert max(lengths) <= 100
 
 
 @pytest.mark.slow
@@ -458,6 +488,50 @@ def test_a_caption_says_that_curves_are_shifted_sideways(cells):
     one = one[one["sampler"].isin(["", one["sampler"].max()])]
     one = one[one["sampler_settings"].isin(["", one["sampler_settings"].max()])]
     assert words not in " ".join(distance_against(one, "w").get_suptitle().split())
+
+
+def test_equal_curves_are_beside_each_other_and_near_their_number(row):
+    for steps in ((4, 32, 256), (4, 9, 64, 81, 100)):
+        rows = [
+            row("oracle", "exact", f"s{k}", n, r, 1.0)
+            for k in range(6)
+            for n in steps
+            for r in (0, 1)
+        ]
+        figure = distance_against(pd.DataFrame(rows), "w")
+        FigureCanvasAgg(figure).draw()
+        (axes,) = figure.axes
+        lines = [bar.lines[0] for bar in axes.containers]
+        across = np.array([axes.transData.transform(line.get_xydata())[:, 0] for line in lines])
+        places = axes.transData.transform([(n, 1.0) for n in steps])[:, 0]
+        assert (np.abs(across - places) < np.diff(places).min() / 2).all()
+        if steps[0] == 4:
+            size = lines[0].get_markersize() * figure.dpi / 72
+            assert np.diff(across, axis=0).min() > size / 2, "each is visible"
+
+
+def check_labels(figure):
+    """Labels of y are inside the figure, and none touches another one."""
+    FigureCanvasAgg(figure).draw()
+    texts = [axes.yaxis.label for axes in figure.axes if axes.get_ylabel()]
+    texts += [figure._supylabel] if figure._supylabel else []
+    boxes = sorted((text.get_window_extent() for text in texts), key=lambda box: box.y0)
+    assert boxes[0].y0 >= 0
+    assert boxes[-1].y1 <= figure.bbox.y1
+    assert all(low.y1 < high.y0 for low, high in pairwise(boxes) if abs(low.x0 - high.x0) < 50)
+
+
+def test_long_names_of_metrics_have_room_beside_their_axis(row, cells):
+    """The longest names of metrics, in a figure with one row and in figures with several."""
+    long = "sliced_pca"
+    lines = pd.concat([budget(2.0, 0.5, 3.0).assign(sampler=name) for name in ("heun", "rk4")])
+    check_labels(waterfall(lines.assign(metric=long), long))
+    check_labels(distance_against(cells.assign(metric=long), long))
+    paired = cells[cells["sampler"] == "heun"].assign(metric=long, reference="converged")
+    check_labels(paired_error_against_nfe(paired, long))
+    names = {f"s{k:02d}": FAMILIES[k % 3] for k in range(15)}
+    many = [row("oracle", "exact", name, n, 0, 1 / n) for name in names for n in (4, 8)]
+    check_labels(distance_figure(pd.DataFrame(many).assign(metric=long), long, "nfe", names))
 
 
 @pytest.mark.parametrize(
@@ -477,7 +551,7 @@ def test_a_caption_says_that_curves_are_shifted_sideways(cells):
 )
 def test_an_axis_says_in_words_what_it_shows(cells, metric, reference, title):
     figure = distance_against(cells.assign(metric=metric, reference=reference), metric)
-    assert figure.axes[0].get_ylabel() == title
+    assert figure.axes[0].get_ylabel().replace("\n", " ") == title
 
 
 def test_a_part_of_zero_leaves_the_line_of_a_waterfall_whole():

@@ -388,10 +388,10 @@ def test_pictures_say_how_many_samples_they_leave_out(scene_of, line_law):
     assert lost > 0
     (figure,) = small(TruthGenerated1D()).draw(scene).values()
     words = figure.axes[0].get_title()
-    assert f"\nexact score, {lost} not finite" in words
+    assert f"\nexact score ({lost} not finite)" in words
     points = torch.tensor([[0.0, 1.0], [math.nan, 0.0], [5.0, 0.0]])
-    assert not_shown(points, -1.0, 2.0) == ", 1 not finite, 1 outside"
-    assert not_shown(points) == ", 1 not finite"
+    assert not_shown(points, -1.0, 2.0) == " (1 not finite, 1 outside)"
+    assert not_shown(points) == " (1 not finite)"
     assert not_shown(points[:1], -1.0, 2.0) == ""
 
 
@@ -432,9 +432,20 @@ def test_samples_outside_of_the_frame_are_counted(plane):
     for axes in (axes for axes in figure.axes if axes.get_visible()):
         x, y = (np.asarray(values) for values in axes.lines[1].get_data())
         outside = int(((abs(x) > 2) | (abs(y) > 1)).sum())
-        assert axes.get_title().endswith(f", {outside} outside" * (outside > 0))
+        assert axes.get_title().endswith(f" ({outside} outside)" * (outside > 0))
         titles.append(outside)
     assert max(titles) > 0
+
+
+def test_counts_of_an_animation_cover_neither_samples_nor_titles(plane):
+    picture = SideBySide(chains=20, points=20, frames=2, half_width=(2.0, 1.0))
+    for animation in picture.draw(plane).values():
+        list(animation.images())
+        for axes in (axes for axes in animation.figure.axes if axes.get_visible()):
+            (count,) = axes.texts
+            assert count.get_text().endswith("of 20 in the frame")
+            box = count.get_window_extent()
+            assert axes.bbox.y1 < box.y0 < box.y1 < axes.title.get_window_extent().y0
 
 
 @pytest.mark.slow
@@ -589,6 +600,10 @@ def test_panels_of_the_plane_have_no_empty_rows_between_them(panels, columns):
             plane(axes, Frame((0.0, 0.0), (15.0, 15.0)), "title")
             axes.label_outer()
         FigureCanvasAgg(figure).draw()
+        lowest = [label for axes in grid[-1] for label in axes.get_xticklabels()]
+        labels = [label.get_window_extent() for label in lowest]
+        apart = [right.x0 - left.x1 for left, right in pairwise(labels)]
+    assert min(apart) > 0.1 * figure.dpi, "labels of neighbouring panels do not touch"
     boxes = [axes.get_tightbbox() for axes in grid[:, 0]]
     gaps = [above.y0 - below.y1 for above, below in pairwise(boxes)]
     ends = [figure.bbox.y1 - boxes[0].y1, boxes[-1].y0]

@@ -51,7 +51,7 @@ def test_it_is_the_denoising_loss_at_that_level(states):
 def objective(**settings):
     return SingleLevel(
         network=MLP(2, 0),
-        recipe=Recipe(steps=1, batch_size=1, lr=1e-3),
+        recipe=Recipe(steps=1, batch_size=8, lr=1e-3),
         mean=torch.tensor([3.0, -1.0]),
         std=4.0,
         train_seed=0,
@@ -81,10 +81,12 @@ def test_the_noise_is_that_of_the_data(standardise):
     assert len(spy.u[:, 0].unique()) > 30_000  # not one number for a whole batch
 
 
-def test_summed_over_the_batch():
-    x0 = torch.randn(7, 2, generator=torch_generator(0))
+@pytest.mark.parametrize(("count", "expected"), [(7, 7), (8, 8), (30, 8)])
+def test_summed_over_the_batch(count, expected):
+    """All validation data count as one batch, so that both losses have the same scale."""
+    x0 = torch.randn(count, 2, generator=torch_generator(0))
     mean, total = (objective(sum_over_batch=s).loss(x0, torch_generator(0)) for s in (False, True))
-    torch.testing.assert_close(total, 7 * mean)
+    torch.testing.assert_close(total, expected * mean)
 
 
 def test_impossible_noise():

@@ -56,7 +56,7 @@ def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
             for axes, count in zip(row, columns, strict=True):
                 lowest.append(_panel(axes, own[own["steps"] == count]))
                 axes.set_title(f"{name}, N = {count}", fontsize="small")
-            row[0].set_ylabel(metric_title(metric))
+        figure.supylabel(metric_title(metric), fontsize="medium")
         # set both ends of the shared axis after all panels: setting one end fixes the other one
         panels[0, 0].set_ylim(bottom=1.1 * min(lowest))
         subtitle(figure, title)

@@ -164,6 +164,10 @@ EXACT_METRICS = {"w2_law_gaussian", "kl_law_gaussian", "w_output_1d"}
 _DENSITIES = {"kl_law", "kl_paths", "tv_law"}
 
 
+#: The source of values without samples, which are the same in each repetition.
+EXACT_LAWS = "exact laws, no samples"
+
+
 def metric_title(metric: str) -> str:
     """The usual name of a metric, for an axis."""
     return _METRICS.get(_kind(metric), metric.replace("_", " "))
@@ -184,7 +188,7 @@ def sizes(metrics: Iterable[str], n_samples: Iterable[int], exact: bool = False)
     """
     kinds, counts = set(map(_kind, metrics)), sorted(set(n_samples))
     if kinds <= EXACT_METRICS or (exact and kinds <= EXACT_METRICS | _DENSITIES):
-        return "exact laws, no samples"
+        return EXACT_LAWS
     if kinds <= _DENSITIES:
         points = " and ".join(f"{point_count(n):,}" for n in dict.fromkeys(counts))
         return f"densities at {points} points of each output"

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TypeAlias, cast
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,12 +24,20 @@ from matplotlib.patches import Patch
 from samplerbench.bench.cell import NOT_A_DENSITY, curve_names, sampler_name
 from samplerbench.bench.statistics import floor_of, summary
 from samplerbench.errors import require
-from samplerbench.figures.common import distance_title, repetitions, score_title, sizes
+from samplerbench.figures.common import (
+    EXACT_LAWS,
+    distance_title,
+    look,
+    repetitions,
+    score_title,
+    sizes,
+)
 from samplerbench.figures.style import (
     CurveStyle,
     add_legend,
     curve_styles,
     fit_distances,
+    folded_label,
     interval_curve,
     label_log_axis,
     legend_above,
@@ -55,7 +64,9 @@ _OTHER_LINES: Sequence[LineStyle] = (
 )
 #: A name of a curve with more characters leaves out what all curves of its sampler share.
 _LONG = 24
-_SHIFT = 1.012
+#: The smallest factor between the places of two curves at one number, and their distance in points
+#: if there is room.
+_SHIFT, _APART = 1.012, 3.2
 _PANEL = 4.6
 """The width of a panel in inches."""
 X_TITLES = {
@@ -155,13 +166,13 @@ def distance_curves(
             numbers = cells[x] if missing is None else pd.concat([cells[x], missing[x]])
             label_log_axis(panel, numbers, share)
             panel.set_xlabel(X_TITLES[x])
-            panel.set_ylabel(title)
+            panel.set_ylabel(folded_label(panel, title))
         # given axes have no caption, so their legend has the whole names
         short, left_out = ({}, "") if axes else short_names(styles, caption)
         with_floor = any(not floor.empty for floor in of_starts)
         handles = legend_keys(styles, cells, lines, with_floor, short)
         for panel in axes or panels[:1]:
-            fit_distances(panel, cells["mean"], pd.concat(of_starts))
+            fit_distances(panel, cells, pd.concat(of_starts))
         if axes:
             legend_above(panels[-1], handles)
         else:
@@ -195,13 +206,30 @@ def draw_curves(
         lines: the line styles of denoisers; None if dashes distinguish settings.
     """
     groups = cells.groupby(["denoiser", "name"])
+    factor = _factor_apart(axes, cells[x], len(groups))
     for place, (key, curve) in enumerate(groups):
         denoiser, name = cast(tuple[str, str], key)
         # by equal shifts on the log axis
-        shift = _SHIFT ** (place - (len(groups) - 1) / 2)
+        shift = factor ** (place - (len(groups) - 1) / 2)
         drawn = curve.assign(**{x: curve[x] * shift}).sort_values(x)
         line = curve_look(styles[name], denoiser, lines)
         interval_curve(axes, drawn, x, cap=1.5, **line)
+
+
+def _factor_apart(axes: Axes, numbers: Iterable[float], curves: int) -> float:
+    """The factor between the places of two curves at one number.
+
+    At least half of each marker is visible, unless curves would come near the next number.
+    """
+    logs = np.log(sorted(set(numbers)))
+    if len(logs) < 2 or curves < 2:
+        return _SHIFT
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    points = 72 * axes.get_position().width * figure.get_size_inches()[0] / look().scale
+    apart = _APART / points * 1.1 * (logs[-1] - logs[0])  # the axis is a tenth longer
+    room = 0.6 * np.diff(logs).min() / (curves - 1)
+    return max(_SHIFT, math.exp(min(apart, room)))
 
 
 def mark_missing(axes: Axes, rows: pd.DataFrame, x: str, styles: Mapping[str, CurveStyle]) -> None:
@@ -267,7 +295,8 @@ def about(cells: pd.DataFrame) -> str:
     end = ", final=none" if "final" in cells and set(cells["final"]) == {"none"} else ""
     crosses = "; ×: repetitions are lost, the point is the mean of the others"
     lost = crosses * bool("lost" in cells and (cells["lost"] > 0).any())
-    return f"{datasets}, {size}, {repetitions(cells['count'])}{end}{bars}{lost}"
+    count = "" if size == EXACT_LAWS else f", {repetitions(cells['count'])}"
+    return f"{datasets}, {size}{count}{end}{bars}{lost}"
 
 
 def spread(cells: pd.DataFrame, x: str) -> str:
@@ -275,7 +304,7 @@ def spread(cells: pd.DataFrame, x: str) -> str:
     curves = cells.groupby("start")[["denoiser", "name"]].apply(lambda own: own.drop_duplicates())
     several = curves.groupby(level=0).size().max() > 1
     number = {"steps": "N", "nfe": "NFE", "rounds": "number of rounds"}[x]
-    return f"; points of one {number} are drawn side by side, so none is hidden" if several else ""
+    return f"; points of one {number} are drawn side by side" if several else ""
 
 
 def floor_band(axes: Axes, floor: pd.Series) -> None:

@@ -26,6 +26,7 @@ from samplerbench.figures.style import (
     curve_style,
     curve_styles,
     fit_distances,
+    folded_label,
     interval_curve,
     label_log_axis,
     new_figure,
@@ -120,7 +121,7 @@ def distance_of_families(
                 if row == 0:
                     axes.set_title(f"{score_title(denoiser)}, {start} start")
                 if column == 0:
-                    axes.set_ylabel(f"{title}\n\n{ylabel}")
+                    axes.set_ylabel(f"{title}\n\n{folded_label(axes, ylabel)}")
                 if row == len(rows) - 1:
                     axes.set_xlabel(_X_TITLES[x])
             beside = figure.add_subplot(grid[row, len(columns)])
@@ -133,7 +134,7 @@ def distance_of_families(
             )
         assert first is not None
         label_log_axis(first, shown[x], 2.5 / (width))
-        fit_distances(first, shown["mean"], pd.concat([floor_of(floors, at) for _, at in columns]))
+        fit_distances(first, shown, pd.concat([floor_of(floors, at) for _, at in columns]))
         cut = len(cells) - len(shown)
         points = f"; {cut} point{'s' * (cut > 1)} beyond the ends not shown" * (cut > 0)
         subtitle(figure, about(shown) + points)

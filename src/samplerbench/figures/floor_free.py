@@ -37,6 +37,7 @@ from samplerbench.figures.distance import (
 )
 from samplerbench.figures.style import (
     fit_distances,
+    folded_label,
     label_log_axis,
     new_figure,
     sampler_styles,
@@ -69,8 +70,9 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
                 axes.axhline(of_starts[start].mean(), color="0.55", lw=1)
             draw_curves(axes, cells[cells["start"] == start], x, styles, lines)
             axes.set_title(start_title(start))
-        upper[0].set_ylabel(distance_title(metric, own[own["metric"] == metric]["reference"]))
-        fit_distances(upper[0], cells["mean"], pd.concat(of_starts.values()))
+        title = distance_title(metric, own[own["metric"] == metric]["reference"])
+        upper[0].set_ylabel(folded_label(upper[0], title))
+        fit_distances(upper[0], cells, pd.concat(of_starts.values()))
         lower: list[Axes] = []
         exact = bool(finished["upper"].isna().all())  # on a line
         for place, start in enumerate(starts if not finished.empty else ()):
@@ -83,7 +85,7 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
             axes.set_title("Without a floor: samplers without noise", fontsize="medium")
         if lower:
             lower[0].set_ylabel(metric_title(KL))
-            fit_distances(lower[0], finished["mean"], pd.Series(dtype=float))
+            fit_distances(lower[0], finished, pd.Series(dtype=float))
             lower[0].set_ylim(top=4 * finished["mean"].max())  # room for the marks
         for axes in (*upper[1:], *lower[1:]):
             axes.tick_params(labelleft=False)
@@ -93,7 +95,7 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
             panels.append(axes)
             axes.set_yscale("log")
             draw_curves(axes, paired, x, styles, lines)
-            fit_distances(axes, paired["mean"], pd.Series(dtype=float))
+            fit_distances(axes, paired, pd.Series(dtype=float))
             axes.set_title("Without a floor: samplers with noise", fontsize="medium")
             what = f"{paired['start'].iloc[0]} start, {score_title(paired['denoiser'].iloc[0])}"
             to = f"to the run with {view.converged_steps} steps,"

@@ -20,6 +20,7 @@ from samplerbench.figures.common import metric_title, repetitions
 from samplerbench.figures.style import (
     add_legend,
     fit_distances,
+    folded_label,
     interval_curve,
     label_log_axis,
     new_figure,
@@ -60,9 +61,10 @@ def paired_error_against_nfe(table: pd.DataFrame, metric: str) -> Figure:
             curve = lines[lines["sampler"] == name]
             interval_curve(axes, curve, "nfe", cap=1.5, label=name, **styles[name].line)
         label_log_axis(axes, lines["nfe"], 0.63)
-        fit_distances(axes, lines["mean"], pd.Series(dtype=float))
+        fit_distances(axes, lines, pd.Series(dtype=float))
         axes.set_xlabel("network evaluations per sample (NFE)")
-        axes.set_ylabel(f"{metric_title(metric)} to the converged run, same starts")
+        title = f"{metric_title(metric)} to the converged run, same starts"
+        axes.set_ylabel(folded_label(axes, title))
         add_legend(figure, [Line2D([], [], label=name, **styles[name].line) for name in last.index])
         rows = _paired(table, metric)
         first, starts = rows.iloc[0], " and ".join(sorted(set(rows["start"])))

@@ -164,6 +164,7 @@ def plane(axes: Axes, shown: Frame, title: str = "") -> None:
     axes.set_xlim(x - width, x + width)
     axes.set_ylim(y - height, y + height)
     axes.set_aspect("equal")
+    axes.locator_params(axis="x", prune="both")  # labels at the ends would touch the next panel's
     axes.set_xlabel("x₁, data units")
     axes.set_ylabel("x₂, data units")
     axes.set_title(title)
@@ -244,8 +245,8 @@ def not_shown(
     finite = rows.isfinite().all(-1)
     lost = len(rows) - int(finite.sum())
     outside = int(((rows < low) | (rows > high)).any(-1)[finite].sum())
-    words = [f", {lost:,} not finite"] * (lost > 0) + [f", {outside:,} outside"] * (outside > 0)
-    return "".join(words)
+    words = [f"{lost:,} not finite"] * (lost > 0) + [f"{outside:,} outside"] * (outside > 0)
+    return f" ({', '.join(words)})" if words else ""
 
 
 def span_of(clouds: Sequence[Tensor], margin: float = 0.08) -> tuple[float, float]:

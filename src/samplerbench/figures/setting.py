@@ -21,6 +21,7 @@ from samplerbench.figures.panels import panel_columns
 from samplerbench.figures.style import (
     add_legend,
     fit_distances,
+    folded_label,
     interval_curve,
     new_figure,
     spans_decades,
@@ -60,11 +61,11 @@ def setting_figure(table: pd.DataFrame, metric: str, setting: str) -> Figure:
             interval_curve(axes, curve, "x", cap=1.5, color=COLOURS[0], marker="o")
             axes.set_title(score_title(name))
             axes.set_xlabel(f"{setting} of {cells['sampler'].iloc[0]}")
-            axes.set_ylabel(distance_title(metric, own["reference"]))
+            axes.set_ylabel(folded_label(axes, distance_title(metric, own["reference"])))
             axes.label_outer()
         for axes in panels[len(shown) :]:
             axes.set_visible(False)
-        fit_distances(panels[0], cells["mean"], floor)
+        fit_distances(panels[0], cells, floor)
         handles: list[Artist] = [
             Line2D([], [], color=COLOURS[0], marker="o", label="score of the panel")
         ]

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.figures.base import Animation, Drawings, PathPicture, require_counts
+from samplerbench.figures.common import look
 from samplerbench.figures.panels import (
     GENERATED,
     GREY,
@@ -52,19 +53,23 @@ class SideBySide(PathPicture):
         columns = panel_columns(len(runs))
         rows = -(-len(runs) // columns)
         width = (4.6, 6.0, 7.2)[min(columns, 3) - 1]
-        with new_figure(width, rows * (width / columns + 0.1) + 0.5) as figure:
+        inside = [[int(shown.inside(x).sum()) for x in path.x] for path in paths]
+        with_counts = min(map(min, inside)) < self.chains
+        height = width / columns + 0.1 + 0.2 * with_counts
+        with new_figure(width, rows * height + 0.5) as figure:
             panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
             dots, counts = [], []
-            inside = [[int(shown.inside(x).sum()) for x in path.x] for path in paths]
             for axes in panels.flat[len(runs) :]:
                 axes.set_visible(False)
             for axes, run in zip(panels.flat, runs, strict=False):
                 scatter(axes, x0, GREY, size=2.5)
                 scatter(axes, paths[0].x[0], GENERATED, size=4, alpha=0.9)
                 dots.append(axes.lines[-1])
-                plane(axes, shown, run.label)
-                corner = {"transform": axes.transAxes, "fontsize": "small", "color": "0.3"}
-                counts.append(axes.text(0.02, 0.02, "", **corner))
+                plane(axes, shown)
+                # the count is between the title and the panel, where no point is
+                axes.set_title(run.label, pad=20 * look().scale if with_counts else None)
+                above = {"transform": axes.transAxes, "fontsize": "small", "color": "0.3"}
+                counts.append(axes.text(0.5, 1.02, "", ha="center", va="bottom", **above))
             for axes in panels.flat:
                 axes.label_outer()
             title = figure.suptitle(" ", fontsize="medium", color="0.3")

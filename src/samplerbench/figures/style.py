@@ -42,6 +42,7 @@ _SIZES: tuple[RcKeyType, ...] = (
     *("font.size", "axes.titlesize", "axes.labelsize", "legend.fontsize"),
     *("lines.linewidth", "lines.markersize", "grid.linewidth", "axes.linewidth"),
 )
+_FAR = 4.0
 MARKERS = "osD^v<>"
 _DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))
 
@@ -164,24 +165,41 @@ def label_log_values(axis: Axis, form: str = "{x:g}") -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def folded_label(axes: Axes, text: str) -> str:
+    """A label of y with line breaks, so that it is not longer than the axis."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    inches = axes.get_position().height * figure.get_size_inches()[1] / look().scale
+    return "\n".join(wrap(text, max(12, int(inches / 0.075))))
+
+
 def spans_decades(means: pd.Series) -> bool:
     """Whether distances need a logarithmic axis."""
     return bool(0 < 10 * means.min() < means.max())
 
 
-def fit_distances(axes: Axes, means: pd.Series, floor: pd.Series) -> None:
+def fit_distances(axes: Axes, cells: pd.DataFrame, floor: pd.Series) -> None:
     """Set the ends of the axis of distances, after all panels that share it are drawn.
 
-    `floor` has the values of the floor; it may be empty.
+    A logarithmic axis has all means and all ends of intervals, except ends that are more than
+    `_FAR` times below the smallest or above the largest mean: an interval of few repetitions may
+    extend far.
+
+    Args:
+        cells: a table with the columns mean, lower and upper.
+        floor: the values of the floor; it may be empty.
     """
-    low, high = float(means.min()), float(means.max())
+    means = cells["mean"]
     if axes.get_yscale() == "log":
-        # only the means: an interval of few repetitions may extend far below
         bottom = min([float(means[means > 0].min()), *floor[floor > 0].quantile([0.025]).dropna()])
-        axes.set_ylim(bottom / 1.4, high * 1.6)
-        if high < 200 * bottom:
+        top = float(means.max())
+        ends = pd.concat([cells["lower"], cells["upper"]])
+        ends = ends[ends.between(bottom / _FAR, top * _FAR)]
+        bottom, top = min([bottom, *ends]), max([top, *ends])
+        axes.set_ylim(bottom / 1.4, top * 1.4)
+        if top < 200 * bottom:
             label_log_values(axes.yaxis)
-    elif low >= 0:  # unbiased estimates of squares can be negative
+    elif means.min() >= 0:  # unbiased estimates of squares can be negative
         axes.set_ylim(bottom=0)
 
 
@@ -232,9 +250,14 @@ def subtitle(figure: Figure, text: str) -> None:
 
 
 def _folded(text: str, figure: Figure) -> str:
-    """A text with line breaks, so that it is not wider than the figure."""
+    """A text with line breaks, so that it fits the figure; its lines have similar lengths."""
     room = int(figure.get_size_inches()[0] / (0.065 * look().scale))
-    return "\n".join(line for long in text.split("\n") for line in wrap(long, room))
+    lines: list[str] = []
+    for long in text.split("\n"):
+        words, count = long.split(), len(wrap(long, room))
+        widths = range(max(map(len, words), default=1), room)
+        lines += wrap(long, next((n for n in widths if len(wrap(long, n)) == count), room))
+    return "\n".join(lines)
 
 
 def styled() -> dict[RcKeyType, Any]:

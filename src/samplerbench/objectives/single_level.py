@@ -80,4 +80,5 @@ class SingleLevel(LevelFreeObjective):
         # drawn on the CPU, then moved: the same numbers on every device
         eps = torch.randn(u0.shape, generator=generator, dtype=u0.dtype).to(u0)
         loss = single_level_loss(self.score, u0, eps, self.standard_noise)
-        return len(u0) * loss if self.sum_over_batch else loss
+        # all validation data count as one batch, so that both losses have the same scale
+        return min(len(u0), self.recipe.batch_size) * loss if self.sum_over_batch else loss

@@ -95,7 +95,8 @@ def main(words: list[str]) -> None:
         places = [one for one in elsewhere if one.to in other_laws]
         scores = [one for one in elsewhere if one.to in sweep.denoisers]
         places += [replace(one, to=score_title(one.to)) for one in scores]
-        made_for = f"{sweep.labels.dataset}, {score_title(designs[0].denoiser)}: designed for it"
+        of_design = f"{sweep.labels.dataset}, {score_title(designs[0].denoiser)}"
+        made_for = f"where it was designed: {of_design}"
         save(design_gain(designs, places, made_for), Path(out))
         return
     with whole_or_nothing(Path(out)) as path:

@@ -25,6 +25,7 @@ floor, the intervals, the verdicts and the differences.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,7 +62,8 @@ def main(words: list[str]) -> None:
     keys = ("reference", "out", *READING, *USED)
     files, values = read_words("score", words, keys, groups=GROUPS, place="file or folder")
     reading = {key: values.pop(key) for key in READING if key in values}
-    require(len(files) > 0, "score", "no file", "one or more files of samples")
+    allowed = "followed by files of samples: samplerbench score a.csv dataset=grid_mixture"
+    require(len(files) > 0, "", "score", allowed)
     reference, out = values.pop("reference", None), values.pop("out", None)
     if out is not None:
         require(Path(out).suffix in WRITTEN, "out", out, f"a file of {' or '.join(WRITTEN)}")
@@ -69,8 +71,11 @@ def main(words: list[str]) -> None:
     for key, name in [("", name) for name in files] + [("reference", reference)]:
         there = name is None or Path(name).expanduser().exists()
         require(there, key, name, "a file that exists")
-    allowed = "given, or reference=FILE: see samplerbench list datasets"
-    require(reference is not None or "dataset" in values, "dataset", "", allowed)
+    name = shlex.quote(files[0])
+    allowed = f"compared with a file of data (samplerbench score {name} reference=data.csv) or "
+    allowed += f"with a data set of `samplerbench list datasets` (samplerbench score {name} "
+    allowed += "dataset=grid_mixture)"
+    require(reference is not None or "dataset" in values, "", files[0], allowed)
     for key in values if reference is not None else ():
         allowed = "left out beside a reference: samples are compared with its points"
         require(key.partition(".")[0] not in ("dataset", "n_reference"), key, values[key], allowed)

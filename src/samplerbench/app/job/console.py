@@ -161,7 +161,10 @@ def _print_grid(
     lines: Sequence[tuple[tuple[str, ...], Mapping[Key, str]]],
     columns: Mapping[Key, str],
 ) -> None:
-    """Print a table; divide it into several if it is too wide."""
+    """Print a table; divide it into several if it is too wide.
+
+    If one column of values is too wide, the last names are folded: no number is cut.
+    """
     own = zip(names, *(texts for texts, _ in lines), strict=True)
     taken = sum(max(map(len, texts)) + 2 for texts in own)
     tables: list[list[Key]] = [[]]
@@ -177,7 +180,7 @@ def _print_grid(
     for keys in tables:
         grid = Table(box=None, pad_edge=False)
         for name in names:
-            grid.add_column(name, no_wrap=True)
+            grid.add_column(name, no_wrap=name != names[-1])
         for key in keys:
             grid.add_column(columns[key], justify="right", no_wrap=True)
         for labels, found in lines:
