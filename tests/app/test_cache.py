@@ -47,7 +47,10 @@ def test_what_cannot_be_removed_is_one_line(refuses, tmp_path, monkeypatch):
     place.touch()
     line = refuses(["cache", "prune", "days=0", "cache_dir=cache"])
     assert "cache_dir=cache: must be a folder that can be written to" in line
-    refuses(["cache"], "cache_dir=multirun/.cache")
+    allowed = (
+        "a folder that exists: jobs make it where they run, so type this command there, or give"
+    )
+    refuses(["cache"], f"cache_dir=multirun/.cache: must be {allowed} cache_dir=FOLDER")
     refuses(["cache", "wipe"], "cache=wipe")
     refuses(["cache", "cache_dir=.", "prune"], "days=")
     refuses(["cache", "cache_dir=.", "prune", "days=-1"], "days=-1")

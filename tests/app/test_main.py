@@ -155,6 +155,15 @@ MISTAKES = [
     ("+eta=0.5", "eta=0.5", "no part of a job uses it; did you mean sampler.ddim.eta?"),
     ("dataset=two_moons dataset.nois=1", "dataset.nois=1", "did you mean dataset.noise?"),
     ("sampler=[ddim,huen]", "sampler/huen", "did you mean heun?"),
+    (
+        "sampler=[ddim,heun,ddim]",
+        "sampler=[ddim,heun,ddim]: must be a list",
+        "each name occurs once",
+    ),
+    *(
+        (f"{group}=[{name},{name}]", f"{group}=[{name},{name}]: must be a list in which each name")
+        for group, name in (("metric", "sliced"), ("start", "exact"), ("picture", "samples"))
+    ),
     ("reports", "reports: must be a command", "did you mean report?"),
     ("experiment=n1/nonsense", "tiny", "n1/ddim"),
     ("+sampler=3", "sampler=3", "ddim"),

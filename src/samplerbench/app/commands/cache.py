@@ -37,7 +37,8 @@ def main(words: list[str]) -> None:
     task = " ".join(tasks) or "list"
     require(task in ("list", "prune"), "cache", task, "list or prune, with cache_dir=… or days=…")
     directory = Path(values.get("cache_dir", "multirun/.cache"))
-    require(directory.is_dir(), "cache_dir", directory, "the cache folder of a job")
+    allowed = "a folder that exists: jobs make it where they run, so type this command there"
+    require(directory.is_dir(), "cache_dir", directory, f"{allowed}, or give cache_dir=FOLDER")
     days = values.get("days", "")
     if task == "list":
         require(not days, "days", days, "left out: only prune uses it, cache prune days=30")

@@ -112,7 +112,7 @@ def _run(words: Sequence[str]) -> int:
         _require_packages()
     default = f"multirun/suite-{VERSION}{'-quick' if quick else ''}"
     if entry:
-        default += f"-{entry[0].strip('[]').replace(',', '-')}"
+        default += f"-{entry[-1].strip('[]').replace(',', '-')}"
     places = [word.partition("=")[2] for word in own if word.startswith("hydra.sweep.dir=")]
     folder = Path(places[-1] if places else default)
     grids = "null" if quick else f"null,[{','.join(OWN_GRIDS)}]"

@@ -49,19 +49,32 @@ OmegaConf.register_new_resolver("fidelity", _fidelity, replace=True)
 
 def value_not_a_name(words: Sequence[str]) -> InvalidSetting | None:
     """The error for the first word whose value for a config group is not a name."""
+    for word, group, listed in _choices(words):
+        if not all(isinstance(name, str) for name in listed):
+            known = ", ".join(member_files(group))
+            allowed = f"a name, or for some groups a list of names, of {known}"
+            return InvalidSetting(group, word.partition("=")[2], allowed)
+    return None
+
+
+def require_once(words: Sequence[str]) -> None:
+    """Refuse a word that names a member of a group twice: Hydra would silently keep one of them."""
+    for word, group, listed in _choices(words):
+        names = list(map(str, listed))
+        once = len(set(names)) == len(names)
+        require(once, group, word.partition("=")[2], "a list in which each name occurs once")
+
+
+def _choices(words: Sequence[str]) -> Iterator[tuple[str, str, list[Any]]]:
+    """The words that choose members of a group, with the group and what they choose."""
     for word in words:
         try:
             override = OverridesParser.create().parse_override(word)
         except HydraException:
             continue
-        group, value = conf_directory() / override.key_or_group, override.value()
-        listed = value if isinstance(value, list) else [value]
-        if group.is_dir() and not all(isinstance(name, str) for name in listed):
-            known = ", ".join(member_files(override.key_or_group))
-            allowed = f"a name, or for some groups a list of names, of {known}"
-            key, _, given = word.partition("=")
-            return InvalidSetting(key, given, allowed)
-    return None
+        group, value = override.key_or_group, override.value()
+        if (conf_directory() / group).is_dir():
+            yield word, group, value if isinstance(value, list) else [value]
 
 
 def unknown_key(key: str, words: Sequence[str]) -> InvalidSetting:
@@ -107,6 +120,7 @@ def compose_config(
     words: Sequence[str], settings: Mapping[str, object] | None = None
 ) -> tuple[DictConfig, dict[str, Any]]:
     """The config of a job with these words, and the chosen member of each group."""
+    require_once(words)
     searched = ",".join(json.dumps(f"file://{folder}") for folder in own_directories())
     own = [f"hydra.searchpath=[{searched}]"] if searched else []
     with initialize_config_dir(str(conf_directory()), version_base="1.3"):
