@@ -41,37 +41,45 @@ def test_the_table_is_that_of_the_results(results):
     assert table["to_field"].notna().all()
 
 
-#: The ratios in docs/suite.md.
-PAIRS = [
-    ("heun", "dpm_solver_pp points=2"),
+#: The pairs in docs/suite.md whose first sampler needs more evaluations on both grid settings, and
+#: fewer; and the pairs of popular claims, whose first sampler should need fewer and does not.
+MORE = [("heun", "dpm_solver_pp points=2")]
+FEWER = [
     ("heun", "ddim η=0"),
     ("unipc points=2", "dpm_solver_pp points=2"),
     ("ipndm points=4", "dpm_solver_pp points=2"),
     ("rk2 alpha=0.5", "heun"),
     ("rk4", "heun"),
-    ("unipc points=3", "unipc points=2"),
-    ("dpm_solver_pp points=3", "dpm_solver_pp points=2"),
-    ("euler", "ddim η=0"),
-    ("deis_log_rho points=3", "unipc points=2"),
 ]
+NOT_FEWER = [("unipc points=3", "unipc points=2"), ("dpm_solver_2", "heun")]
+#: Claims that hold on the common grid only, and one that holds nowhere in either direction.
+COMMON_ONLY = [
+    ("deis_log_rho points=3", "unipc points=2"),
+    ("dpm_solver_pp points=3", "dpm_solver_pp points=2"),
+]
+EQUAL = [("euler", "ddim η=0")]
 README = "README.md"
 PAGES = {
     name: (FOLDER.parents[3] / name).read_text(encoding="utf-8")
     for name in ("docs/suite.md", README)
 }
 #: Of these, README.md does not have.
-LEFT_OUT = [("rk4", "heun")]
+LEFT_OUT = [("rk4", "heun"), ("dpm_solver_pp points=3", "dpm_solver_pp points=2")]
 
 
 def test_the_pages_have_the_ratios_of_the_results(results):
-    """docs/suite.md has those of both grid settings, and README.md those of the samplers' own."""
+    """Those of both grid settings, and what the pages say of them."""
     table = runtimes(results, TARGETS)
-    for a, b in PAIRS:
-        for grid in ("common", "own"):
-            text = printed(ratio(table, a, b, grid))
-            assert text in PAGES["docs/suite.md"], (a, b, grid, text)
-            needed = grid == "own" and (a, b) not in LEFT_OUT
-            assert not needed or text in PAGES[README], (a, b, text)
+    for a, b in (*MORE, *FEWER, *NOT_FEWER, *COMMON_ONLY, *EQUAL):
+        on = {grid: ratio(table, a, b, grid) for grid in ("common", "own")}
+        for grid, one in on.items():
+            assert printed(one) in PAGES["docs/suite.md"], (a, b, grid, printed(one))
+            assert (a, b) in LEFT_OUT or printed(one) in PAGES[README], (a, b, printed(one))
+        fewer = {grid: one.upper < 1 for grid, one in on.items()}
+        assert all(fewer.values()) == ((a, b) in FEWER), (a, b)
+        assert any(fewer.values()) == ((a, b) in FEWER + COMMON_ONLY), (a, b)
+        assert all(one.lower > 1 for one in on.values()) == ((a, b) in MORE), (a, b)
+        assert fewer["common"] == ((a, b) in FEWER + COMMON_ONLY), (a, b)
 
 
 @pytest.mark.slow
@@ -100,7 +108,10 @@ def test_the_page_has_the_other_ratios_of_the_results(results):
     found += [paths(quiet, "rectified", "edm", "own")]
     for one in found:
         assert printed(one) in page, one
-    assert printed(paths(quiet, "rectified", "vp_linear", "own")) in PAGES[README]
+    for grid in ("common", "own"):
+        straight = paths(quiet, "rectified", "vp_linear", grid)
+        assert printed(straight) in PAGES[README]
+        assert straight.lower > 1
     for a, b in (("heun", "dpm_solver_pp points=2"), ("rk2 alpha=0.5", "heun")):
         interval = printed(ratio(table, a, b, unit="law")).partition(" ")[2][1:-1]
         assert interval in page, (a, b, interval)
