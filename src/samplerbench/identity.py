@@ -20,11 +20,13 @@ import functools
 import inspect
 import json
 import os
+import platform
 import sys
 import types
 import typing
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from datetime import date
 from enum import Enum
@@ -92,6 +94,29 @@ def drawing_versions() -> dict[str, str]:
 def arithmetic() -> str:
     """The vector instructions that torch uses here; they affect the last bits."""
     return torch.backends.cpu.get_cpu_capability()
+
+
+def machine() -> dict[str, str | int]:
+    """What this machine is, for a reader of the values: no identity contains it."""
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "model": _processor_model(),
+        "instructions": arithmetic(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+@functools.cache
+def _processor_model() -> str:
+    """The name of the processor; empty if the system does not tell it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor()
 
 
 def describe(thing: object, *, code: bool = False) -> Any:

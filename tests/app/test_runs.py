@@ -145,6 +145,16 @@ def test_a_run_of_other_versions_is_not_mixed_with_these(run, again):
     release(run)
 
 
+def test_a_run_that_continues_elsewhere_names_both_machines(run, again):
+    about = json.loads((run / "run.json").read_text())
+    (here,) = about["machines"]
+    elsewhere = here | {"model": "another processor"}
+    for before in ([elsewhere], []):  # an earlier build recorded none
+        (run / "run.json").write_text(json.dumps({**about, "machines": before}))
+        assert again()[0] == 0
+        assert open_run(run).machines == [*before, here]
+
+
 def test_a_job_does_not_take_a_folder_of_others(typed, tiny, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "report.txt").write_text("my own report")

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,7 @@ from samplerbench.app.config.compose import compose_config
 from samplerbench.app.job.build import build
 from samplerbench.app.job.suite import samplers_of, suite_results
 from samplerbench.app.job.training import training_keys
-from samplerbench.bench.suite.results import TARGETS
+from samplerbench.bench.suite.results import RECORDED, TARGETS
 
 #: Tasks of seconds: with and without noise, on a line and in many dimensions.
 FEW = ("checkerboard-edm", "gaussian-edm")
@@ -115,6 +116,13 @@ def test_a_run_has_results_a_page_and_an_entry(few, typed, tmp_path):
     assert "on gaussian_spectrum edm oracle w2_law_gaussian: it chooses its steps" in out
     assert "Suite v1 quick, samplers without noise, common grid" in out
 
+    # how the jobs ran is beside the values
+    (versions,), (machines,) = (results[name].unique() for name in RECORDED)
+    assert json.loads(versions)["torch"] == version("torch")
+    (machine,) = json.loads(machines)
+    assert machine["threads"] == 1
+    assert {"model", "instructions", "system"} < {*machine}
+
     # again, without a cache: the same values
     again = typed(*words)
     assert again[0] == 0
@@ -183,10 +191,14 @@ def test_what_other_processes_print_is_in_the_file_too(tmp_path, capfd):
         (["sampler=heun", "hydra.sweep.dir="], "hydra.sweep.dir=: must be the name of a folder"),
         (["page", "there_is_none", "foo=1"], "foo=1: must be left out: suite page uses out"),
         (["sampler=[heun,ancestral]"], "samplers that all draw noise, or all draw none"),
-        (["sampler=heun", "verify"], "suite=verify: must be key=value; page and verify come first"),
+        (["sampler=heun", "verify"], "suite=verify: must be key=value, such as suite=quick; page"),
+        (["quick"], "suite=quick: must be key=value, such as suite=quick; page"),
+        (["sampler=heun", "workers=two"], "workers=two: must be"),
         (["sampler=heun", "n_sampels=5"], "n_sampels"),
         (["page"], "followed by folders of a suite"),
         (["page", "there_is_none"], "run=there_is_none"),
+        (["table"], "suite=table: must be followed by folders of a suite"),
+        (["table", "there_is_none"], "run=there_is_none"),
         (["verify"], "followed by the file of one entry"),
         (["verify", "there_is_none"], "entry=there_is_none: must be the file of an entry"),
         (["suite=quick", "sampler=hmc"], "sampler=hmc: must be one that can be measured"),

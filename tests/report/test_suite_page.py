@@ -3,14 +3,17 @@
 import json
 import math
 import re
+import shlex
 import zlib
 from base64 import b64decode
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from samplerbench.bench.suite import standing
+from samplerbench.bench.suite.results import NOT_RECORDED, TARGETS
 from samplerbench.errors import InvalidSetting
 from samplerbench.report.suite_page import page_content, write_suite_page
 
@@ -341,6 +344,101 @@ def test_two_samplers_are_compared_by_law_and_path(opened):
     )
     rows = texts(opened, "#compare tbody tr")
     assert [row.startswith(("law", "path", "error", "all")) for row in rows] == [True] * 10
+
+
+def told(browser):
+    """The parts of the bar of a number: its text, its command, and the values behind it."""
+    (bar,) = find(browser, "#value")
+    until(browser, bar.is_displayed)
+    number, command = texts(browser, "#value b")[-1], texts(browser, "#value > .command")[-1]
+    return number, shlex.split(command), texts(browser, "#value .behind")[0]
+
+
+@pytest.fixture
+def again(command, capsys):
+    """Runs the command of a number: what it prints."""
+
+    def run(words):
+        assert words[:3] == ["samplerbench", "suite", "table"]
+        capsys.readouterr()
+        assert command(*words[1:]) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_a_number_of_a_table_has_a_command_and_the_values_behind_it(opened, results, page):
+    click(opened, "#compare tbody td.number button")
+    text, words, behind = told(opened)
+    assert re.match(r"[\d.]+ \[.* over \d+ tasks", text)
+    assert words[:4] == ["samplerbench", "suite", "table", str(page.parent)]
+    names = [word.partition("=")[2] for word in words[4:6]]
+    own = results[results["entrant"].isin(names) & (results["grid"] == "common")]
+    assert f"made of {len(own)} values" in behind
+    assert all(one[:10] in behind for one in own["cell_id"])
+    assert NOT_RECORDED in behind
+
+
+@pytest.mark.slow
+def test_a_computed_number_has_the_command_that_computes_it_and_the_values_behind_it(
+    browser, results, again, tmp_path, monkeypatch
+):
+    """The commands run here, on the results beside the page."""
+    monkeypatch.chdir(tmp_path)
+    made = {"versions": '{"torch": "2.13.0"}', "machines": '[{"model": "A CPU", "threads": 1}]'}
+    known, rows = results["grid"] == "common", results.copy()
+    for name, text in made.items():
+        rows[name] = np.where(known, text, NOT_RECORDED)
+    page = write_suite_page(rows, Path("runs"), TARGETS)
+    rows.to_parquet("runs/results.parquet", index=False)
+    visit(browser, page.resolve())
+    # the standings: every number of a row has the command of its row
+    titles, row = texts(browser, "#standings th"), "#standings tbody tr:nth-child(2)"
+    shown = dict(zip(titles, texts(browser, f"{row} td"), strict=True))
+    number = f"{row} td:nth-child({titles.index('mean runtime') + 1}) button"
+    click(browser, number)
+    text, words, behind = told(browser)
+    assert text == shown["mean runtime"]
+    assert words[3:] == ["runs", f"entrant={shown['sampler']}", "grid=common"]
+    (line,) = re.findall(r"^│ +\d.*", again(words), re.MULTILINE)
+    rank, _, problems, *shares, _, mean = map(str.strip, line.strip("│").split("│"))
+    assert [rank.rstrip("="), problems] == [shown["rank"].lstrip("≈ "), shown["problems"]]
+    assert shares[-4:] == [shown[f"≤ {n}"].replace(" ", "") for n in standing.AT]
+    assert mean.split()[0] == shown["mean runtime"].split()[0]
+    own = rows[(rows["entrant"] == shown["sampler"]) & (rows["grid"] == "common")]
+    assert f"made of {len(own)} values of {own['command'].nunique()} jobs" in behind
+    for one in own.to_dict("records"):
+        assert one["cell_id"][:10] in behind
+        assert one["command"] in behind
+    assert "torch 2.13.0; A CPU, 1 thread" in behind
+    cells = len(find(browser, f"{row} td.number"))
+    assert len(find(browser, f"{row} td.number .derived")) >= cells - 1  # without a failed one
+    # the comparison, of a law on the grids of their own
+    choose(browser, "grid", "own")
+    for name, value in (("a", "unipc"), ("b", "ddim η=0")):
+        script = """return [...document.querySelector(arguments[0]).options]
+            .find((option) => option.text === arguments[1]).value"""
+        choose(browser, name, browser.execute_script(script, f"select[name={name}]", value))
+    lines = texts(browser, "#compare tbody tr td:nth-child(2)")
+    place = lines.index("two_moons") + 1
+    click(browser, f"#compare tbody tr:nth-child({place}) td:nth-child(3) button")
+    text, words, behind = told(browser)
+    choices = ["entrant=unipc", "over=ddim η=0", "law=two_moons", "grid=own"]
+    assert words[3:] == ["runs", *choices]
+    shape = r"(\S+) \[.*?\] over (\d+) tasks?, (\d+) problem"
+    assert re.search(shape, again(words)).groups() == re.search(shape, text).groups()
+    assert NOT_RECORDED in behind
+    # every number of the table, the sentence above it, the figure and the view of an entrant
+    assert len(find(browser, "#compare td.number .derived")) == len(
+        find(browser, "#compare td.number")
+    )
+    click(browser, "#compare .statement .derived")
+    assert told(browser)[1][3:] == ["runs", "entrant=unipc", "over=ddim η=0", "grid=own"]
+    visit(browser, page.resolve(), "#entrant=unipc&path=edm")
+    click(browser, ".facts .derived")
+    assert told(browser)[1][3:] == ["runs", "entrant=unipc", "path=edm", "grid=common"]
+    click(browser, "#entrant .ratios .derived")
+    assert again(told(browser)[1])
 
 
 def test_names_are_text_and_nothing_is_loaded(opened, page):

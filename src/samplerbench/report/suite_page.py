@@ -7,6 +7,8 @@ two. Values have four digits, and more if rounding would move them across a targ
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from samplerbench.bench.suite import standing
+from samplerbench.bench.suite.results import NOT_RECORDED, RECORDED, with_records
 from samplerbench.errors import require
 from samplerbench.figures.common import QUANTITIES, UNITS, quantity_title, unit_title
 from samplerbench.files import write_atomically
@@ -54,7 +57,7 @@ def write_suite_page(
     Raises:
         InvalidSetting: a column is missing, there is no value, or a quantity has no targets.
     """
-    content = page_content(results, targets)
+    content = {**page_content(results, targets), "folder": str(folder)}
     problems = sum(len(content["targets"][task["quantity"]]) for task in content["tasks"])
     units = {task["quantity"]: task["unit"] for task in content["tasks"]}
     page = filled(
@@ -76,6 +79,7 @@ def write_suite_page(
         budget=standing.BUDGET,
         unsolved=int(standing.UNSOLVED),
         identity=IDENTITY,
+        folder=content["folder"],
     )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / PAGE
@@ -89,7 +93,7 @@ def page_content(
     """The data for the scripts of the page, as values of JSON.
 
     Columns of text have indices into the lists `texts`. A value that several grid settings share
-    occurs once; `links` has its grid settings and commands.
+    occurs once; `links` has its grid settings and commands, and how their jobs ran.
     """
     missing = [name for name in _NEEDED if name not in results]
     require(not missing, "results", f"no column {', '.join(missing)}", "the results of a suite")
@@ -97,7 +101,9 @@ def page_content(
     known = ", ".join(targets)
     for name in results["quantity"].unique():
         require(name in targets, "quantity", name, f"one with targets: {known}")
-    rows = results.sort_values([*_TASK, "entrant", "steps", "nfe", "grid"], ignore_index=True)
+    rows = with_records(results)
+    rows = rows.sort_values([*_TASK, "entrant", "steps", "nfe", "grid"], ignore_index=True)
+    rows["made"] = rows[RECORDED].agg(tuple, axis=1).map(functools.cache(_made))
     tasks = rows[[*_TASK, "unit"]].drop_duplicates(_TASK, ignore_index=True)
     entrants = rows[["entrant", *standing.ABOUT]].drop_duplicates("entrant")
     first = entrants["package"] != "samplerbench"
@@ -157,10 +163,25 @@ def page_content(
         },
         "links": {
             "value": rows["link"].diff().fillna(0).astype(int).tolist(),  # differences are short
-            **{name: places(rows, name) for name in ("grid", "command")},
+            **{name: places(rows, name) for name in ("grid", "command", "made")},
         },
         "texts": texts,
     }
+
+
+def _made(records: tuple[str, str]) -> str:
+    """How a job ran, in words: versions and machines."""
+    versions, machines = records
+    if NOT_RECORDED in records:
+        return f"versions of the software and machine: {NOT_RECORDED}"
+    software = ", ".join(f"{name} {number}" for name, number in json.loads(versions).items())
+    return f"{software}; {' and '.join(map(_machine, json.loads(machines)))}"
+
+
+def _machine(one: Mapping[str, Any]) -> str:
+    threads = one.get("threads")
+    facts = (one.get(name) for name in ("model", "processor", "instructions", "system"))
+    return ", ".join([*map(str, filter(None, facts)), f"{threads} thread{'s' * (threads != 1)}"])
 
 
 def _dictionary(column: pd.Series) -> tuple[list[int], list[str]]:

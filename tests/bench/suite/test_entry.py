@@ -586,7 +586,28 @@ def test_an_entry_says_how_it_was_made(tmp_path):
     assert one["settings"] == '{"eta": 0.0}'
     assert len(one["source"]) == 64
     assert {"samplerbench", "torch", "numpy"} <= {*about["versions"]}
-    assert {"python", "processor", "instructions", "threads"} == {*about["machine"]} - {"system"}
+    known = {"python", "system", "processor", "model", "instructions", "threads"}
+    assert {*about["machine"]} == known
+    assert about["machine"]["threads"] == torch.get_num_threads()
+
+
+def test_an_entry_has_the_versions_and_machines_of_its_jobs(tmp_path):
+    """One of an earlier build has those of the process that wrote it, in its metadata only."""
+    rows = results(as_table(map(vars, job(Heun()).sweep.run())))
+    about = {"suite": "v1", "command": "", "samplers": about_samplers({rows["entrant"][0]: Heun()})}
+    made = {"versions": '{"torch": "1"}', "machines": '[{"model": "a"}, {"model": "b"}]'}
+    path = write_entry(rows.assign(**made), tmp_path / "new.parquet", about)
+    assert (read_entry(path)[0][[*made]] == pd.Series(made)).all(axis=None)
+    earlier = write_entry(rows, tmp_path / "old.parquet", about)
+    table, about = read_entry(earlier)
+    assert json.loads(table["versions"][0]) == about["versions"]
+    assert json.loads(table["machines"][0]) == [about["machine"]]
+    changed = pd.read_parquet(path).assign(machines="[]")
+    pq.write_table(
+        pa.Table.from_pandas(changed).replace_schema_metadata(pq.read_schema(path).metadata), path
+    )
+    with pytest.raises(InvalidSetting, match="they have changed"):
+        read_entry(path)
 
 
 def test_the_opaque_denoiser_shows_nothing_else():

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import mostly_slow
 from samplerbench.bench.suite.standing import (
     PEERS,
     UNSOLVED,

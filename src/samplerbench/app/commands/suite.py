@@ -6,6 +6,7 @@
     samplerbench suite --config-dir conf trusted=lab sampler=mine
     samplerbench suite hydra/launcher=joblib               on several processes, as any multirun
     samplerbench suite page FOLDER|ENTRY...                the page from finished tasks and entries
+    samplerbench suite table FOLDER|ENTRY...               a number of the page's tables again
     samplerbench suite verify ENTRY                        run a part of an entry again
 
 The suite is one multirun of jobs, `experiment=suite/v1/LAW-PATH`, each of which can be run alone.
@@ -14,7 +15,9 @@ Other words are those of a multirun; `hydra.sweep.dir` is the folder, by default
 It gets `results.parquet`, one row per value, and the page `index.html`. With `sampler=…` it also
 gets an entry, `entry.parquet`. `verify` checks some cells of an entry, by default `cells=12`, also
 from other starts, which a random `seed` determines. A value that a sampler cannot give is marked ×
-with the reason, and counts as unsolved.
+with the reason, and counts as unsolved. `table` prints the standings among the problems and
+samplers that its words choose, such as `grid=own path=edm noise=without`: all rows, the row of
+`entrant=NAME`, or the ratio of its runtimes to those of `over=NAME`.
 """
 
 from __future__ import annotations
@@ -49,6 +52,8 @@ QUICK_WORDS = ("nfe=[4,8,16,32]", "n_samples=128")
 QUICK_SIZE = f"{VERSION} quick"
 #: The results, the output of the jobs, and the rows of the table that are printed.
 RESULTS, OUTPUT, PRINTED = "results.parquet", "output.txt", 15
+#: What `suite table` can choose by the values of a column.
+CHOICES = ("law", "path", "denoiser", "quantity", "grid", "noise", "order")
 #: The file of an entry.
 ENTRY = "entry.parquet"
 #: Prefixes of the tasks of samplers that draw noise, and of the tasks that only these have.
@@ -61,12 +66,12 @@ def main(words: list[str]) -> None:
     Raises:
         InvalidSetting: before any work, for a word that is not used.
     """
-    kind = words[0] if words[:1] in (["page"], ["verify"]) else "run"
-    if kind == "run":
+    parts = {"page": _page, "table": _table, "verify": _verify}
+    if words[:1] == [] or words[0] not in parts:
         sys.exit(_run(words))
     folders, packages, rest = split_member_words(words[1:])
     with adding(folders), trusting(packages):
-        _page(rest) if kind == "page" else _verify(rest)
+        parts[words[0]](rest)
 
 
 def tasks() -> list[str]:
@@ -205,15 +210,20 @@ def _checked(words: Sequence[str]) -> set[bool]:
         InvalidSetting: a word is not one of a job, or a sampler cannot be built.
     """
     from samplerbench.app.config.compose import compose_config
+    from samplerbench.app.config.numbers import check_numbers, whole_number
     from samplerbench.app.job.suite import samplers_of
 
     folders, packages, rest = split_member_words(words)
     for word in rest:
         good = "=" in word or word.startswith("~")
-        require(good, "suite", word, "key=value; page and verify come first")
+        allowed = "key=value, such as suite=quick; page, table and verify come first"
+        require(good, "suite", word, allowed)
     with adding(folders), trusting(packages):
         of_jobs = [word for word in rest if not word.lstrip("+~").startswith("hydra")]
         config, _ = compose_config(of_jobs)
+        check_numbers(config)
+        if config.workers is not None:
+            whole_number(config, "workers")
         return {sampler.stochastic for _, sampler in samplers_of(config)}
 
 
@@ -272,24 +282,13 @@ def _page(words: Sequence[str]) -> None:
 
 def _written(folders: Sequence[Path], place: Path) -> None:
     """Write results, page and figures of the jobs in folders; print the table."""
-    import pandas as pd
-
-    from samplerbench.bench.suite.entry import KEY, unsolved_tasks
+    from samplerbench.bench.suite.entry import unsolved_tasks
     from samplerbench.bench.suite.results import TARGETS
     from samplerbench.bench.suite.standing import runtimes, standing
     from samplerbench.figures.suite import write_suite_figures
     from samplerbench.report.suite_page import write_suite_page
 
-    parts = {place: _read(place) for place in folders}
-    sizes = {place: _size(rows) for place, rows in parts.items()}
-    listed = ", ".join(f"{path} is {size}" for path, size in sizes.items())
-    (size, *more_sizes) = sorted({*sizes.values()})
-    require(not more_sizes and size != "both", "suite", listed, "all of one size")
-    results = pd.concat(parts.values(), ignore_index=True)
-    twice = results.loc[results.duplicated(KEY), KEY]
-    example = " ".join(map(str, twice.head(1).to_numpy().ravel()))
-    allowed = f"with each value once: {len(twice)} occur again, the first is {example}"
-    require(twice.empty, "suite", ", ".join(map(str, folders)), allowed)
+    size, results = _together(folders)
     with refusing("out", place, "a folder that can be made and written"):
         place.mkdir(parents=True, exist_ok=True)
         (place / RESULTS).open("ab").close()
@@ -313,6 +312,84 @@ def _written(folders: Sequence[Path], place: Path) -> None:
         print(f"figure:  {shown(path)}")
     print(f"page:    {shown(write_suite_page(results, place, TARGETS))}")
     print(f"results: {shown(place / RESULTS)}")
+
+
+def _together(places: Sequence[Path]) -> tuple[str, Any]:
+    """The results of folders and entries, which must have each value once, and their size."""
+    import pandas as pd
+
+    from samplerbench.bench.suite.entry import KEY
+    from samplerbench.bench.suite.results import with_records
+
+    parts = {place: with_records(_read(place)) for place in places}
+    sizes = {place: _size(rows) for place, rows in parts.items()}
+    listed = ", ".join(f"{path} is {size}" for path, size in sizes.items())
+    (size, *more_sizes) = sorted({*sizes.values()})
+    require(not more_sizes and size != "both", "suite", listed, "all of one size")
+    results = pd.concat(parts.values(), ignore_index=True)
+    twice = results.loc[results.duplicated(KEY), KEY]
+    example = " ".join(map(str, twice.head(1).to_numpy().ravel()))
+    allowed = f"with each value once: {len(twice)} occur again, the first is {example}"
+    require(twice.empty, "suite", ", ".join(map(str, places)), allowed)
+    return size, results
+
+
+def _table(words: Sequence[str]) -> None:
+    """Print the standings among chosen problems and samplers, or a ratio of two of these."""
+    from samplerbench.bench.suite.results import TARGETS
+    from samplerbench.bench.suite.standing import ratio, runtimes, standing
+
+    places, values = read_words(
+        "suite table", words, (*CHOICES, "targets", "entrant", "over", "unit")
+    )
+    require(bool(places), "suite", "table", "followed by folders of a suite")
+    size, results = _together(list(map(Path, places)))
+    unit = values.get("unit", "task")
+    require(unit in ("task", "law"), "unit", unit, "task or law")
+    solved = runtimes(results, TARGETS)
+    for name in CHOICES:
+        if name in values:
+            texts, known = _choice(name, results), _choice(name, solved)
+            allowed = f"one of {', '.join(sorted({*known}))}"
+            require(values[name] in {*known}, name, values[name], allowed)
+            results, solved = results[texts == values[name]], solved[known == values[name]]
+    if "targets" in values:
+        named = solved["quantity"] + ":" + solved["target"].map("{:g}".format)
+        targets, left = values["targets"].split(","), ", ".join(dict.fromkeys(named))
+        require({*targets} <= {*named}, "targets", values["targets"], f"a list from {left}")
+        solved = solved[named.isin(targets)]
+        results = results[results["quantity"].isin(solved["quantity"])]
+    require(len(solved) > 0, "suite", " ".join(words), "words that leave some problem")
+    for name in ("entrant", "over"):
+        allowed = f"one of {', '.join(sorted({*solved['entrant']}))}"
+        good = name not in values or values[name] in {*solved["entrant"]}
+        require(good, name, values.get(name), allowed)
+    allowed = "given with entrant=: the ratio of its runtimes to those of over="
+    require("over" not in values or "entrant" in values, "over", values.get("over"), allowed)
+    said = [f"{name} {values[name]}" for name in (*CHOICES, "targets") if name in values]
+    for grid, own in solved.groupby("grid", sort=True):
+        if "over" in values:
+            one = ratio(own, values["entrant"], values["over"], str(grid), unit)
+            ends = f"[{one.lower:.3g}, {one.upper:.3g}]"
+            print(
+                f"{values['entrant']} over {values['over']}, {grid} grid: {one.value:.3g} {ends} "
+                f"over {one.tasks} tasks, {one.problems} problems"
+            )
+            continue
+        lines = standing(own, unit)
+        rows = lines[lines["entrant"] == values.get("entrant", lines["entrant"])]
+        chosen = said if "grid" in values else [f"grid {grid}", *said]
+        title = f"Suite {size}, {', '.join(chosen)}: {len(rows)} of {len(lines)}"
+        _print(title, rows, _crosses(results[results["grid"] == grid]), runtime=True)
+
+
+def _choice(name: str, table: Any) -> Any:
+    """The column of a choice of `suite table`, as the words that choose from it."""
+    if name == "noise":
+        return table["noise"].map({True: "with", False: "without"})
+    if name == "order":
+        return table["order"].map("{:g}".format).replace("nan", "not stated")
+    return table[name]
 
 
 def _crosses(results: Any) -> dict[str, int]:
@@ -343,8 +420,12 @@ def _read(folder: Path) -> Any:
     return pd.read_parquet(folder / RESULTS) if _only_results(folder) else suite_results(folder)
 
 
-def _print(title: str, rows: Any, crosses: Mapping[str, int]) -> None:
-    """Print a table of standings, with the number of values without a result."""
+def _print(title: str, rows: Any, crosses: Mapping[str, int], runtime: bool = False) -> None:
+    """Print a table of standings, with the number of values without a result.
+
+    Args:
+        runtime: whether to add the mean runtime with its interval.
+    """
     import pandas as pd
 
     solved = [name for name in rows.columns if name.startswith("solved_")]
@@ -355,7 +436,8 @@ def _print(title: str, rows: Any, crosses: Mapping[str, int]) -> None:
     )
     out, table = console(), Table(title=title, caption=caption)
     heads = [f"≤ {name.removeprefix('solved_')}" for name in solved]
-    for head in ("rank", "entrant", "problems", "×", *heads, "evaluations"):
+    means = ["mean runtime"] if runtime else []
+    for head in ("rank", "entrant", "problems", "×", *heads, "evaluations", *means):
         left = head == "entrant"
         table.add_column(
             head, justify="left" if left else "right", overflow="fold", no_wrap=not left
@@ -364,7 +446,10 @@ def _print(title: str, rows: Any, crosses: Mapping[str, int]) -> None:
         shares = [f"{row[name]:.0%}" for name in solved]
         rank = "" if pd.isna(row["rank"]) else f"{row['rank']}{'=' if row['tied'] else ''}"
         bad = crosses.get(row["entrant"], "")
-        texts = (rank, row["entrant"], row["problems"], bad, *shares, f"{row['to_field']:.2f}")
+        texts = [rank, row["entrant"], row["problems"], bad, *shares, f"{row['to_field']:.2f}"]
+        if runtime:
+            mean, lower, upper = (2 ** row[key] for key in ("log2_runtime", "lower", "upper"))
+            texts.append(f"{mean:.3g} [{lower:.3g}, {upper:.3g}]")
         table.add_row(*map(str, texts))
     out.print(table)
 

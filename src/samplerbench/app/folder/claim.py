@@ -25,6 +25,7 @@ from samplerbench.app.folder.runs import (
     StoredRun,
     is_gone,
     read_about,
+    read_machines,
     read_status,
 )
 from samplerbench.errors import InvalidSetting
@@ -69,8 +70,16 @@ def claim(directory: Path, config: DictConfig, about: Mapping[str, Any]) -> None
     if reason:
         release(directory)
         _refuse(directory, reason)
-    _write(directory / ABOUT, {**about, "versions": versions()})
+    _write(directory / ABOUT, {**about, "versions": versions(), "machines": _machines(directory)})
     write_status(directory, "running")
+
+
+def _machines(directory: Path) -> list[dict[str, Any]]:
+    """The machines that worked on a run, and this one: a run can continue on another machine."""
+    from samplerbench.identity import machine  # imports torch
+
+    machines, here = _readable(directory / ABOUT, read_machines) or [], machine()
+    return machines if here in machines else [*machines, here]
 
 
 def amend(directory: Path, more: Mapping[str, Any]) -> None:

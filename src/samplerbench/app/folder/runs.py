@@ -2,7 +2,8 @@
 
     config.yaml   the resolved configuration; the job that creates it owns the folder
     .lock         held by the process that works on the run (see `lock`)
-    run.json      the chosen member of each group, the command, the versions, the number of values
+    run.json      the chosen member of each group, the command, the versions, the machines that
+                  worked on it, the number of values
     grid.json     the table of a grid that was fitted to a denoiser; its cost is in run.json
     status.json   running, finished, failed or interrupted, and the first line of the reason
     cells/        the values, one file each, and cells.parquet, the table made of them
@@ -59,6 +60,7 @@ class StoredRun:
     sweep_id: str  # identity of the sweep; empty if it is not known
     state: State  # of the run; interrupted if its process has ended too early
     message: str  # why the run has not finished, in one line
+    machines: Sequence[Mapping[str, Any]] = ()  # that worked on it, see `identity.machine`
 
     @property
     def name(self) -> str:
@@ -87,12 +89,12 @@ def open_run(directory: Path) -> StoredRun:
         if not (directory / STATUS).exists():  # the last of the three files of a new run
             ended = "ended when it started"
             return StoredRun(directory, config, {}, [], {}, 0, "", "interrupted", ended)
-        about = read_about(directory)
+        about, machines = read_about(directory), read_machines(directory)
         status = read_status(directory)
         state, message = status["state"], str(status["message"])
         if state == "running" and is_gone(directory, status):
             state, message = "interrupted", "its process has ended"
-        return StoredRun(directory, config, *about, state, message)
+        return StoredRun(directory, config, *about, state, message, machines)
 
 
 def _read_config(path: Path) -> DictConfig:
@@ -135,6 +137,11 @@ def read_about(directory: Path) -> tuple[dict[str, Any], list[str], dict[str, st
         int(about["values"]),
         str(about.get("sweep_id", "")),
     )
+
+
+def read_machines(directory: Path) -> list[dict[str, Any]]:
+    """The machines that worked on a run; none if it was made before they were recorded."""
+    return list(json.loads((directory / ABOUT).read_bytes()).get("machines", []))
 
 
 def read_status(directory: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from samplerbench.app.folder.runs import find_runs, open_run
 from samplerbench.app.job.refusals import SUITE, why_nothing
 from samplerbench.bench.cell import sampler_name
 from samplerbench.bench.suite.entry import about_samplers, class_of, write_entry
-from samplerbench.bench.suite.results import COLUMNS, About, Entrant, job_results
+from samplerbench.bench.suite.results import COLUMNS, RECORDED, About, Entrant, job_results
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
 from samplerbench.identity import OURS, settings_text
@@ -47,11 +48,12 @@ def suite_results(folder: Path) -> pd.DataFrame:
         if law not in scales:
             scales[law] = scale_of(construct(run.config.dataset, "dataset"))
         about, table = about_job(run.config, law, scales[law], run.overrides), run.table()
+        about = replace(about, versions=run.versions, machines=run.machines)
         if about.own:  # entrants without a choice of grid have their values in the other job
             entrants = [about.entrants(*pair) for pair in _pairs(table)]
             table = table[[not (one.brings_levels or one.noise) for one in entrants]]
         parts.append(job_results(table, about))
-    return pd.concat(parts, ignore_index=True)[COLUMNS]
+    return pd.concat(parts, ignore_index=True)[[*COLUMNS, *RECORDED]]
 
 
 def entry_of(folder: Path, path: Path, suite: str, command: str) -> Path:
@@ -84,7 +86,7 @@ def why_no_value(words: Sequence[str]) -> str | None:
 def about_job(
     config: DictConfig, law: str, scale: tuple[float, int], words: Sequence[str]
 ) -> About:
-    """The facts that a job of the suite adds to its rows.
+    """The facts that a job of the suite adds to its rows, without its versions and machines.
 
     Args:
         config: the config of the job.

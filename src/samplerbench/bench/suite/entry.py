@@ -2,7 +2,8 @@
 
 An entry is one parquet file with the results of its samplers. Its metadata, in JSON, have the
 version of the suite, the command, the class of each sampler, its settings and the digest of its
-source, the versions of the software, the machine, and the digest of the rows.
+source, the versions of the software, the machine that wrote it, and the digest of the rows. The
+rows have the versions and the machines of their jobs.
 
 `verify` runs some cells of an entry again, chosen at random, and makes these checks:
 
@@ -37,7 +38,6 @@ import inspect
 import io
 import json
 import math
-import platform
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -55,7 +55,7 @@ from torch.nn.functional import normalize
 
 from samplerbench.bench.cell import Cell, Row
 from samplerbench.bench.store import as_table
-from samplerbench.bench.suite.results import COLUMNS, OWN, SHIPPED
+from samplerbench.bench.suite.results import COLUMNS, OWN, RECORDED, SHIPPED
 from samplerbench.bench.suite.standing import ABOUT as DESCRIBES
 from samplerbench.bench.suite.standing import BUDGET, PEERS, TASK, not_counted
 from samplerbench.bench.sweep import Samples, Sweep, most_steps
@@ -65,7 +65,7 @@ from samplerbench.core.noise import KeyedNoise, Noise
 from samplerbench.datasets.base import all_usable
 from samplerbench.errors import kind_and_line, refusing, require
 from samplerbench.files import write_atomically
-from samplerbench.identity import OURS, VERSIONS, arithmetic, settings_text
+from samplerbench.identity import OURS, VERSIONS, machine, settings_text
 from samplerbench.samplers.base import Sampler, final_state
 
 #: The key of the metadata.
@@ -146,15 +146,8 @@ def write_entry(results: pd.DataFrame, path: Path, about: Mapping[str, object]) 
     missing = [key for key in ("suite", "command", "samplers") if key not in about]
     require(not missing, "about", f"no {', '.join(missing)}", "suite, command and samplers")
     _require_rows(results, about)
-    rows = results[COLUMNS].sort_values(KEY, ignore_index=True)
-    machine = {
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "processor": platform.machine(),
-        "instructions": arithmetic(),
-        "threads": torch.get_num_threads(),
-    }
-    whole = {**about, "rows": _digest(rows), "versions": dict(VERSIONS), "machine": machine}
+    rows = results[_stored(results)].sort_values(KEY, ignore_index=True)
+    whole = {**about, "rows": _digest(rows), "versions": dict(VERSIONS), "machine": machine()}
     text = json.dumps(whole, ensure_ascii=False, sort_keys=True).encode()
     table, file = pa.Table.from_pandas(rows, preserve_index=False), io.BytesIO()
     metadata = {**(table.schema.metadata or {}), ABOUT: text}
@@ -187,9 +180,17 @@ def read_entry(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
                 raise ValueError(f"no text for {', '.join(missing)} in its metadata")
         about["samplers"] = samplers
     _require_rows(results, about)
-    same = _digest(results[COLUMNS]) == about["rows"]
+    same = _digest(results[_stored(results)]) == about["rows"]
     require(same, "entry", path, "the rows that its metadata describe: they have changed")
+    if "machine" in about and "machines" not in results:  # an entry of an earlier build
+        made = {"versions": about["versions"], "machines": [about["machine"]]}
+        results = results.assign(**{key: json.dumps(one) for key, one in made.items()})
     return results, about
+
+
+def _stored(results: pd.DataFrame) -> list[str]:
+    """The columns of an entry; those that say how its jobs ran are missing in earlier builds."""
+    return [*COLUMNS, *(name for name in RECORDED if name in results)]
 
 
 def _digest(rows: pd.DataFrame) -> str:
@@ -201,7 +202,7 @@ def _require_rows(results: pd.DataFrame, about: Mapping[str, Any]) -> None:
     require(len(results) > 0, "entry", "no rows", "at least one value")
     missing = [name for name in COLUMNS if name not in results]
     require(not missing, "entry", f"no column {', '.join(missing)}", "the results of a suite")
-    for name in COLUMNS:
+    for name in _stored(results):
         kind, good = _kind(name)
         bad = [value for value in results[name].tolist() if not good(value)]
         require(not bad, f"entry, column {name}", repr(bad[:1])[1:-1], kind)

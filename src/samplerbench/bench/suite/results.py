@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,18 @@ COLUMNS = [
 ]
 
 
+#: The columns that say how a job ran, in JSON: the versions of the software, with the digest of the
+#: code of this package, and the machines that worked on the job. They belong to no identity.
+RECORDED = ["versions", "machines"]
+#: Their text in results that were made before they were recorded.
+NOT_RECORDED = "not recorded"
+
+
+def with_records(results: pd.DataFrame) -> pd.DataFrame:
+    """The results with the columns `RECORDED`."""
+    return results.assign(**{name: NOT_RECORDED for name in RECORDED if name not in results})
+
+
 @dataclass(frozen=True)
 class About:
     """The facts that a job of the suite adds to its rows.
@@ -58,6 +70,8 @@ class About:
         own: whether every sampler has its own grid.
         command: the command that repeats the job.
         entrants: the entrant for the sampler and the settings of a row.
+        versions: of the software, by package.
+        machines: those that worked on the job; see `identity.machine`.
     """
 
     law: str
@@ -66,6 +80,8 @@ class About:
     own: bool
     command: str
     entrants: Callable[[str, str], Entrant]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    machines: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -117,7 +133,12 @@ def job_results(cells: pd.DataFrame, about: About) -> pd.DataFrame:
                 "command": about.command,
             }
         )
-    return pd.DataFrame(rows, columns=COLUMNS)
+    # a run that was made before its machines were recorded has none
+    records = {
+        name: json.dumps(one, sort_keys=True) if one else NOT_RECORDED
+        for name, one in zip(RECORDED, (about.versions, about.machines), strict=True)
+    }
+    return pd.DataFrame(rows, columns=COLUMNS).assign(**records)
 
 
 def quantity_of(metric: str, dim: int) -> str:

@@ -35,6 +35,7 @@
     kind: "colours: orders", sampler: "colours: samplers" };
   const textOf = (name, value) => TEXTS[value] ??
     { grid: `${value} grid`, order: `order ${value}`, quantity: content.titles[value] }[name] ?? value;
+  const SELECTS = Object.keys(FIELDS).filter((name) => name !== "colour");
   const START = { ...Object.fromEntries(Object.entries(FIELDS).map(([name, [all, values]]) =>
     [name, all === null ? values[0] : ""])), targets: [] };
   let selection = { ...START }, opened = null, shown = null, standing = null;
@@ -120,7 +121,7 @@
   let pinned = false;
   function close() { pinned = false; bar.hidden = true; }
   addEventListener("keydown", ({ key }) => key === "Escape" && close());
-  function tell(paragraphs, command, pin) {
+  function tell(paragraphs, command, pin, more = []) {
     if (pinned && !pin) return;
     pinned = pin;
     const button = element("button", "×", "close");
@@ -132,6 +133,7 @@
       return paragraph;
     }));
     if (command) bar.append(element("code", command, "command"));
+    bar.append(...more);
     bar.hidden = false;
   }
   const link = (entrant) => {
@@ -147,9 +149,36 @@
     tell([
       [link(entrants.indexOf(entrant)), ` on ${taskName(task)}, ${own.grid} grid${own.chosen ? ` (${own.chosen})` : ""}`],
       [element("b", error(own)), ` at ${plural(own.nfe, "evaluation")}, ${plural(own.steps, "step")}; ${content.titles[task.quantity]}`],
-      [`identity ${own.id}, ${entrant.package} ${own.version}`],
+      [`identity ${own.id}, ${entrant.package} ${own.version}; ${own.made}`],
     ], own.command, pin);
   }
+
+  // A number that is computed from many values: the command that computes it again from the results
+  // beside this page, and the values behind it, by job, with the command that computes these.
+  const quoted = (word) => /^[A-Za-z0-9_@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`;
+  function tellNumber({ entrant, over = null, among = selection, name, text }, pin = true) {
+    const words = [["entrant", entrants[entrant].entrant], ["over", over === null ? "" : entrants[over].entrant],
+      ...SELECTS.map((key) => [key, among[key]]), ["targets", among.targets.join(",")]];
+    const command = ["samplerbench", "suite", "table", content.folder,
+      ...words.filter(([, value]) => value).map(([key, value]) => `${key}=${value}`)].map(quoted).join(" ");
+    const list = suite.chosenTasks(among).filter((task) => suite.chosenTargets(tasks[task].quantity, among).length);
+    const both = over === null ? [entrant] : [entrant, over], jobs = new Map();
+    const own = list.flatMap((task) => both.flatMap((one) => suite.curve(task, among.grid, one))).map(suite.details);
+    for (const value of own) jobs.set(value.command, [...jobs.get(value.command) ?? [], value]);
+    const details = element("details", undefined, "behind");
+    details.append(element("summary", `made of ${plural(own.length, "value")} of ${plural(jobs.size, "job")}`),
+      ...[...jobs].flatMap(([job, some]) => [element("p", element("code", job)),
+        element("p", `${unique(some.map(({ made }) => made)).join("; ")}; identities ${unique(some.map(({ id }) => id)).join(" ")}`)]));
+    const versions = unique(both.map((one) => `${entrants[one].package} ${entrants[one].version}`)).join(", ");
+    tell([[link(entrant), ...over === null ? [] : [" over ", link(over)], `, ${among.grid} grid: ${name}`],
+      [element("b", text), `; ${versions}`]], command, pin, [details]);
+  }
+  const numberButton = (facts) => {
+    const button = element("button", facts.text, "derived");
+    button.type = "button";
+    button.addEventListener("click", () => tellNumber(facts));
+    return button;
+  };
 
   const costs = (numbers) => {
     const all = unique(numbers.filter((nfe) => nfe > 0)).sort((a, b) => a - b), least = all[0] ?? 1, most = all.at(-1) ?? 1;
@@ -183,10 +212,9 @@
       yaxis: { title: { text: "share of its problems solved" }, range: [-0.02, 1.02], tickformat: ".0%" } } };
   }
   charts.add(find("#ecdf"), shares, (point, pin) => {
-    const entrant = +point.data.legendgroup, line = lineOf(entrant);
+    const entrant = +point.data.legendgroup;
     const text = new DOMParser().parseFromString(point.text, "text/html").body.textContent;
-    tell([[link(entrant), `, ${selection.grid} grid: ${text}`],
-      ["Its page has each of these runtimes, with the value, the identity and the command behind it."]], null, pin);
+    tellNumber({ entrant, name: "share of problems solved", text }, pin);
   });
 
   // Error against evaluations on a task. A run that failed before its first evaluation is at its steps.
@@ -282,15 +310,21 @@
       [...line.failed.values()].reduce((sum, count) => sum + count, 0), suite.orderOf(one), line.toField, one.package,
       one.noise ? "yes" : "no", 2 ** line.lower, 2 ** line.upper, line.mean, line.lower, line.upper, line.tied ? "yes" : "no", line.entrant];
   };
-  function special(name, value, row) {
-    const entrant = row[at.number];
+  function textOfCell(name, value, row) {
     if (name === "rank") return value === null ? "" : `${row[at.tied] === "yes" ? "≈ " : ""}${value}`;
-    if (name === "problems" && row[at.rank] === null) return `${value} of ${standing.possible}`;
+    if (name === "problems") return row[at.rank] === null ? `${value} of ${standing.possible}` : String(value);
     if (name.startsWith("solved")) return percent(value);
     if (name === "runtime") return `${short(value)}${bounded(row[at.lower], row[at.upper])}`;
     if (name === "to_field") return short(value);
     if (name === "failed") return value ? `× ${value}` : "";
-    if (name !== "entrant") return undefined;
+    return undefined;
+  }
+  const NAMES = { rank: "rank", problems: "problems", runtime: "mean runtime",
+    to_field: "runtime relative to the field, all samplers of these problems", failed: "runs that failed or could not be measured" };
+  function special(name, value, row) {
+    const entrant = row[at.number], text = textOfCell(name, value, row);
+    if (text) return numberButton({ entrant, text, name: NAMES[name] ?? `share of problems solved within ${name.slice(7)} evaluations` });
+    if (name !== "entrant") return text;
     const node = element("span"), mark = element("button", undefined, "mark");
     mark.type = "button";
     mark.setAttribute("aria-label", `show or hide ${value}`);
@@ -365,17 +399,25 @@
   }
 
   // Ratios of runtimes
-  const statement = ({ value, lower, upper }, a, b) => Number.isNaN(value) ? "They have no problem in common." :
-    `${entrants[a].entrant} needs ${short(value)} times the evaluations of ${entrants[b].entrant}` +
-    (lower > 0 ? `, with a 95 % interval of ${range(lower, upper)}` : "") + (lower > 1 || upper < 1 ? "." : ": these tasks do not distinguish them.");
+  const ratioName = "ratio of mean runtimes, with its 95 % interval";
+  const statement = ({ value, lower, upper }, a, b) => Number.isNaN(value) ? ["They have no problem in common."] :
+    [`${entrants[a].entrant} needs `, numberButton({ entrant: a, over: b, name: ratioName, text: short(value) }),
+      ` times the evaluations of ${entrants[b].entrant}` + (lower > 0 ? `, with a 95 % interval of ${range(lower, upper)}` : "") +
+      (lower > 1 || upper < 1 ? "." : ": these tasks do not distinguish them.")];
+  // A line has its names, the ratio, and of what it is: an entrant over another one, among a selection.
   function ratioTable(place, head, lines) {
     const titles = element("tr");
     for (const text of [...head, "ratio", "95 % interval", "tasks", "problems"]) titles.append(element("th", text));
     const thead = element("thead", titles), body = element("tbody");
-    for (const [names, own] of lines) {
-      const row = element("tr");
+    for (const [names, own, of] of lines) {
+      const row = element("tr"), ends = own.tasks ? range(own.lower, own.upper) : "–";
       for (const name of names) row.append(element("td", name));
-      for (const text of [short(own.value), own.tasks ? range(own.lower, own.upper) : "–", own.tasks, own.problems]) row.append(element("td", String(text), "number"));
+      const whole = `${short(own.value)} ${ends} over ${plural(own.tasks, "task")}, ${plural(own.problems, "problem")}`;
+      for (const text of [short(own.value), ends, own.tasks, own.problems].map(String)) {
+        const button = numberButton({ ...of, name: ratioName, text: whole });
+        button.textContent = text;
+        row.append(element("td", button, "number"));
+      }
       body.append(row);
     }
     place.replaceChildren(thead, body);
@@ -396,14 +438,15 @@
       return select;
     }));
     const [a, b] = pair, whole = suite.ratio(selection, a, b);
-    find("#compare .statement").textContent = a === b ? "Choose two different samplers." : statement(whole, a, b);
-    const lines = [[["all chosen problems", ""], whole]];
+    find("#compare .statement").replaceChildren(...a === b ? ["Choose two different samplers."] : statement(whole, a, b));
+    const lines = [[["all chosen problems", ""], whole, { entrant: a, over: b }]];
     for (const name of ["law", "path", "denoiser", "quantity"]) {
       const [, values] = FIELDS[name];
       if (selection[name] || values.length < 2) continue;
       for (const value of values) {
-        const own = suite.ratio({ ...selection, [name]: value }, a, b);
-        if (own.tasks) lines.push([[name === "quantity" ? "error" : name, name === "quantity" ? content.titles[value] : value], own]);
+        const among = { ...selection, [name]: value }, own = suite.ratio(among, a, b);
+        if (own.tasks) lines.push([[name === "quantity" ? "error" : name, name === "quantity" ? content.titles[value] : value], own,
+          { entrant: a, over: b, among }]);
       }
     }
     ratioTable(find("#compare .ratios"), ["of", ""], lines);
@@ -439,7 +482,9 @@
     } else facts.rank = "it has no problem among the chosen ones";
     const list = suite.chosenTasks(selection).filter((task) => suite.curve(task, selection.grid, opened).length);
     const commands = unique(list.map((task) => suite.details(suite.curve(task, selection.grid, opened)[0]).command));
-    find(".facts").replaceChildren(...Object.entries(facts).flatMap(([name, text]) => [element("dt", name), element("dd", text)]));
+    const derived = line ? ["rank", "mean runtime", "solved", "failed"] : [];
+    find(".facts").replaceChildren(...Object.entries(facts).flatMap(([name, text]) => [element("dt", name),
+      element("dd", derived.includes(name) ? numberButton({ entrant: opened, name, text }) : text)]));
     if (commands.length) {
       const details = element("details"), description = element("dd");
       details.append(element("summary", plural(commands.length, "job")), ...commands.map((command) => element("p", element("code", command))));
@@ -448,7 +493,8 @@
     }
     const near = neighbours(opened);
     find("#entrant .others").hidden = !near.length;
-    ratioTable(find("#entrant .ratios"), ["runtime over that of"], near.map((other) => [[link(other)], suite.ratio(selection, opened, other)]));
+    ratioTable(find("#entrant .ratios"), ["runtime over that of"], near.map((other) => [[link(other)], suite.ratio(selection, opened, other),
+      { entrant: opened, over: other }]));
     find("#entrant .tables").replaceChildren(...unique(list.map((task) => tasks[task].quantity)).flatMap((quantity) =>
       runtimeTable(quantity, list.filter((task) => tasks[task].quantity === quantity))));
   }

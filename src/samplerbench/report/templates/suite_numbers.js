@@ -27,7 +27,8 @@ const suite = (() => {
     nfe: values.nfe[at], steps: values.steps[at], chosen: texts.chosen[values.chosen[at]],
     version: texts.version[values.version[at]], value: values.value[at],
     lower: end(values.lower[at], values.value[at], -1), upper: end(values.upper[at], values.value[at], 1), status: texts.status[values.status[at]], message: texts.message[values.message[at]],
-    id: values.id[at], grid: texts.grid[links.grid[link]], command: texts.command[links.command[link]] });
+    id: values.id[at], grid: texts.grid[links.grid[link]], command: texts.command[links.command[link]],
+    made: texts.made[links.made[link]] });
 
   const ran = (points) => points.filter(({ counts }) => counts);
   const failed = ({ status, value }) => status !== "ok" || value === null;
