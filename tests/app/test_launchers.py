@@ -42,7 +42,7 @@ def typed(folder: Path, *words: str, **settings: str) -> subprocess.CompletedPro
         env=os.environ | {"OMP_NUM_THREADS": "1"} | settings,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
 
@@ -150,6 +150,7 @@ def slurm(tmp_path_factory):
     assert not list(folder.glob("*.pid"))
 
 
+NO_RAY = "needs an environment of its own with '.[ray]', see docs/cluster.md"
 ON_SLURM = ("hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=60")
 
 
@@ -332,18 +333,21 @@ def same_suite(folder: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "slurm"])
-def test_the_suite_has_the_same_bits_and_is_as_quiet(tmp_path, suite, launcher, request):
+@pytest.mark.parametrize("launcher", ["joblib", "slurm", "ray"])
+def test_the_suite_has_the_same_bits_and_is_as_quiet(tmp_path, launcher, request):
+    words, settings = (f"hydra/launcher={launcher}",), {}
     if launcher == "joblib":
-        words, settings = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"), {}
-    else:
+        words += ("hydra.launcher.n_jobs=2",)
+    elif launcher == "slurm":
         words, settings = ON_SLURM, request.getfixturevalue("slurm")
-    folder, alone = suite
+    elif find_spec("ray") is None:
+        pytest.skip(NO_RAY)
+    folder, alone = request.getfixturevalue("suite")
     done = typed(tmp_path, *SUITE, *words, **settings)
     assert done.returncode == 0, done.stderr
     same_suite(tmp_path, folder)
     assert done.stdout == alone.stdout
-    if launcher == "joblib":  # Slurm has logs of its own
+    if launcher == "joblib":  # the others have logs of their own
         assert done.stderr == alone.stderr
         assert (tmp_path / "runs" / "output.txt").read_text().count("\ntable: ") == 4
 
@@ -390,7 +394,7 @@ def test_optuna_minimises_the_mean_of_one_metric(tmp_path):
 @pytest.mark.slow
 def test_ray_changes_no_bit(tmp_path, basic):
     if find_spec("ray") is None:
-        pytest.skip("needs an environment of its own with '.[ray]', see docs/cluster.md")
+        pytest.skip(NO_RAY)
     done = command(tmp_path, "hydra/launcher=ray", *GRID)
     assert done.returncode == 0, done.stderr
     same(tables(tmp_path), basic)

@@ -273,7 +273,7 @@ def _page(words: Sequence[str]) -> None:
     places, values = read_words("suite page", words, ("out",))
     folders = [Path(place) for place in places]
     require(bool(folders), "suite", "page", "followed by folders of a suite")
-    given = "out" in values or not _only_results(folders[0])
+    given = "out" in values or not (folders[0].is_file() or _only_results(folders[0]))
     require(given, "out", "not given", f"a folder: the results in {folders[0]} stay as they are")
     out = Path(values["out"]) if "out" in values else folders[0]
     require(not out.is_file(), "out", out, "a folder")
