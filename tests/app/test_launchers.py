@@ -346,7 +346,10 @@ def test_the_suite_has_the_same_bits_and_is_as_quiet(tmp_path, launcher, request
     done = typed(tmp_path, *SUITE, *words, **settings)
     assert done.returncode == 0, done.stderr
     same_suite(tmp_path, folder)
-    assert done.stdout == alone.stdout
+    lines, expected = done.stdout.splitlines(), alone.stdout.splitlines()
+    if launcher == "ray":  # its driver prints the last lines of the jobs in between
+        lines = [line for line in lines if "(_run_job pid=" not in line]
+    assert lines == expected
     if launcher == "joblib":  # the others have logs of their own
         assert done.stderr == alone.stderr
         assert (tmp_path / "runs" / "output.txt").read_text().count("\ntable: ") == 4

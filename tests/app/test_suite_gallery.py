@@ -95,6 +95,9 @@ def test_the_command_prints_the_ratios_of_the_pages(typed):
     assert re.fullmatch(r"heun over dpm_solver_pp points=2, own grid: (.*)\n", out)[1].startswith(
         "1.51 [1.28, 1.79] over 42 tasks, "
     )
+    # one task has no interval
+    few = ("law=two_moons", "path=edm", "denoiser=oracle", "quantity=paired")
+    assert re.search(r"own grid: [\d.]+ over 1 task, ", typed(*words, *few, "over=rk4")[1])
     for word, part in {
         "path=edn": "path=edn: must be one of edm, rectified, vp_linear",
         "over=foo": "over=foo: must be one of adams_bashforth",

@@ -22,6 +22,7 @@ samplers that its words choose, such as `grid=own path=edm noise=without`: all r
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import shlex
@@ -370,10 +371,11 @@ def _table(words: Sequence[str]) -> None:
     for grid, own in solved.groupby("grid", sort=True):
         if "over" in values:
             one = ratio(own, values["entrant"], values["over"], str(grid), unit)
-            ends = f"[{one.lower:.3g}, {one.upper:.3g}]"
+            counts = {"task": one.tasks, "problem": one.problems}
+            counted = [f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items()]
             print(
-                f"{values['entrant']} over {values['over']}, {grid} grid: {one.value:.3g} {ends} "
-                f"over {one.tasks} tasks, {one.problems} problems"
+                f"{values['entrant']} over {values['over']}, {grid} grid: {one.value:.3g}"
+                f"{_ends(one.lower, one.upper)} over {', '.join(counted)}"
             )
             continue
         lines = standing(own, unit)
@@ -449,9 +451,14 @@ def _print(title: str, rows: Any, crosses: Mapping[str, int], runtime: bool = Fa
         texts = [rank, row["entrant"], row["problems"], bad, *shares, f"{row['to_field']:.2f}"]
         if runtime:
             mean, lower, upper = (2 ** row[key] for key in ("log2_runtime", "lower", "upper"))
-            texts.append(f"{mean:.3g} [{lower:.3g}, {upper:.3g}]")
+            texts.append(f"{mean:.3g}{_ends(lower, upper)}")
         table.add_row(*map(str, texts))
     out.print(table)
+
+
+def _ends(lower: float, upper: float) -> str:
+    """The interval of a ratio, if there are enough tasks for one."""
+    return f" [{lower:.3g}, {upper:.3g}]" if lower > 0 or upper < math.inf else ""
 
 
 def _verify(words: Sequence[str]) -> None:
