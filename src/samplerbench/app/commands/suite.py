@@ -337,6 +337,7 @@ def _together(places: Sequence[Path]) -> tuple[str, Any]:
 
 def _table(words: Sequence[str]) -> None:
     """Print the standings among chosen problems and samplers, or a ratio of two of these."""
+    from samplerbench.bench.rounding import counted
     from samplerbench.bench.suite.results import TARGETS
     from samplerbench.bench.suite.standing import ratio, runtimes, standing
 
@@ -371,11 +372,10 @@ def _table(words: Sequence[str]) -> None:
     for grid, own in solved.groupby("grid", sort=True):
         if "over" in values:
             one = ratio(own, values["entrant"], values["over"], str(grid), unit)
-            counts = {"task": one.tasks, "problem": one.problems}
-            counted = [f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items()]
             print(
                 f"{values['entrant']} over {values['over']}, {grid} grid: {one.value:.3g}"
-                f"{_ends(one.lower, one.upper)} over {', '.join(counted)}"
+                f"{_ends(one.lower, one.upper)} over {counted(one.tasks, 'task')}, "
+                f"{counted(one.problems, 'problem')}"
             )
             continue
         lines = standing(own, unit)
