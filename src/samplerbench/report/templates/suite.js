@@ -173,8 +173,8 @@
     tell([[link(entrant), ...over === null ? [] : [" over ", link(over)], `, ${among.grid} grid: ${name}`],
       [element("b", text), `; ${versions}`]], command, pin, [details]);
   }
-  const numberButton = (facts) => {
-    const button = element("button", facts.text, "derived");
+  const numberButton = (facts, label = facts.text) => {
+    const button = element("button", label, "derived");
     button.type = "button";
     button.addEventListener("click", () => tellNumber(facts));
     return button;
@@ -399,9 +399,11 @@
   }
 
   // Ratios of runtimes
-  const ratioName = "ratio of mean runtimes, with its 95 % interval";
-  const statement = ({ value, lower, upper }, a, b) => Number.isNaN(value) ? ["They have no problem in common."] :
-    [`${entrants[a].entrant} needs `, numberButton({ entrant: a, over: b, name: ratioName, text: short(value) }),
+  const ends = ({ tasks: number, lower, upper }) => number ? range(lower, upper) : "–";
+  const ratioButton = (own, of, label) => numberButton({ ...of, name: "ratio of mean runtimes, with its 95 % interval",
+    text: `${short(own.value)} ${ends(own)} over ${plural(own.tasks, "task")}, ${plural(own.problems, "problem")}` }, label);
+  const statement = (own, a, b, { value, lower, upper } = own) => Number.isNaN(value) ? ["They have no problem in common."] :
+    [`${entrants[a].entrant} needs `, ratioButton(own, { entrant: a, over: b }, short(value)),
       ` times the evaluations of ${entrants[b].entrant}` + (lower > 0 ? `, with a 95 % interval of ${range(lower, upper)}` : "") +
       (lower > 1 || upper < 1 ? "." : ": these tasks do not distinguish them.")];
   // A line has its names, the ratio, and of what it is: an entrant over another one, among a selection.
@@ -410,13 +412,10 @@
     for (const text of [...head, "ratio", "95 % interval", "tasks", "problems"]) titles.append(element("th", text));
     const thead = element("thead", titles), body = element("tbody");
     for (const [names, own, of] of lines) {
-      const row = element("tr"), ends = own.tasks ? range(own.lower, own.upper) : "–";
+      const row = element("tr");
       for (const name of names) row.append(element("td", name));
-      const whole = `${short(own.value)} ${ends} over ${plural(own.tasks, "task")}, ${plural(own.problems, "problem")}`;
-      for (const text of [short(own.value), ends, own.tasks, own.problems].map(String)) {
-        const button = numberButton({ ...of, name: ratioName, text: whole });
-        button.textContent = text;
-        row.append(element("td", button, "number"));
+      for (const text of [short(own.value), ends(own), own.tasks, own.problems].map(String)) {
+        row.append(element("td", ratioButton(own, of, text), "number"));
       }
       body.append(row);
     }
