@@ -313,6 +313,8 @@ def _written(folders: Sequence[Path], place: Path) -> None:
         print(f"figure:  {shown(path)}")
     print(f"page:    {shown(write_suite_page(results, place, TARGETS))}")
     print(f"results: {shown(place / RESULTS)}")
+    if solved["entrant"].nunique() > PRINTED:
+        print(f"all rows: {shlex.join(['samplerbench', 'suite', 'table', str(place)])}")
 
 
 def _together(places: Sequence[Path]) -> tuple[str, Any]:
