@@ -243,6 +243,13 @@ def test_samples_are_scored_as_by_the_command(tmp_path):
     }
     (line,) = sb.score(good, good[:100], metrics="sliced").to_dict("records")
     assert line["floor_sets"] == 39
+    np.save(tmp_path / "data.npy", good[:100])
+    for path in (tmp_path / "data.npy", str(tmp_path / "data.npy")):  # as reference=
+        (of_file,) = sb.score(good, path, metrics="sliced").to_dict("records")
+        assert of_file["distance"] == line["distance"]
+    np.save(tmp_path / "wide.npy", good.T)
+    with pytest.raises(InvalidSetting, match=r"wide\.npy: must be an array with one point per row"):
+        sb.score(good, tmp_path / "wide.npy", metrics="sliced")
 
 
 @pytest.mark.slow
@@ -498,7 +505,7 @@ MISTAKES = [
     (lambda run: sb.load("nowhere"), "run=nowhere"),
     (lambda run: sb.load(None), "run=None: must be the folder of a run"),
     (lambda run: sb.sweep(3, "heun"), "dataset=3: must be a name, or a Dataset"),
-    (sweep("hune"), "sampler=hune: must be one of"),
+    (sweep("hune"), "sampler=hune: must be a name in"),
     (
         lambda run: sb.train(Divided(torch.randn(40, 2)), settings={"n_train": 90}),
         "n_train=90: must be at most the rows of these parts of the data set: n_train=20",

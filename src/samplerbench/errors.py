@@ -11,7 +11,7 @@ import sys
 import sysconfig
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -78,13 +78,22 @@ def warn(text: str) -> None:
     warnings.warn(text, stacklevel=level)
 
 
-def similar(word: str, known: Iterable[str]) -> str:
-    """The text "; did you mean …?" with known words similar to a word; empty if there are none."""
+def nearest(word: str, known: Iterable[str]) -> list[str]:
+    """At most three known words that are similar to a word."""
     names = list(known)
     last = word.rpartition(".")[2]
     same = [name for name in names if name.rpartition(".")[2] == last]
-    near = same or get_close_matches(word, names, n=1, cutoff=0.75)
-    return f"; did you mean {' or '.join(near[:3])}?" if near else ""
+    return same[:3] or get_close_matches(word, names, n=1, cutoff=0.75)
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """The end of a message that suggests these names; empty if there are none."""
+    return f"; did you mean {' or '.join(names)}?" if names else ""
+
+
+def similar(word: str, known: Iterable[str]) -> str:
+    """The text "; did you mean …?" with known words similar to a word; empty if there are none."""
+    return did_you_mean(nearest(word, known))
 
 
 def first_line(error: BaseException) -> str:

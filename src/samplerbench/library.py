@@ -52,7 +52,7 @@ from samplerbench.core.models import Denoiser, Score
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Start
 from samplerbench.datasets.base import Dataset
-from samplerbench.datasets.file import as_chains, as_points
+from samplerbench.datasets.file import as_chains, as_points, require_upright
 from samplerbench.errors import InvalidSetting, kind_and_line, require, similar, warn
 from samplerbench.figures.distance import X_TITLES, distance_against
 from samplerbench.figures.setting import setting_figure
@@ -490,7 +490,7 @@ def recommend(
 @_hinting
 def score(
     samples: Array | str | Path | Mapping[str, Array | str | Path],
-    data: Run | Dataset | str | Array,
+    data: Run | Dataset | Array | str | Path,
     *,
     metrics: Metrics = None,
     layout: str | Mapping[str, str] | None = None,
@@ -504,7 +504,8 @@ def score(
     Args:
         samples: an array of shape (n, dim), a file or a folder as in the command; or a mapping
             from names to several of these, which are also compared with each other.
-        data: a data set or its name, a run with that data set, or an array of data (m, dim).
+        data: a data set or its name, a run with that data set, or the data themselves: an array of
+            shape (m, dim), a file or a folder, as `reference=` of the command.
         layout: the layout of Markov chains: "draw", "chain,draw" or "draw,chain"; or a mapping
             from the names of the samples that are chains to their layouts.
         array: the name of one of several arrays in `.npz` or `.pt` files.
@@ -517,8 +518,9 @@ def score(
         see `bench.scoring.Line`. The column `kind` is distance or difference; in the row of a
         difference, `minus` is the name of the nearer set.
     """
-    from samplerbench.app.commands.score import read_clouds, typed_as
+    from samplerbench.app.commands.score import read_clouds, read_samples, typed_as
     from samplerbench.app.config.compose import compose_config
+    from samplerbench.app.config.folders import member_files
     from samplerbench.app.config.groups import chosen_members
     from samplerbench.bench.scoring import (
         Cloud,
@@ -536,16 +538,24 @@ def score(
         chosen = chosen_members(config, "metric")
         if metrics is not None:
             chosen = _unique("metric", metrics, (Metric, LawMetric))
-        if isinstance(data, np.ndarray | torch.Tensor):
-            allowed = "left out beside an array of data"
+        if isinstance(data, str) and data not in member_files("dataset"):
+            data = Path(data) if Path(data).expanduser().exists() else data
+        if isinstance(data, Path | np.ndarray | torch.Tensor):
+            name = str(data) if isinstance(data, Path) else "data"
+            allowed = f"left out beside {name}: samples are compared with its points"
             require(n_reference is None, "n_reference", n_reference, allowed)
             with typed_as(""):
-                points, shape = as_points(np.asarray(data), "data"), None
+                if isinstance(data, Path):
+                    points, shape = read_samples(name)
+                    require_upright(points, name)
+                else:
+                    points, shape = as_points(np.asarray(data), name), None
             if Cloud(points).rows_depend:
                 warn(
-                    "data: rows depend on the rows before them, so the floor is too low; thin them"
+                    f"{name}: rows depend on the rows before them, so the floor is too low; "
+                    "thin them"
                 )
-            found = truths(points, "data", chosen, size, _whole("seed", seed, 0))
+            found = truths(points, name, chosen, size, _whole("seed", seed, 0))
         else:
             if isinstance(data, Run):
                 name, law = data.sweep.labels.dataset, data.dataset

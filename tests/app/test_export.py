@@ -156,8 +156,8 @@ def test_what_cannot_be_done_ends_in_one_line(refuses, run, tmp_path):
     for words, said in (
         (["{run}"], "out=: must be given"),
         (["{run}", "out="], "out=: must be followed by its value"),
-        (["out={tmp}/new"], "export=no folder: must be the folder of one run"),
-        (["{run}", "{run}", "out={tmp}/new"], "the folder of one run"),
+        (["out={tmp}/new"], "export: must be followed by one folder of a run"),
+        (["{run}", "{run}", "out={tmp}/new"], "must be followed by one folder of a run"),
         (["{run}", "out={tmp}/new", "eta=0"], "eta=0: must be left out"),
         (["{run}", "out={tmp}"], "must be a new folder; the existing one is kept"),
         (["{run}", "out={tmp}/no/new"], "in a folder that exists"),

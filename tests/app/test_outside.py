@@ -179,7 +179,10 @@ def test_a_mistake_of_a_newcomer_is_one_line_that_says_what_to_do(here, command,
     line = "must be a file with the line # @package sampler.second"
     for words, message in (
         (["check", "square", *own], "check=square: must be dataset=square"),
-        (["check", "mine"], "package.Class; --config-dir DIR adds those of your own folder"),
+        (
+            ["check", "mine"],
+            "adds those of your own folder; or a class of that kind, package.Class",
+        ),
         (["sampler=mine", *SMALL], "; --config-dir DIR adds those of your own folder"),
         (
             ["check", "target=empty", "--config-dir", "slips", "trusted=lab"],

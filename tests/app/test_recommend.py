@@ -142,11 +142,14 @@ def test_a_race_of_one_entrant_against_nothing(capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nfe=4"], "recommend=: must be the folder of one run, or dataset=NAME"),
+        (
+            ["nfe=4"],
+            "recommend: must be followed by one folder of a run, such as multirun/NAME, or by",
+        ),
         (["dataset=two_moons"], "nfe=: must be given, as in nfe=10"),
         (["dataset=two_moons", "nfe=0"], "nfe=0: must be a whole number, at least 1"),
         (["dataset=two_moons", "nfe=4", "smapler=heun"], "did you mean sampler?"),
-        (["dataset=two_moons", "nfe=4", "sampler=huen"], "sampler=huen: must be one of"),
+        (["dataset=two_moons", "nfe=4", "sampler=huen"], "sampler=huen: must be a name in"),
         (["dataset=two_moons", "nfe=4", "grid=kar"], "grid=kar: must be one of"),
         (["dataset=two_moons", "nfe=4", "denoiser=learned"], "must be one of oracle"),
         pytest.param(

@@ -184,7 +184,7 @@ def test_weights_that_are_gone_cost_the_panels_only(runs, capsys):
 def test_mistakes_are_one_line(runs, refuses):
     (runs.parent / "empty").mkdir()
     for words, *messages in (
-        ([], "report=no folder"),
+        ([], "report: must be followed by one or more folders of runs"),
         (["nowhere"], "run=nowhere: must be a folder"),
         (["empty"], "run=empty: must be a folder"),
         (["rnus"], "run=rnus: must be a folder that a job of samplerbench made", "near it: runs"),

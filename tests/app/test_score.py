@@ -179,6 +179,14 @@ def test_one_set_of_fresh_draws_is_no_verdict(files, capsys):
         (["{good}", "dataset=1"], "dataset=1: must be a name"),
         (["side.npy", "dataset=grid_mixture"], "on its side; save its transpose"),
         (["{good}", "reference=side.npy"], "it is 2 × 500; save its transpose"),
+        (
+            ["{good}", "reference={good}", "layout=chain,draw"],
+            "at least 4 draws: with this layout it has 500 of 2 draws, in dimension 1; layout=draw",
+        ),
+        (
+            ["{good}", "two_moon"],
+            "two_moon: must be a file that exists; did you mean dataset=two_m",
+        ),
         (["{good}", "dataset=grid_mixture", "frame=last"], "shape .frames, n, dim. for frame="),
         (["{good}", "dataset=grid_mixture", "frame=3"], "frame=3: must be last or all"),
         (["{good}", "dataset=grid_mixture", "metric=null"], "metric=null: must be a name"),

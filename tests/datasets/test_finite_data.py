@@ -274,7 +274,8 @@ def test_bad_files(tmp_path):
         ("blank.csv", b"\n\n", "it is empty"),
         ("header.csv", b"x,y\n", "no rows below the header"),
         ("one.csv", b"x,y\n1,2\n", r"shape is \(1, 2\)"),
-        ("text.csv", b"x,y\n1,2\n3,four\n", "row 3 has the entry 'four'"),
+        ("text.csv", b"x,y\n1,2\n3,four\n", "row 3 has the entry 'four' in column y; columns=x"),
+        ("gap.csv", b"x,y,z\n1,,2\n3,4,5\n", "row 2 has the entry '' in column y; columns=x,z"),
         ("hole.csv", b"1,2\n3,\n", "row 2 has the entry ''"),
         ("thousands.csv", b"1,2\n1_000,4\n", "row 2 has the entry '1_000'"),
         ("first.csv", b"1_000,2_000\n3,4\n5,6\n", "row 1 has the entry '1_000'"),
@@ -387,6 +388,14 @@ def test_arrays_of_archives_and_columns_by_name(tmp_path):
         ("three.csv", {}, points),
     ):
         assert np.array_equal(read_points(str(tmp_path / name), **settings).numpy(), wanted)
+    named = pd.DataFrame(points, columns=["x", "y", "z"]).assign(name="run 1")
+    named.to_csv(tmp_path / "words.csv")  # also with the index of pandas
+    named.to_parquet(tmp_path / "words.parquet")
+    for name in ("words.csv", "words.parquet"):  # only the chosen columns must be numbers
+        chosen = read_points(str(tmp_path / name), columns="z,x").numpy()
+        assert np.array_equal(chosen, points[:, [2, 0]])
+    with pytest.raises(InvalidSetting, match="in column name; columns=x,y,z leaves it out"):
+        read_points(str(tmp_path / "words.parquet"))
     with pytest.raises(InvalidSetting, match=r"array=: must be given, one of those in .*: x, y"):
         from_file(str(tmp_path / "two.npz"))
     (tmp_path / "bad.npz").write_bytes(b"PK nothing")

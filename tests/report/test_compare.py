@@ -82,7 +82,7 @@ def test_runs_with_different_measures_are_refused_in_one_line(rows, entry):
         ({"metric_settings": '{"class": "Sliced", "p": 1}'}, 'sliced: metric_settings=.*"p": 2'),
         ({"n_samples": 900}, "n_samples=500 and 900: must be the same in both runs"),
         ({"dataset": "rings"}, "dataset=moons and rings"),
-        ({"data_seed": 3}, "data_seed=0 and 3"),
+        ({"data_seed": 3}, "data_seed=0 and 3: .* also changes the data, train_seed=… only the"),
         ({"metric_seed": 3}, "metric_seed=0 and 3"),
         ({"measure_id": "ab"}, "metric=sliced: must be of the same law and the same code"),
         ({"n_reference": 9}, "sliced: n_reference=1000 and 9"),

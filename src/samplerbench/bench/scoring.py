@@ -74,7 +74,10 @@ class Cloud:
         installed = find_spec("arviz") is not None
         allowed = "independent samples, or pip install 'samplerbench[chains]'"
         require(installed, name, "chains", allowed)
-        require(len(frames) >= LEAST_FRAMES, name, f"{len(frames)} draws", "a chain of more")
+        draws, chains, dim = frames.shape
+        allowed = f"chains of at least {LEAST_FRAMES} draws: with this layout it has {chains:,} "
+        allowed += f"of {draws} draws, in dimension {dim}; layout=draw is for a single chain"
+        require(draws >= LEAST_FRAMES, "", name, allowed)
         return cls(frames.flatten(0, 1), Chains(frames, frames.new_ones(frames.shape[1])))
 
     @cached_property

@@ -224,7 +224,12 @@ def _read_pt(path: Path, array: str | None) -> np.ndarray:
 
 def _read_parquet(path: Path, columns: str | None) -> np.ndarray:
     table = pd.read_parquet(path)
-    values: np.ndarray = table.iloc[:, _chosen([str(name) for name in table], columns)].to_numpy()
+    names = [str(name) for name in table]
+    for place in (places := _chosen(names, columns)):
+        if table.dtypes.iloc[place].kind not in "iuf":
+            of_type = f"not numbers but {table.dtypes.iloc[place]}"
+            raise ValueError(f"it has {of_type}{_in_column(names, place)}")
+    values: np.ndarray = table.iloc[:, places].to_numpy()
     return values
 
 
@@ -264,25 +269,35 @@ def _read_text(
     if not rows:
         raise ValueError("it is empty")
     names = rows[0]
-    if names[0] == "" and len(rows) > 1 and rows[1][0] != "":
+    indexed = names[0] == "" and len(rows) > 1 and rows[1][0] != ""
+    if indexed and columns is None:
         raise ValueError("a column has no name: an index? (pandas: index=False)")
     numbered = len(names) > 1 and names == [str(k) for k in range(len(names))]
-    header = numbered or not any(_is_number(entry) for entry in names)
+    header = indexed or numbered or not any(_is_number(entry) for entry in names)
     if columns is not None and not header:
         raise ValueError("it has no header with names for columns=")
     rows = rows[1:] if header else rows
     if not rows:
         raise ValueError("there are no rows below the header")
+    places = _chosen(names, columns) if header else range(len(names))
     for number, row in enumerate(rows, start=2 if header else 1):
         if len(row) != len(rows[0]):
             raise ValueError(f"row {number} has {len(row)} entries, not {len(rows[0])}")
-        for entry in row:
+        for place in places:
             # only Python reads 1_000 as a number
-            if not _is_number(entry) or "_" in entry:
-                hint = "; separate by commas" if ";" in entry else ""
-                raise ValueError(f"row {number} has the entry {entry!r}{hint}")
-    values = np.array(rows, dtype=np.float64)
-    return values[:, _chosen(names, columns)] if header else values
+            if not _is_number(row[place]) or "_" in row[place]:
+                fault = f"row {number} has the entry {row[place]!r}"
+                if ";" in row[place]:
+                    raise ValueError(f"{fault}; separate by commas")
+                raise ValueError(fault + _in_column(names, place) * header)
+    return np.array([[row[place] for place in places] for row in rows], dtype=np.float64)
+
+
+def _in_column(names: list[str], place: int) -> str:
+    """Which column has an entry that is no number, and how to leave it out."""
+    others = [name for name in names if name != names[place] and not name.endswith("__")]
+    hint = f"; columns={','.join(others[:3])}{',…' * (len(others) > 3)} leaves it out"
+    return f" in column {names[place]}{hint * bool(others)}"
 
 
 def _chosen(names: list[str], columns: str | None) -> list[int]:

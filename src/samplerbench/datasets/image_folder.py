@@ -29,7 +29,7 @@ SUFFIXES = (
     *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm"),
     *(".tif", ".tiff", ".webp"),
 )
-NAMED = 5  # the largest number of files that a warning names
+NAMED = 5  # a warning has at most so many reasons, and names of files for each
 
 Colours = Literal["grey", "rgb"]
 _MODES = {"grey": "L", "rgb": "RGB"}
@@ -91,21 +91,27 @@ def _read_all(path: str, read_one: Callable[[Path], NDArray[np.uint8]]) -> list[
     usable = folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)
     require(usable, "path", path, "a folder that can be read")
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    images, left_out = [], []
+    images: list[NDArray[np.uint8]] = []
+    left_out: dict[str, list[str]] = {}  # the names of files, by the reason
     for file in files:
         try:
             if file.suffix.lower() not in SUFFIXES:
                 raise ValueError("not the name of an image")
             images.append(read_one(file))
         except Exception as error:  # a broken file may raise anything
-            left_out.append(f"{file.relative_to(folder)} ({first_line(error)})")
-    named = "; ".join(left_out[:NAMED])
-    if len(left_out) > NAMED:
-        named += f"; and {len(left_out) - NAMED} more"
+            reason = first_line(error).replace(repr(str(file)), "").strip()
+            left_out.setdefault(reason, []).append(str(file.relative_to(folder)))
+    named = "; ".join(
+        f"{', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' * (len(names) > NAMED)} "
+        f"({reason})"
+        for reason, names in list(left_out.items())[:NAMED]
+    )
+    kinds = len(left_out) - NAMED
+    named += f"; and {kinds} more reasons" * (kinds > 0)
     allowed = f"a folder with images in it or below: {', '.join(SUFFIXES)}"
     require(len(images) > 0, "path", path, f"{allowed}: {named}".rstrip(": "))
     if left_out:
-        counts = len(left_out), len(files)
+        counts = sum(map(len, left_out.values())), len(files)
         message.warning("%s: %d of %d files are left out: %s", path, *counts, named)
     return images
 

@@ -95,7 +95,10 @@ def _require_same(first: Entry, second: Entry, one: pd.DataFrame, other: pd.Data
 
 def _require_equal(field: str, one: str, other: str) -> None:
     if one != other:
-        raise InvalidSetting(field, f"{one} and {other}", "the same in both runs to compare them")
+        allowed = "the same in both runs to compare them"
+        if field == "data_seed":
+            allowed += ": seed=… also changes the data, train_seed=… only the training"
+        raise InvalidSetting(field, f"{one} and {other}", allowed)
 
 
 def _cells(rows: pd.DataFrame) -> dict[tuple[object, ...], pd.DataFrame]:

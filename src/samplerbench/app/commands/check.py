@@ -30,8 +30,7 @@ Each fault is one line on standard error, and the exit status is 1.
 
 from __future__ import annotations
 
-from samplerbench.app.commands.complaints import ADDING
-from samplerbench.app.config.folders import groups, member_files, own_directories
+from samplerbench.app.config.folders import ADDING, groups, member_files, unknown_member
 from samplerbench.errors import InvalidSetting, require, similar
 
 
@@ -49,9 +48,8 @@ def main(words: list[str]) -> None:
         names = list(member_files(kind))
         if name not in names and "." not in name:
             elsewhere = [f"{other}={name}" for other in groups() if name in member_files(other)]
-            allowed = f"one of {', '.join(names)}, or a class of that kind, package.Class"
-            allowed += ADDING * (not own_directories())
-            allowed = " or ".join(elsewhere) or allowed + similar(name, names)
+            allowed = " or ".join(elsewhere) or unknown_member(kind, name, ADDING).allowed
+            allowed += "; or a class of that kind, package.Class" * (not elsewhere)
             raise InvalidSetting(kind if equals else "check", name, allowed)
         chosen.append((kind, name))
     kinds = {kind for kind, _ in chosen}

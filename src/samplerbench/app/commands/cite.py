@@ -21,11 +21,11 @@ import yaml
 from omegaconf import DictConfig
 from pybtex.database import BibliographyData, Entry, Person
 
-from samplerbench.app.commands.words import read_words
+from samplerbench.app.commands.words import read_words, require_folder
 from samplerbench.app.config.construct import first_comment, trusted
 from samplerbench.app.config.folders import member_files
 from samplerbench.app.folder.runs import COMPLETE, StoredRun, find_runs, open_run
-from samplerbench.errors import InvalidSetting, kind_and_line, require
+from samplerbench.errors import InvalidSetting, kind_and_line
 from samplerbench.report.references import bibtex, mentioned, references, without_entry
 
 #: Groups of which a run uses one member, and groups of which it uses several, by name.
@@ -47,7 +47,7 @@ class Use:
 def main(words: list[str]) -> None:
     """Print a comment for each member, and the entries."""
     folders, _ = read_words("cite", words, [])
-    require(len(folders) > 0, "cite", "no folder", "one or more folders of runs")
+    require_folder("cite", folders)
     runs = [open_run(path) for folder in folders for path in find_runs(Path(folder))]
     uses = dict.fromkeys(use for run in runs for use in _uses(run))
     for use in sorted(uses, key=lambda use: (use.group, use.name)):

@@ -13,8 +13,8 @@ import traceback
 from argparse import ArgumentError
 from collections.abc import Sequence
 
-from samplerbench.app.config.folders import groups, member_files
-from samplerbench.errors import similar
+from samplerbench.app.config.folders import ADDING, groups, member_files, unknown_member
+from samplerbench.errors import did_you_mean, nearest, similar
 
 #: The commands that parse their own words.
 COMMANDS = (
@@ -24,8 +24,6 @@ COMMANDS = (
 #: The extra that installs a plugin of Hydra, by the plugin's name; see docs/cluster.md.
 PLUGINS = dict.fromkeys(("joblib", "submitit_local", "submitit_slurm"), "launchers")
 PLUGINS |= {"ray": "ray", "optuna": "optuna"}
-#: Advice for a user whose own members are in another folder.
-ADDING = "; --config-dir DIR adds those of your own folder"
 
 
 def complain(message: str, status: int = 2) -> int:
@@ -33,7 +31,7 @@ def complain(message: str, status: int = 2) -> int:
     # the error is in the first part; Hydra adds its search path and links
     message = re.split(r"\n(?:Config search path|See https|    full_key)", message)[0]
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    text = " ".join([*lines, *_in_folders(message), *_extra(message)]) + _near_members(message)
+    text = _no_member(message) or " ".join([*lines, *_extra(message)])
     print(f"samplerbench: {text}", file=sys.stderr)
     return status
 
@@ -68,8 +66,8 @@ def misplaced(words: list[str]) -> str:
 def not_understood(word: str, message: str) -> str:
     """The message for a word that Hydra cannot parse."""
     if "=" not in word:
-        allowed = f"a command ({', '.join(COMMANDS)}) or key=value"
-        return f"{word}: must be {allowed}{similar(word, COMMANDS)}"
+        near = similar(word, COMMANDS) or choice_of(word) or "; see samplerbench --help"
+        return f"{word}: must be a command ({', '.join(COMMANDS)}) or key=value{near}"
     if "no viable alternative" in message or "extraneous input" in message:
         return f"{word}: must be a complete value: a bracket or a quote is missing or superfluous"
     return f"{word}: {message}"
@@ -94,18 +92,19 @@ def without_trace(message: str) -> str:
     return "\n".join([head, *last])
 
 
-def _in_folders(message: str) -> list[str]:
-    """The members in subfolders of a group, which Hydra's message does not list."""
-    named = re.search(r"Available options in '([\w/]+)'", message)
-    return [name for name in member_files(named[1]) if "/" in name] if named else []
+def choice_of(word: str) -> str:
+    """The text "; did you mean dataset=…?" for a word that is nearly the name of a member."""
+    members = {f"{group}={name}": name for group in groups() for name in member_files(group)}
+    near = nearest(word, members.values())
+    return did_you_mean([choice for choice, name in members.items() if name in near][:3])
 
 
-def _near_members(message: str) -> str:
-    """The members of a group that are similar to the one that Hydra could not find."""
-    named = re.search(r"Could not (?:find|load) '([\w/]+?)/([^'/]+)'", message)
-    if not named:
+def _no_member(message: str) -> str:
+    """Our message for a member of a group that Hydra could not find; empty for another error."""
+    named = re.search(r"Could not (?:find|load) '(\w+)/([^']+)'", message)
+    if named is None or named[1] not in groups():
         return ""
-    return similar(named[2], member_files(named[1])) or ADDING * (named[1] in groups())
+    return str(unknown_member(named[1], named[2], ADDING))
 
 
 def _extra(message: str) -> list[str]:

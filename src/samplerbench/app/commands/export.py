@@ -17,7 +17,7 @@ import json
 from pathlib import Path
 
 from samplerbench.app.commands.output import new_path, whole_or_nothing
-from samplerbench.app.commands.words import read_words
+from samplerbench.app.commands.words import read_words, require_folder
 from samplerbench.app.folder.runs import open_run
 from samplerbench.errors import InvalidSetting, require
 
@@ -28,7 +28,7 @@ LEVELS = "levels.json"
 def main(words: list[str]) -> None:
     """Write the folder and print how to load it."""
     folders, values = read_words("export", words, ["out"])
-    require(len(folders) == 1, "export", " ".join(folders) or "no folder", "the folder of one run")
+    require_folder("export", folders, one=True)
     require("out" in values, "out", "", "given, as in out=my_model")
     directory, out = Path(folders[0]), new_path(Path(values["out"]), "folder")
     # slow: imports torch

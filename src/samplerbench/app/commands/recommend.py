@@ -60,10 +60,9 @@ def main(words: list[str]) -> None:
     named = {key: _names(key, values[key]) for key in ("sampler", "grid") if key in values}
     out = new_path(Path(values["out"]), "file") if "out" in values else None
     require(out is None or out.suffix == ".csv", "out", out, "a file that ends in .csv")
-    allowed = "the folder of one run, or dataset=NAME"
-    require(
-        len(folders) == (0 if "dataset" in values else 1), "recommend", " ".join(folders), allowed
-    )
+    allowed = "followed by one folder of a run, such as multirun/NAME, or by dataset=NAME"
+    given = len(folders) == (0 if "dataset" in values else 1)
+    require(given, "", " ".join(["recommend", *folders]), allowed)
     law = [f"{key}={text}" for key, text in texts.items() if key.partition(".")[0] in LAW]
     require(not (folders and law), "recommend", law[:1], "a run, which has its own data and path")
     # slow: imports torch

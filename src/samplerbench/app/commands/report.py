@@ -34,7 +34,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 from rich.table import Table
 
-from samplerbench.app.commands.words import read_words
+from samplerbench.app.commands.words import read_words, require_folder
 from samplerbench.app.config.folders import run_name
 from samplerbench.app.folder.plan import PLAN, read_plan
 from samplerbench.app.folder.runs import (
@@ -69,7 +69,7 @@ def main(words: list[str]) -> None:
     """Write a report and print its path."""
     keys = ["out", "panels", "figures", "style", "where", "group", "reach"]
     folders, values = read_words("report", words, keys, options=["--compare"])
-    require(len(folders) > 0, "report", "no folder", "one or more folders of runs")
+    require_folder("report", folders)
     panels, comparing = values.get("panels", "false").lower(), "--compare" in values
     require(panels in ("true", "false"), "panels", panels, "true or false")
     figures = tuple(re.findall(r"[^\[\],\s]+", values.get("figures", "")))

@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from samplerbench.app.commands.output import new_path, whole_or_nothing
-from samplerbench.app.commands.words import read_words, value_of
+from samplerbench.app.commands.words import read_words, require_folder, value_of
 from samplerbench.app.config.compose import member_node
 from samplerbench.app.config.construct import construct, construct_grid, convert
 from samplerbench.app.config.groups import FROM_PATH
@@ -108,7 +108,7 @@ def main(words: list[str]) -> None:
 def read(words: list[str]) -> Request:
     """The words, checked as far as possible without opening the run."""
     folders, texts = read_words("sample", words, (*NEEDED, *OTHER), groups=GROUPS)
-    require(len(folders) == 1, "sample", " ".join(folders) or "no folder", "the folder of one run")
+    require_folder("sample", folders, one=True)
     # a path is used as it is typed
     values = {k: text if k == "out" else value_of(f"{k}={text}") for k, text in texts.items()}
     for key, example in NEEDED.items():

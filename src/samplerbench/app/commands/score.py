@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from samplerbench.app.commands.complaints import choice_of
 from samplerbench.app.commands.output import new_path, whole_or_nothing
 from samplerbench.app.commands.words import read_words
 from samplerbench.app.config.compose import compose_config
@@ -69,8 +70,8 @@ def main(words: list[str]) -> None:
         require(Path(out).suffix in WRITTEN, "out", out, f"a file of {' or '.join(WRITTEN)}")
         new_path(Path(out), "file")
     for key, name in [("", name) for name in files] + [("reference", reference)]:
-        there = name is None or Path(name).expanduser().exists()
-        require(there, key, name, "a file that exists")
+        if name is not None and not Path(name).expanduser().exists():
+            raise InvalidSetting(key, name, f"a file that exists{choice_of(name)}")
     name = shlex.quote(files[0])
     allowed = f"compared with a file of data (samplerbench score {name} reference=data.csv) or "
     allowed += f"with a data set of `samplerbench list datasets` (samplerbench score {name} "

@@ -58,6 +58,14 @@ def read_words(
     return places, values
 
 
+def require_folder(command: str, folders: Sequence[str], *, one: bool = False) -> None:
+    """Refuse a command without the folder of a run, or with several if it takes one."""
+    number = "one folder of a run" if one else "one or more folders of runs"
+    allowed = f"followed by {number}, such as multirun/NAME"
+    enough = len(folders) == 1 or (len(folders) > 1 and not one)
+    require(enough, "", " ".join([command, *folders]), allowed)
+
+
 def split_member_words(words: Sequence[str]) -> tuple[list[Path], object, list[str]]:
     """The folders after `--config-dir`, the value of `trusted=`, and the other words."""
     folders, trusted, kept = [], list[object](), []

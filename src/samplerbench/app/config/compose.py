@@ -20,6 +20,7 @@ from samplerbench.app.config.folders import (
     member_files,
     own_directories,
     run_name,
+    unknown_member,
 )
 from samplerbench.errors import InvalidSetting, require, similar
 
@@ -144,8 +145,7 @@ def member_node(group: str, name: str, settings: Mapping[str, object] | None = N
     """The config node of a group's member, with some settings changed."""
     known = member_files(group)
     if name not in known:
-        allowed = f"one of {', '.join(known)}{similar(str(name), known)}"
-        raise InvalidSetting(group, name, allowed)
+        raise unknown_member(group, str(name))
     node = read_member(known[name])
     for key, value in (settings or {}).items():
         try:

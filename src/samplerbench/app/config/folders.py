@@ -10,10 +10,12 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-from samplerbench.errors import require
+from samplerbench.errors import InvalidSetting, require, similar
 
 #: Groups of which a run can have several members; the key of a node has the name: `sampler.ddim`.
 SEVERAL = ("sampler", "metric", "start", "picture")
+#: Advice for a user whose own members are in another folder.
+ADDING = "; --config-dir DIR adds those of your own folder"
 
 _own: ContextVar[tuple[Path, ...]] = ContextVar("own", default=())
 
@@ -76,6 +78,20 @@ def member_files(group: str) -> dict[str, Path]:
             name = path.relative_to(folder / group).with_suffix("").as_posix()
             found.setdefault(name, path)
     return dict(sorted(found.items()))
+
+
+def unknown_member(group: str, name: str, advice: str = "") -> InvalidSetting:
+    """The error for a name that is no member of a group: the nearest name, or else all names.
+
+    `advice` is added to all names, except if members of the user's own folder are among them.
+    """
+    known = member_files(group)
+    near = similar(name, known)
+    if near:
+        return InvalidSetting(group, name, f"a name in `samplerbench list {group}`{near}")
+    return InvalidSetting(
+        group, name, f"one of {', '.join(known)}{advice * (not own_directories())}"
+    )
 
 
 def run_name() -> str:
