@@ -328,6 +328,12 @@ def test_a_budget_shows_itself_what_its_floor_hides(composed):
     assert job.floor_free is None
 
 
+def test_the_budget_of_images_is_that_of_the_network_of_the_table(composed):
+    budget, table = (composed(f"experiment=images/{name}") for name in ("budget", "ddim_table"))
+    for key in ("trainer", "network", "objective", "target", "schedule"):
+        assert budget[key] == table[key]
+
+
 def test_the_gaussian_twin_replaces_the_law_of_a_data_set(composed):
     words = ["law=gaussian_twin", "dataset=two_moons", "denoiser=oracle", "metric=kl_law_gaussian"]
     sweep = build(composed(*words), {"dataset": "two_moons"}, "test").sweep

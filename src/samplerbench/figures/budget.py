@@ -94,7 +94,8 @@ def _panel(axes: Axes, lines: pd.DataFrame) -> float:
             beside = place + 0.2  # the interval of the bar is at the centre
             axes.plot([beside, beside], [low, high], color="black", lw=1)
             apart = float(neighbours["mean"][part])
-            axes.plot(beside, apart, "D", color="black", mfc="white", ms=5)
+            # a mark at zero is whole
+            axes.plot(beside, apart, "D", color="black", mfc="white", ms=5, clip_on=False)
             lowest = min(lowest, low if low == low else 0.0)
     axes.set_xticks(range(len(parts)), [_SHORT.get(part, part) for part in parts], fontsize="small")
     axes.grid(visible=False, axis="x")

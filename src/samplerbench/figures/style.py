@@ -170,7 +170,7 @@ def folded_label(axes: Axes, text: str) -> str:
     figure = axes.get_figure(root=True)
     assert figure is not None
     inches = axes.get_position().height * figure.get_size_inches()[1] / look().scale
-    return "\n".join(wrap(text, max(12, int(inches / 0.075))))
+    return "\n".join(_wrapped(text, max(12, int(inches / 0.075))))
 
 
 def spans_decades(means: pd.Series) -> bool:
@@ -252,12 +252,14 @@ def subtitle(figure: Figure, text: str) -> None:
 def _folded(text: str, figure: Figure) -> str:
     """A text with line breaks, so that it fits the figure; its lines have similar lengths."""
     room = int(figure.get_size_inches()[0] / (0.065 * look().scale))
-    lines: list[str] = []
-    for long in text.split("\n"):
-        words, count = long.split(), len(wrap(long, room))
-        widths = range(max(map(len, words), default=1), room)
-        lines += wrap(long, next((n for n in widths if len(wrap(long, n)) == count), room))
-    return "\n".join(lines)
+    return "\n".join(line for long in text.split("\n") for line in _wrapped(long, room))
+
+
+def _wrapped(text: str, room: int) -> list[str]:
+    """As few lines as `wrap` makes, of similar lengths."""
+    count = len(wrap(text, room))
+    widths = range(max(map(len, text.split()), default=1), room)
+    return wrap(text, next((n for n in widths if len(wrap(text, n)) == count), room))
 
 
 def styled() -> dict[RcKeyType, Any]:
