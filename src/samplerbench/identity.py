@@ -209,7 +209,9 @@ class _Describer:
         plain = {
             name: self.describe(value)
             for name, value in sorted(vars(module).items())
+            # a cached property follows from the rest, and is there only after its first use
             if name not in _MODULE
+            and not isinstance(getattr(type(module), name, None), functools.cached_property)
         }
         hooks = [hook for name in _HOOKS for hook in getattr(module, name).values()]
         tensors = dict(module.named_parameters(recurse=False)) | dict(

@@ -315,7 +315,7 @@ def test_another_look_is_refused_before_any_work(composed, word):
         ((), True),
         (("experiment=tiny",), False),
         (("experiment=tiny", "floor_free=true"), True),
-        (("law=gaussian_twin", "metric=w2_law_gaussian"), False),
+        (("law=gaussian_twin", "metric=w2_law_gaussian", "denoiser=oracle"), False),
     ],
 )
 def test_the_main_job_has_what_its_floor_hides(composed, words, has):

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from helpers import each, mostly_slow, sweep_of
+from samplerbench.app.config.compose import compose_config
+from samplerbench.app.job.build import build
 from samplerbench.app.job.refusals import check
 from samplerbench.bench.affine import affine_map
 from samplerbench.bench.coefficients import table_of_states
@@ -328,7 +330,7 @@ def test_a_covariance_has_the_rank_of_its_data_in_every_precision(tmp_path, dtyp
     ("array", "message"),
     [
         ([1.0, -2.0], r"\(from -2 to 1\): must be .* at least 0"),
-        ([1.0, np.nan], "finite, at least 0"),
+        ([1.0, np.nan], r"\(from nan to nan\): must be .* at least 0"),
         ([0.0, 0.0], r"\(from 0 to 0\): must be .* not all 0"),
         ([[1.0, 0.0], [0.0, -1.0]], r"\(from -1 to 1\): must be .* at least 0"),
         ([], "not empty"),
@@ -337,12 +339,52 @@ def test_a_covariance_has_the_rank_of_its_data_in_every_precision(tmp_path, dtyp
         (["a"], "real numbers are needed"),
         ([[1.0, 0.5], [0.0, 1.0]], "symmetric"),
         ([[[1.0]]], r"eigenvalues \(dim,\) or a covariance"),
+        ([1e300, 1.0], r"at least 0, below 1e\+30"),
+        ([[1e300, 0.0], [0.0, 1.0]], r"below 1e\+30"),
     ],
 )
 def test_bad_spectra_are_one_line(tmp_path, array, message):
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(InvalidSetting, match=message):
         gaussian_spectrum(str(tmp_path / "a.npy"))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"mu": np.zeros(2)}, "sigma is not a file"),
+        ({"sigma": np.eye(2)}, "mu is not a file"),
+        ({"mu": np.zeros(3), "sigma": np.eye(2)}, "of one dimension"),
+        ({"mu": np.array([0, np.nan]), "sigma": np.eye(2)}, r"^path=.*\.npz: must be .* finite"),
+    ],
+)
+def test_bad_statistics_are_one_line(tmp_path, arrays, message):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(InvalidSetting, match=message):
+        gaussian_spectrum(str(tmp_path / "a.npz"))
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file")
+@pytest.mark.parametrize("read", [gaussian_spectrum, mixture_of])
+@pytest.mark.parametrize("end", [0, 60, -60])
+def test_an_incomplete_file_is_one_line(tmp_path, read, end):
+    np.savez(tmp_path / "a.npz", mu=np.zeros(2), sigma=np.eye(2), means=np.zeros((1, 2)))
+    whole = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(whole[:end])
+    with pytest.raises(InvalidSetting, match=r"^path=.*a\.npz: must be "):
+        read(path=str(tmp_path / "a.npz"))
+
+
+@pytest.mark.parametrize("of", [list, np.array, torch.Tensor.float, torch.diag])
+def test_a_spectrum_of_another_type_is_one_line(of):
+    with pytest.raises(InvalidSetting, match="must be a float64 tensor"):
+        GaussianSpectrum(of(LAW.variances), LAW.mean)
+
+
+def test_a_network_that_no_metric_measures_is_not_trained():
+    words = ["dataset=gaussian_spectrum", "dataset.dim=3", "metric=w2_law_gaussian"]
+    with pytest.raises(InvalidSetting, match=r"^denoiser=learned: must be left out: the law is"):
+        build(*compose_config(words), "")
 
 
 def test_a_sampler_that_chooses_its_steps_is_refused():

@@ -5,6 +5,7 @@ import importlib.metadata
 import itertools
 import math
 import re
+import sys
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
@@ -18,19 +19,36 @@ from samplerbench.bench.cell import Cell
 from samplerbench.bench.sampling import sample_into
 from samplerbench.bench.store import as_table
 from samplerbench.bench.sweep import Sweep, mean_over_samples, most_steps
-from samplerbench.core.models import Denoiser
+from samplerbench.core.models import Denoiser, Learned
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import Exact, Prior, sobol_exact
+from samplerbench.core.targets import EDMTarget
 from samplerbench.datasets.empirical import Empirical
 from samplerbench.datasets.gaussian import gaussian
+from samplerbench.datasets.gaussian_spectrum import gaussian_spectrum
+from samplerbench.datasets.mixture import mixture
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.base import Distance, Measurement
+from samplerbench.metrics.kl_law import KLLaw
+from samplerbench.metrics.kl_law_gaussian import KLLawGaussian
+from samplerbench.metrics.kl_paths import KLPaths
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.metrics.max_sliced_law import MaxSlicedLaw
+from samplerbench.metrics.paired import Paired
+from samplerbench.metrics.tv_law import TVLaw
+from samplerbench.metrics.w2_law_gaussian import W2LawGaussian
+from samplerbench.metrics.w_output_1d import WOutput1D
+from samplerbench.networks.residual_mlp import ResidualMLP
+from samplerbench.samplers.azula import Azula
 from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.diffusers import Diffusers
 from samplerbench.samplers.dormand_prince import DormandPrince
+from samplerbench.samplers.edm_churn import EDMChurn
+from samplerbench.samplers.er_sde import ERSDE
 from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.k_diffusion import KDiffusion
 from samplerbench.samplers.mala import MALA
+from samplerbench.samplers.unipc import UniPC
 
 DATASET = gaussian([1.0, -0.5], [[4.0, 1.0], [1.0, 1.0]])
 SCHEDULE = EDM(10.0)
@@ -65,6 +83,72 @@ def test_one_row_for_every_cell_and_metric(sweep):
 
 def test_workers_do_not_change_a_bit(sweep):
     pd.testing.assert_frame_equal(table(sweep), table(replace(sweep, workers=4)), check_exact=True)
+
+
+@pytest.fixture
+def impatient():
+    """Threads take turns as often as possible, so that races are likely."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+#: Samplers with and without noise.
+FEW = [DDIM(0.0), DDIM(1.0), Heun(), ERSDE()]
+
+
+def in_the_plane(samplers=FEW, metrics=(KLLaw(), KLPaths(), MaxSlicedLaw())):
+    """The exact and a learned score, and metrics of samples and of laws."""
+    network = ResidualMLP(2, 0, width=8, blocks=1)
+    torch.nn.init.normal_(network.last.weight, generator=torch.Generator().manual_seed(1))
+    learned = Learned(network, EDMTarget(), SCHEDULE, torch.zeros(2), 2.0).eval()
+    return sweep_of(
+        DATASET,
+        [(f"{type(one).__name__}-{place}", one) for place, one in enumerate(samplers)],
+        [5],
+        denoisers={"oracle": DATASET.oracle(SCHEDULE), "learned": learned.requires_grad_(False)},
+        metrics={type(one).__name__: one for one in metrics},
+        n_samples=30,
+        starts={"exact": Exact()},
+    )
+
+
+def with_peers():
+    """Also samplers of the other packages that are installed."""
+    peers = [one for kind in (Diffusers, KDiffusion, Azula) for one in kind.variants()]
+    samplers = [*FEW, UniPC(), EDMChurn(), DormandPrince(), *peers]
+    return in_the_plane(samplers, [KLLaw(), TVLaw(), Paired(), MaxSlicedLaw()])
+
+
+def on_the_line():
+    law, starts = mixture(means=[[-1.0], [2.0]], covariances=[0.3, 0.5]), {"prior": Prior()}
+    metrics = {"kl_law": KLLaw(), "w_output_1d": WOutput1D()}
+    return sweep_of(law, [DDIM(0.0), DDIM(1.0), Heun()], [2], metrics=metrics, starts=starts)
+
+
+def by_eigenvalue():
+    samplers = [DDIM(0.0), DDIM(1.0), Heun(), UniPC(), EDMChurn()]
+    metrics = {"w2": W2LawGaussian(), "kl": KLLawGaussian(), "law": MaxSlicedCertified()}
+    return sweep_of(gaussian_spectrum(dim=6), samplers, [4, 5], metrics=metrics)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [in_the_plane, on_the_line, by_eigenvalue, pytest.param(with_peers, marks=pytest.mark.slow)],
+)
+def test_workers_that_share_everything_do_not_change_a_bit(make, impatient):
+    """Objects are new in each run: the first use of each is by several threads at once."""
+    alone, together = (table(replace(make(), workers=workers)) for workers in (1, 4))
+    pd.testing.assert_frame_equal(alone, together, check_exact=True)
+    assert (alone["status"] == "ok").mean() > 0.4
+
+
+def test_a_second_run_has_the_same_rows():
+    """The identity of a model does not depend on what was computed with it before."""
+    sweep = in_the_plane()
+    few = replace(sweep, samplers=sweep.samplers[:1], metrics={"kl_law": KLLaw()})
+    pd.testing.assert_frame_equal(table(few), table(replace(few)), check_exact=True)
 
 
 def test_other_cells_do_not_change_a_bit(sweep):

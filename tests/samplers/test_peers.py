@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from inspect import signature
+from logging import Handler, getLogger
 from threading import Thread
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -27,7 +28,7 @@ from samplerbench.figures.distance_families import FAMILIES, family
 from samplerbench.samplers.azula import Azula
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
-from samplerbench.samplers.diffusers import Diffusers, Network
+from samplerbench.samplers.diffusers import Diffusers, Network, quiet
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.k_diffusion import KDiffusion, Path, sampling
 from samplerbench.samplers.peers import Drawing, by_name, places
@@ -534,6 +535,35 @@ def test_other_threads_draw_from_the_generator_of_torch():
     assert torch.equal(found[0], torch.randn(3, generator=torch.Generator().manual_seed(5)))
     assert torch.equal(mine, KeyedNoise(KEY).normal(torch.empty(3), 0, 0))
     assert torch.randn is RANDN
+
+
+class Heard(Handler):
+    """A handler that keeps its texts."""
+
+    def __init__(self):
+        super().__init__()
+        self.texts = []
+
+    def emit(self, record):
+        self.texts.append(record.getMessage())
+
+
+def test_warnings_are_off_in_one_thread_and_come_back():
+    """Of two threads the one that entered first leaves first."""
+    logger, heard = getLogger("diffusers"), Heard()
+    logger.addHandler(heard)
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as two:
+        first, second = quiet(), quiet()
+        one.submit(first.__enter__).result()
+        two.submit(second.__enter__).result()
+        one.submit(logger.warning, "in a quiet thread").result()
+        logger.warning("beside it")
+        one.submit(first.__exit__, None, None, None).result()
+        two.submit(second.__exit__, None, None, None).result()
+        for thread in (one, two):
+            thread.submit(logger.warning, "after it").result()
+    logger.removeHandler(heard)
+    assert heard.texts == ["beside it", "after it", "after it"]
 
 
 @pytest.mark.parametrize(

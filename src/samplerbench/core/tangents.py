@@ -46,7 +46,9 @@ class WithTangents(Denoiser):
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         """x̂₀ of the states and J·v of their tangents, shape (1 + dim, n, dim)."""
         x0_hat, derivative = self.model.derivative(x[0], level)
-        return torch.cat([x0_hat[None], torch.einsum("nji,cni->cnj", derivative, x[1:])])
+        # products of small matrices are up to five times as fast if each is in one piece
+        moved = torch.einsum("nji,cni->cnj", derivative.contiguous(), x[1:])
+        return torch.cat([x0_hat[None], moved])
 
 
 class OnDuals(Denoiser):

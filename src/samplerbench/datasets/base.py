@@ -94,7 +94,9 @@ class Dataset(ABC):
         if not isinstance(oracle, Density):
             raise InvalidSetting("dataset", type(self).__name__, allowed)
         values = oracle.to(x.device).log_density(x, Level(0.0, 1.0, 0.0))
-        allowed = "one with a density that is known at the data, without noise"
+        allowed = (
+            "a law with a density at all of its points; with a singular covariance it has none"
+        )
         require(not bool(values.isnan().any()), "dataset", type(self).__name__, allowed)
         return values
 

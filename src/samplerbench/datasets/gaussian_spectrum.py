@@ -26,7 +26,7 @@ from samplerbench.core.line_laws import LineLaw, MixtureLine
 from samplerbench.core.models import Denoiser
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Moments
-from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.base import LARGEST, Dataset, all_usable
 from samplerbench.errors import InvalidSetting, first_line, require
 
 Array = NDArray[np.float64]
@@ -49,13 +49,16 @@ class GaussianSpectrum(Dataset):
     mean: Tensor
 
     def __post_init__(self) -> None:
+        for name, one in (("eigenvalues", self.variances), ("mean", self.mean)):
+            good = isinstance(one, Tensor) and one.dtype == torch.float64 and one.ndim == 1
+            require(good, name, type(one).__name__, "a float64 tensor of shape (dim,)")
         count = len(self.variances)
-        wrong = int((~(self.variances.isfinite() & (self.variances >= 0))).sum())
-        found = f"{count} numbers" + (f", {wrong} of them negative or not finite" if wrong else "")
+        wrong = int((~((self.variances >= 0) & (self.variances < LARGEST**2))).sum())
+        found = f"{count} numbers" + (f", {wrong} of them not so" if wrong else "")
         good = wrong == 0 and count > 0 and bool((self.variances > 0).any())
-        require(good, "eigenvalues", found, "finite, at least 0, and not all 0")
-        good = self.mean.shape == self.variances.shape and bool(self.mean.isfinite().all())
-        require(good, "mean", tuple(self.mean.shape), f"{count} finite numbers")
+        require(good, "eigenvalues", found, f"at least 0, below {LARGEST**2:g}, and not all 0")
+        good = self.mean.shape == self.variances.shape and all_usable(self.mean)
+        require(good, "mean", f"{len(self.mean)} numbers", f"{count} numbers below {LARGEST:g}")
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -237,7 +240,7 @@ def _from_file(path: str) -> GaussianSpectrum:
             with loaded:
                 stored, mean = loaded["sigma"], _real(loaded["mu"])
         array, eps = _real(stored), precision(stored)
-    except (ValueError, EOFError, OSError, KeyError, TypeError) as error:
+    except Exception as error:  # a broken file may raise anything
         raise InvalidSetting("path", path, f"{allowed}: {first_line(error)}") from error
     values = torch.from_numpy(array)
     require(values.numel() > 0, "path", path, f"{allowed}, and not empty")
@@ -245,14 +248,16 @@ def _from_file(path: str) -> GaussianSpectrum:
         _require_spectrum(path, "eigenvalues", values, eps)
         return _spectrum(values, torch.zeros_like(values), -float(values.min()))
     square = values.ndim == 2 and values.shape[0] == values.shape[1] > 0
-    require(square and bool(values.isfinite().all()), "path", path, f"{allowed}, all finite")
+    good = square and bool((values.abs() < LARGEST**2).all())
+    require(good, "path", path, f"{allowed}, all finite and below {LARGEST**2:g}")
     atol = max(1e-9, len(values) * eps) * float(values.abs().max())
     symmetric = torch.allclose(values, values.T, rtol=1e-6, atol=atol)
     require(symmetric, "path", path, "a symmetric covariance")
     eigenvalues = torch.linalg.eigvalsh(values)
     _require_spectrum(path, "a covariance with eigenvalues", eigenvalues, eps)
     centre = torch.zeros(len(values)).double() if mean is None else torch.from_numpy(mean)
-    require(centre.shape == values.shape[:1], "path", path, f"{allowed} of one dimension")
+    good = centre.shape == values.shape[:1] and all_usable(centre)
+    require(good, "path", path, f"{allowed}, both finite and of one dimension")
     # rounding changes an eigenvalue by at most the Frobenius norm of the error (Weyl); a negative
     # eigenvalue shows an error of its size
     rounding = max(eps * float(values.norm()), -float(eigenvalues.min()))
@@ -268,9 +273,9 @@ def _real(array: NDArray[Any]) -> NDArray[np.float64]:
 
 def _require_spectrum(path: str, what: str, eigenvalues: Tensor, eps: float) -> None:
     """Refuse eigenvalues of a file that are negative beyond rounding, or all 0."""
-    finite, largest = bool(eigenvalues.isfinite().all()), float(eigenvalues.max())
-    good = finite and largest > 0 and semidefinite(eigenvalues, eps)
-    allowed = f"a file with {what} that are finite, at least 0, and not all 0"
+    largest = float(eigenvalues.max())  # NaN if one of them is
+    good = 0 < largest < LARGEST**2 and semidefinite(eigenvalues, eps)
+    allowed = f"a file with {what} that are at least 0, below {LARGEST**2:g}, and not all 0"
     require(good, "path", f"{path} ({_range(eigenvalues)})", allowed)
 
 

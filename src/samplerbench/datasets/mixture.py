@@ -108,7 +108,7 @@ def _from_file(path: str) -> dict[str, Any]:
     try:
         with np.load(location, allow_pickle=False) as loaded:
             found = dict(loaded)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except Exception as error:  # a broken file may raise anything
         raise InvalidSetting("path", path, f"{allowed}: {first_line(error)}") from error
     names = ("means", "covariances", "weights")
     unknown = sorted(set(found) - set(names))

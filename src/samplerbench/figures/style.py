@@ -1,6 +1,7 @@
 """The style of all figures, and the only function that saves them.
 
-Figures are made without pyplot, so there is no global state and no window, and threads can draw.
+Figures are made without pyplot, so there is no window and no list of open figures. Matplotlib's
+parameters are shared by all threads, so one thread draws.
 """
 
 from __future__ import annotations

@@ -30,9 +30,10 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from logging import ERROR, getLogger
+from logging import ERROR, LogRecord, getLogger
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -443,19 +444,29 @@ def _last(scheduler: Any, exploding: bool) -> tuple[float, float]:
     return math.sqrt(signal), math.sqrt(1 - signal)
 
 
+#: Whether this thread is inside `quiet`.
+_QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Switch off the warnings of diffusers; settings with important warnings are refused here."""
+    """Switch off the warnings of diffusers in this thread.
+
+    Settings with important warnings are refused here.
+    """
     from diffusers.utils.logging import get_verbosity
 
     get_verbosity()  # creates the handlers
-    # set levels of handlers: a change of a logger's level clears the caches of all loggers, which
-    # takes longer than some runs
-    before = {one: one.level for one in getLogger("diffusers").handlers}
-    for handler in before:
-        handler.setLevel(ERROR)
+    # a filter of the handlers: levels are shared by all threads, and a change of a logger's level
+    # clears the caches of all loggers, which takes longer than some runs
+    for handler in getLogger("diffusers").handlers:
+        handler.addFilter(_is_heard)  # a handler keeps it once
+    before = _QUIET.set(True)
     try:
         yield
     finally:
-        for handler, level in before.items():
-            handler.setLevel(level)
+        _QUIET.reset(before)
+
+
+def _is_heard(record: LogRecord) -> bool:
+    return record.levelno >= ERROR or not _QUIET.get()

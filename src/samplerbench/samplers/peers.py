@@ -184,6 +184,8 @@ _RANDN, _RANDN_LIKE = torch.randn, torch.randn_like
 #: The draws of this thread's run, inside `by_name`.
 _HERE: ContextVar[Drawing | None] = ContextVar("draws", default=None)
 _RUNS, _CHANGING = [0], Lock()
+#: Held by the thread whose draws change the global generator, until it is as before.
+_FORKING = Lock()
 
 
 def _randn(*args: Any, **kwargs: Any) -> Tensor:
@@ -297,7 +299,8 @@ class Peer(Sampler):
     @cached_property
     def _draws_by_name(self) -> bool:
         """Whether its code draws only by the names `torch.randn` and `torch.randn_like`."""
-        with torch.random.fork_rng([]):  # for draws by other names
+        # for draws by other names; of two threads the second would keep numbers of the first
+        with _FORKING, torch.random.fork_rng([]):
             return self._count(by_name) == self._count(Everywhere)
 
     def _count(self, within: Callable[[Drawing], AbstractContextManager[Any]]) -> int:

@@ -25,8 +25,9 @@ def check(sweep: Sweep, *, of_suite: bool = False) -> None:
     """Refuse a sweep that cannot work, before anything runs.
 
     A sampler that cannot run gives rows with the reason. If no sampler can run, or none on the
-    learned model, this is an error. With `of_suite` it is not an error: a task of the suite has a
-    row with the reason for each value that cannot be measured; see `why_nothing`.
+    learned model, or if no metric can measure that model, this is an error. With `of_suite` it is
+    not an error: a task of the suite has a row with the reason for each value that cannot be
+    measured; see `why_nothing`.
     """
     # own grids may need a model that is not trained yet; they start at the same level as the grid
     sweep = replace(sweep, own_grids=())
@@ -57,6 +58,9 @@ def check(sweep: Sweep, *, of_suite: bool = False) -> None:
         if runs and all(reason is not None for *_, reason in runs):
             _, name, reason = runs[0]
             raise InvalidSetting("sampler", name, f"another one: {reason}")
+    learned = {name: model for name, model in sweep.denoisers.items() if name == "learned"}
+    reason = why_nothing(replace(sweep, denoisers=learned)) if learned and sweep.metrics else None
+    require(reason is None, "denoiser", "learned", f"left out: {reason}")
 
 
 def why_nothing(sweep: Sweep) -> str | None:
