@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from inspect import signature
 from threading import Thread
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from unittest.mock import patch
 
 import pytest
@@ -29,8 +31,9 @@ from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.diffusers import Diffusers, Network
 from samplerbench.samplers.heun import Heun
-from samplerbench.samplers.k_diffusion import KDiffusion, Path, sampling
-from samplerbench.samplers.peers import Drawing, by_name, places
+from samplerbench.samplers.k_diffusion import KDiffusion, sampling
+from samplerbench.samplers.peers import Brownian, Drawing, by_name, places
+from samplerbench.verify.peer_curves import point
 from samplerbench.verify.sampler_contract import evaluations
 
 diffusers = pytest.importorskip("diffusers")
@@ -228,7 +231,7 @@ def test_a_function_is_its_own_call(name, settings, mixture_law, states):
 
     more = {}
     if "noise_sampler" in signature(getattr(theirs, name)).parameters:
-        more["noise_sampler"] = Path(SimpleNamespace(x0_hat=x), draws)
+        more["noise_sampler"] = Brownian(SimpleNamespace(x0_hat=x), draws)
     with keyed(lambda: 0):
         sigmas = theirs.get_sigmas_karras(N, 0.01, 80.0)
         last = getattr(theirs, name)(model, x, sigmas, disable=True, **settings, **more)
@@ -259,7 +262,7 @@ def test_functions_that_choose_their_steps(mixture_law, states):
 def test_the_noise_of_a_step_is_of_one_brownian_path():
     """Increments of [4, 1] and [4, 2] have covariance 2, of [2, 1] and [4, 2] none."""
     like = torch.zeros(200_000, dtype=torch.float64)
-    path = Path(SimpleNamespace(x0_hat=like), Drawing(KeyedNoise(KEY)))
+    path = Brownian(SimpleNamespace(x0_hat=like), Drawing(KeyedNoise(KEY)))
     four, two, one = (torch.tensor(v) for v in (4.0, 2.0, 1.0))
     all_, part = path(four, one) * 3**0.5, path(four, two) * 2**0.5
     assert float(all_.var()) == pytest.approx(3, rel=0.02)
@@ -426,6 +429,29 @@ def test_a_number_of_steps_that_is_refused():
         InvalidSetting, match=r"cannot be larger than `self.config.train_timesteps`"
     ):
         sampler.levels(grids.uniform, EDM(), 1001)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "last"),
+    [
+        ("scheduling_dpmsolver_sde", "DPMSolverSDEScheduler", 0.03),
+        ("scheduling_cosine_dpmsolver_multistep", "CosineDPMSolverMultistepScheduler", 0.3),
+    ],
+)
+def test_a_scheduler_with_a_brownian_tree_gets_our_path(module, name, last, monkeypatch):
+    """Its law converges, but for the last step: x̂₀ from σ has the width w²/√(w² + σ²).
+
+    The tree of torchsde, which need not be installed, is not used.
+    """
+    if find_spec("torchsde") is None:
+        monkeypatch.setitem(sys.modules, "torchsde", ModuleType("torchsde"))
+    scheduler = getattr(import_module(f"diffusers.schedulers.{module}"), name)
+    monkeypatch.delitem(sys.modules, f"diffusers.schedulers.{module}")
+    sampler = Diffusers(custom=scheduler)
+    assert sampler.stochastic
+    found = point(sampler, 80)
+    assert found.before == pytest.approx(last, rel=0.05)
+    assert found.spread == pytest.approx(0.4 / math.hypot(0.4, last) - 1, abs=0.03)
 
 
 def test_a_scheduler_that_refuses_few_steps_is_swept():

@@ -30,7 +30,7 @@ from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from threading import Lock
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -219,6 +219,48 @@ def by_name(draws: Drawing) -> Iterator[None]:
         count(-1)
 
 
+class Called(Protocol):
+    """A model that keeps the x̂₀ of its last call."""
+
+    @property
+    def x0_hat(self) -> Tensor:
+        """The x̂₀ of the last call."""
+        ...
+
+
+class Brownian:
+    """The noise between two σ: the increment of a Brownian motion in σ, divided by its deviation.
+
+    This is the law of `BrownianTreeNoiseSampler` of k-diffusion and diffusers, which draws with
+    generators of its own. Two calls in one step overlap: [σ, σ'] and [σ, σ''].
+    """
+
+    def __init__(self, model: Called, draws: Drawing) -> None:
+        self.model, self.draws = model, draws  # each step calls the model first
+        self.first: float | None = None
+        self.known: dict[float, Tensor] = {}
+
+    def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+        first, to = float(sigma), float(sigma_next)
+        if first != self.first:
+            self.first, self.known = first, {first: torch.zeros_like(self.model.x0_hat)}
+        if to not in self.known:
+            fresh = self.draws.normal(self.model.x0_hat)
+            # the nearest known points, above and below in σ
+            above = min(s for s in self.known if s > to)
+            below = [s for s in self.known if s < to]
+            if below:
+                low = max(below)
+                share = (above - to) / (above - low)
+                mean = self.known[above] + share * (self.known[low] - self.known[above])
+                deviation = ((above - to) * (to - low) / (above - low)) ** 0.5
+            else:
+                mean, deviation = self.known[above], (above - to) ** 0.5
+            self.known[to] = mean + deviation * fresh
+        increment: Tensor = self.known[to] / (first - to) ** 0.5
+        return increment
+
+
 class Toy(Denoiser):
     """The oracle of N(0, I)."""
 
@@ -256,6 +298,10 @@ class Peer(Sampler):
     def time_error(self, steps: int) -> float:
         """The largest |ln κ of the model's input − ln κ of the state| in a run of N steps."""
         return 0.0
+
+    def table_visited(self) -> tuple[int, int]:
+        """How many levels of its table a run with all T steps visits, and T; (0, 0) without one."""
+        return 0, 0
 
     @classmethod
     def installed(cls) -> str:
@@ -303,7 +349,7 @@ class Peer(Sampler):
     def _count(self, within: Callable[[Drawing], AbstractContextManager[Any]]) -> int:
         """The number of draws that a context finds in a run on `Toy`."""
         noise = _Counting()
-        self._run_within(within, self._few, noise)
+        self._run_within(within, self.few, noise)
         return noise.count
 
     def _run_within(
@@ -319,7 +365,7 @@ class Peer(Sampler):
         return one
 
     @cached_property
-    def _few(self) -> int:
+    def few(self) -> int:
         """A small number of steps with which its code runs on `Toy`."""
         errors: list[Exception] = []
         for steps in (6, 3, 2, 1, 20):
@@ -343,11 +389,11 @@ class Peer(Sampler):
     def _require_a_run(self, field: str, given: object) -> None:
         """Refuse settings with which its code fails at every number of steps, with its message."""
         try:
-            _ = self._few
+            _ = self.few
         except Exception as error:
             why = first_line(error.__cause__ or error)
             raise InvalidSetting(field, given, f"another one: {why}") from error
-        noise = [row.sigma / row.alpha for row in self.own(EDM(), self._few).rows[:-1] if row.alpha]
+        noise = [row.sigma / row.alpha for row in self.own(EDM(), self.few).rows[:-1] if row.alpha]
         falls = len(noise) < 2 or noise[-1] < noise[0]  # `own_levels` never rise
         require(falls, field, given, "another one: its noise does not fall")
 
@@ -385,7 +431,7 @@ class Peer(Sampler):
         if not self.draws:
             return False
         with_noise = self._as(stochastic=True)
-        one, two = (with_noise._toy_run(self._few, KeyedNoise((key, "toy")))[0] for key in (0, 1))
+        one, two = (with_noise._toy_run(self.few, KeyedNoise((key, "toy")))[0] for key in (0, 1))
         return not torch.equal(one, two)
 
     def evaluations(self, steps: int) -> int | None:
