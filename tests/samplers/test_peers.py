@@ -32,7 +32,7 @@ from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.diffusers import Diffusers, Network
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.k_diffusion import KDiffusion, sampling
-from samplerbench.samplers.peers import Brownian, Drawing, by_name, places
+from samplerbench.samplers.peers import Brownian, Drawing, Toy, by_name, places
 from samplerbench.verify.peer_curves import point
 from samplerbench.verify.sampler_contract import evaluations
 
@@ -452,6 +452,44 @@ def test_a_scheduler_with_a_brownian_tree_gets_our_path(module, name, last, monk
     found = point(sampler, 80)
     assert found.before == pytest.approx(last, rel=0.05)
     assert found.spread == pytest.approx(0.4 / math.hypot(0.4, last) - 1, abs=0.03)
+
+
+OTHER_DRAWS = {
+    "normal_": lambda x, g: torch.empty_like(x).normal_(0, 0.5, generator=g),
+    "normal": lambda x, g: torch.normal(torch.zeros_like(x), 0.5),
+    "normal of a size": lambda x, g: torch.normal(0.0, 0.5, x.shape, generator=g).to(x),
+    "rand": lambda x, g: torch.rand(x.shape, generator=g).to(x) - 0.5,
+    "rand_like": lambda x, g: torch.rand_like(x) - 0.5,
+    "uniform_": lambda x, g: torch.empty_like(x).uniform_(-1, 1),
+    "randint": lambda x, g: torch.randint(0, 2, x.shape, generator=g).to(x) - 0.5,
+    "bernoulli": lambda x, g: torch.bernoulli(torch.full_like(x, 0.5), generator=g) - 0.5,
+    "exponential_": lambda x, g: torch.empty_like(x).exponential_(generator=g) - 1,
+    "randperm": lambda x, g: torch.randperm(x.numel(), generator=g).view(x.shape).to(x) / 9,
+}
+
+
+@pytest.mark.parametrize("draw", OTHER_DRAWS.values(), ids=OTHER_DRAWS)
+def test_other_random_functions_draw_by_our_key(draw):
+    """Also with the generator that is handed in; the global generator is left alone."""
+
+    class Own(diffusers.DDIMScheduler):
+        def step(self, model_output, timestep, sample, generator=None, **more):
+            out = super().step(model_output, timestep, sample, **more)
+            out.prev_sample = out.prev_sample + 0.1 * draw(sample, generator)
+            return out
+
+    sampler = Diffusers(custom=Own)
+    assert sampler.stochastic
+    levels = sampler.levels(grids.uniform, Rectified(), 4)
+    model, x = Toy(Rectified()), torch.zeros(3, 2, dtype=torch.float64)
+    before = torch.get_rng_state()
+    one, again, other = (
+        final_state(sampler, model, x, levels, KeyedNoise((key,))) for key in (1, 1, 2)
+    )
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(one, again)
+    assert (one != other).any()
+    assert one.unique().numel() > 1
 
 
 def test_a_scheduler_that_refuses_few_steps_is_swept():

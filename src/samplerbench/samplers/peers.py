@@ -10,8 +10,10 @@ things, so that the data, the model, the start and the metric are the same as fo
   v = α·ε̂ − σ·x̂₀, or ε̂ − x̂₀. At σ = 0 we set ε̂ = −σ·s(x) = 0.
 - **the noise.** Within a step `torch.randn` and `torch.randn_like` return our keyed numbers, so a
   run depends on its key only, and neither reads nor changes the global generator. The two functions
-  are replaced in the module `torch`. Code that has imported these functions by name runs in a
-  `TorchFunctionMode` instead, which finds every call and is slower.
+  are replaced in the module `torch`. Code that has imported these functions by name, or draws by
+  other functions of torch, runs in a `TorchFunctionMode` instead, which finds every call and is
+  slower. `torch.normal` and `normal_` then return our keyed numbers too; functions that draw from
+  other laws get a generator that is seeded by our key.
 - **the levels** of its states, `OwnLevels`, instead of those of the job's grid.
 
 A peer declares no order. `Peer.stochastic` and `evaluations` come from a run on `Toy`.
@@ -160,9 +162,30 @@ class Drawing:
         self.from_global += kwargs.get("generator") is None
         return self.normal(torch.empty_like(*args, **kwargs))
 
+    def normal_(self, x: Tensor, mean: Any = 0.0, std: Any = 1.0, **kwargs: Any) -> Tensor:
+        """Replaces `Tensor.normal_`."""
+        self.from_global += kwargs.get("generator") is None
+        return x.copy_(self.normal(x) * std + mean)
+
+    def of_moments(self, mean: Any, std: Any = 1.0, size: Any = None, **kwargs: Any) -> Tensor:
+        """Replaces `torch.normal`."""
+        like = torch.empty(size or (mean + torch.as_tensor(std)).shape)
+        like = like.to(kwargs.get("dtype") or getattr(mean, "dtype", None) or like.dtype)
+        device = kwargs.get("device") or getattr(mean, "device", "cpu")
+        return self.normal_(like.to(device), mean, std, generator=kwargs.get("generator"))
+
+    def seeded(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """A call of another random function of torch, with a generator that the next draw seeds."""
+        self.from_global += kwargs.get("generator") is None
+        device = kwargs.get("device") or getattr(args[0], "device", "cpu")
+        self.draw += 1
+        like = torch.empty(1, dtype=torch.float64)
+        seed = 2**53 * float(self.noise.uniform(like, self.step, self.draw - 1))
+        return func(*args, **kwargs | {"generator": torch.Generator(device).manual_seed(int(seed))})
+
 
 class Everywhere(TorchFunctionMode):
-    """A context in which all calls of `torch.randn` and `torch.randn_like` go to `draws`.
+    """A context in which all random functions of torch draw from `draws`.
 
     This includes calls by other names. Every torch function gets slower, by some microseconds.
     """
@@ -174,13 +197,32 @@ class Everywhere(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        if func is _RANDN or func is _RANDN_LIKE:
-            draw = self.draws.randn if func is _RANDN else self.draws.randn_like
-            return draw(*args, **(kwargs or {}))
+        if func in _RANDOM:
+            return _RANDOM[func](self.draws, *args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
+def _seeded(func: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda draws, *args, **kwargs: draws.seeded(func, *args, **kwargs)
+
+
 _RANDN, _RANDN_LIKE = torch.randn, torch.randn_like
+#: The random functions of torch, and what replaces them.
+_RANDOM: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    **{
+        one: _seeded(one)
+        for one in (
+            *(torch.rand, torch.rand_like, torch.randint, torch.randint_like, torch.randperm),
+            *(torch.bernoulli, torch.multinomial, torch.poisson, Tensor.bernoulli),
+            *(Tensor.multinomial, Tensor.uniform_, Tensor.exponential_, Tensor.bernoulli_),
+            *(Tensor.random_, Tensor.cauchy_, Tensor.geometric_, Tensor.log_normal_),
+        )
+    },
+    torch.normal: Drawing.of_moments,
+    Tensor.normal_: Drawing.normal_,
+    _RANDN: Drawing.randn,
+    _RANDN_LIKE: Drawing.randn_like,
+}
 #: The draws of this thread's run, inside `by_name`.
 _HERE: ContextVar[Drawing | None] = ContextVar("draws", default=None)
 _RUNS, _CHANGING = [0], Lock()
@@ -427,12 +469,13 @@ class Peer(Sampler):
 
     @cached_property
     def stochastic(self) -> bool:
-        """Whether its result depends on the noise: two keys give two results."""
+        """Whether its result depends on the noise: keys give different results."""
         if not self.draws:
             return False
         with_noise = self._as(stochastic=True)
-        one, two = (with_noise._toy_run(self.few, KeyedNoise((key, "toy")))[0] for key in (0, 1))
-        return not torch.equal(one, two)
+        # few discrete draws can agree for two keys
+        ends = [with_noise._toy_run(self.few, KeyedNoise((key, "toy")))[0] for key in range(4)]
+        return any(not torch.equal(ends[0], one) for one in ends[1:])
 
     def evaluations(self, steps: int) -> int | None:
         """The evaluations in a run on `Toy`; None if its code fails with so few steps."""
