@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError
@@ -452,6 +453,24 @@ def test_a_scheduler_with_a_brownian_tree_gets_our_path(module, name, last, monk
     found = point(sampler, 80)
     assert found.before == pytest.approx(last, rel=0.05)
     assert found.spread == pytest.approx(0.4 / math.hypot(0.4, last) - 1, abs=0.03)
+
+
+@pytest.mark.parametrize(("method", "kept"), [("EulerSampler", False), ("zABSampler", True)])
+def test_only_methods_that_run_in_one_call_keep_their_states(method, kept):
+    """N states of a block are much memory."""
+    seen = []
+
+    class Watched(Toy):
+        def denoiser(self, x, level):
+            x0_hat = super().denoiser(x, level)
+            seen.append(weakref.ref(x0_hat))
+            return x0_hat
+
+    model = Watched(EDM())
+    sampler, x = Azula(method), torch.ones(3, 2, dtype=torch.float64)
+    run = sampler.steps(model, x, sampler.levels(grids.uniform, EDM(), 8), KeyedNoise(KEY))
+    alive = [sum(one() is not None for one in seen) for _ in run]
+    assert (max(alive) >= 8) is kept
 
 
 OTHER_DRAWS = {
