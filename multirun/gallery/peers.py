@@ -22,12 +22,13 @@ from typing import Any
 
 import torch
 
+from samplerbench.errors import InvalidSetting
 from samplerbench.samplers.azula import Azula
-from samplerbench.samplers.diffusers import Diffusers
+from samplerbench.samplers.diffusers import Diffusers, scheduler_names
 from samplerbench.samplers.k_diffusion import KDiffusion
 from samplerbench.samplers.peers import Peer
 from samplerbench.verify.peer_curves import EVERY, FROM_THERE, LAWS, MOST, STEPS, curve
-from samplerbench.verify.peer_table import KEPT, SHOWN, Facts, better, facts, kept, sentences
+from samplerbench.verify.peer_table import KEPT, NEAR, SHOWN, Facts, better, facts, kept, sentences
 
 PAGE = Path(__file__).parents[2] / "docs" / "peers.md"
 
@@ -106,6 +107,17 @@ def rows() -> tuple[Peer, ...]:
     return tuple(one for kind, settings in kinds for one in kind.if_installed(*settings))
 
 
+def refusals() -> dict[str, list[str]]:
+    """The schedulers of diffusers that do not run here, by the reason."""
+    found: dict[str, list[str]] = {}
+    for name in scheduler_names():
+        try:
+            Diffusers(name)
+        except InvalidSetting as error:
+            found.setdefault(error.allowed.partition(": ")[2], []).append(name)
+    return found
+
+
 def measured(number: int) -> Facts:
     """The facts of one row."""
     torch.set_num_threads(1)
@@ -159,6 +171,7 @@ def page(all_: Sequence[Facts]) -> str:
             apart=FROM_THERE,
             laws=", ".join(map(str, LAWS)),
             most=MOST,
+            near=NEAR,
         )
     ]
     for package in dict.fromkeys(one.package for one in all_):
@@ -170,14 +183,23 @@ def page(all_: Sequence[Facts]) -> str:
         )
         lines.append("|" + "---|" * 14)
         lines += [_line(one, all_) for one in chosen]
-        files = sorted({f"`{one.source}`" for one in chosen})
-        lines.append(f"\nSource: {', '.join(files)}.\n")
+        files = sorted({one.source for one in chosen})
+        lines.append(f"\nSource: {_code(files)}.\n")
+        if package == Diffusers.package:
+            lines.append("Not in the table, because they do not run here:\n")
+            lines += ["| scheduler | reason |", "|---|---|"]
+            lines += [f"| {_code(names)} | {why} |" for why, names in refusals().items()]
+            lines.append("")
     return "\n".join(lines)
+
+
+def _code(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _line(one: Facts, all_: Sequence[Facts]) -> str:
     errors = [_errors(one, n) for n in (10, 20, 80, 320, 1000)]
-    same = "" if math.isnan(one.apart) else f"`{one.same}`, {one.apart:.0e} apart"
+    same = one.same and f"`{one.same}`, {one.apart:.0e} apart"
     cells = [
         *(f"`{one.name}`", one.settings and f"`{one.settings}`", _formula(one.evaluations)),
         f"{one.first:.3g} to {one.last:.2g}",
@@ -235,7 +257,9 @@ how their code runs here.
   every N up to {most}. A floor is ascribed to float32 if it falls to less than a third when the
   package's tables are computed in float64.
 - **Better settings** is the row of the same class with the smallest error at N = 20 and equal cost.
-- **Ours** is our sampler of the same method on the same levels, and the largest distance at N = 20.
+- **Ours** is our nearest sampler on the same levels and with the same noise, and the largest
+  distance at N = 20, if it is below {near}. Below 1e-5 both are the same method. Larger distances
+  come from rounded times, or from another first or last step.
 
 If a new version of a package behaves differently, its row changes, and a test that measures a dozen
 rows again fails.

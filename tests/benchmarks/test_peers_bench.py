@@ -6,6 +6,9 @@ loop. 2026-11-29: functions of k-diffusion 1.02 to 1.06, methods of azula 1.00 t
 turns; schedulers of diffusers 1.02 to 1.09, 13 turns (2 % of it is x̂₀ made into ε̂). They were 1.06
 to 1.14 before the prepared scheduler and the levels of a run were kept for the next one.
 
+2026-11-30, AMD EPYC with other work beside it: schedulers 1.02 to 1.07, functions 1.02 to 1.07,
+methods of azula 0.93 to 1.00. Methods that run step by step no longer keep their states.
+
 2026-11-30, another machine (Intel Xeon, two virtual cores of one): schedulers 1.05 to 1.15, but
 functions 1.33 to 1.83 and methods of azula 1.33 to 1.56, before and after the changes of that day.
 There the package's own `sample_dpmpp_2m` takes 1.37 times as long if a callback keeps its states,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from inspect import signature
 from logging import Handler, getLogger
 from threading import Thread
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from unittest.mock import patch
 
 import pytest
@@ -30,8 +33,9 @@ from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.diffusers import Diffusers, Network, quiet
 from samplerbench.samplers.heun import Heun
-from samplerbench.samplers.k_diffusion import KDiffusion, Path, sampling
-from samplerbench.samplers.peers import Drawing, by_name, places
+from samplerbench.samplers.k_diffusion import KDiffusion, sampling
+from samplerbench.samplers.peers import Brownian, Drawing, Toy, by_name, places
+from samplerbench.verify.peer_curves import point
 from samplerbench.verify.sampler_contract import evaluations
 
 diffusers = pytest.importorskip("diffusers")
@@ -229,7 +233,7 @@ def test_a_function_is_its_own_call(name, settings, mixture_law, states):
 
     more = {}
     if "noise_sampler" in signature(getattr(theirs, name)).parameters:
-        more["noise_sampler"] = Path(SimpleNamespace(x0_hat=x), draws)
+        more["noise_sampler"] = Brownian(SimpleNamespace(x0_hat=x), draws)
     with keyed(lambda: 0):
         sigmas = theirs.get_sigmas_karras(N, 0.01, 80.0)
         last = getattr(theirs, name)(model, x, sigmas, disable=True, **settings, **more)
@@ -260,7 +264,7 @@ def test_functions_that_choose_their_steps(mixture_law, states):
 def test_the_noise_of_a_step_is_of_one_brownian_path():
     """Increments of [4, 1] and [4, 2] have covariance 2, of [2, 1] and [4, 2] none."""
     like = torch.zeros(200_000, dtype=torch.float64)
-    path = Path(SimpleNamespace(x0_hat=like), Drawing(KeyedNoise(KEY)))
+    path = Brownian(SimpleNamespace(x0_hat=like), Drawing(KeyedNoise(KEY)))
     four, two, one = (torch.tensor(v) for v in (4.0, 2.0, 1.0))
     all_, part = path(four, one) * 3**0.5, path(four, two) * 2**0.5
     assert float(all_.var()) == pytest.approx(3, rel=0.02)
@@ -427,6 +431,85 @@ def test_a_number_of_steps_that_is_refused():
         InvalidSetting, match=r"cannot be larger than `self.config.train_timesteps`"
     ):
         sampler.levels(grids.uniform, EDM(), 1001)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "last"),
+    [
+        ("scheduling_dpmsolver_sde", "DPMSolverSDEScheduler", 0.03),
+        ("scheduling_cosine_dpmsolver_multistep", "CosineDPMSolverMultistepScheduler", 0.3),
+    ],
+)
+def test_a_scheduler_with_a_brownian_tree_gets_our_path(module, name, last, monkeypatch):
+    """Its law converges, but for the last step: x̂₀ from σ has the width w²/√(w² + σ²).
+
+    The tree of torchsde, which need not be installed, is not used.
+    """
+    if find_spec("torchsde") is None:
+        monkeypatch.setitem(sys.modules, "torchsde", ModuleType("torchsde"))
+    scheduler = getattr(import_module(f"diffusers.schedulers.{module}"), name)
+    monkeypatch.delitem(sys.modules, f"diffusers.schedulers.{module}")
+    sampler = Diffusers(custom=scheduler)
+    assert sampler.stochastic
+    found = point(sampler, 80)
+    assert found.before == pytest.approx(last, rel=0.05)
+    assert found.spread == pytest.approx(0.4 / math.hypot(0.4, last) - 1, abs=0.03)
+
+
+@pytest.mark.parametrize(("method", "kept"), [("EulerSampler", False), ("zABSampler", True)])
+def test_only_methods_that_run_in_one_call_keep_their_states(method, kept):
+    """N states of a block are much memory."""
+    seen = []
+
+    class Watched(Toy):
+        def denoiser(self, x, level):
+            x0_hat = super().denoiser(x, level)
+            seen.append(weakref.ref(x0_hat))
+            return x0_hat
+
+    model = Watched(EDM())
+    sampler, x = Azula(method), torch.ones(3, 2, dtype=torch.float64)
+    run = sampler.steps(model, x, sampler.levels(grids.uniform, EDM(), 8), KeyedNoise(KEY))
+    alive = [sum(one() is not None for one in seen) for _ in run]
+    assert (max(alive) >= 8) is kept
+
+
+OTHER_DRAWS = {
+    "normal_": lambda x, g: torch.empty_like(x).normal_(0, 0.5, generator=g),
+    "normal": lambda x, g: torch.normal(torch.zeros_like(x), 0.5),
+    "normal of a size": lambda x, g: torch.normal(0.0, 0.5, x.shape, generator=g).to(x),
+    "rand": lambda x, g: torch.rand(x.shape, generator=g).to(x) - 0.5,
+    "rand_like": lambda x, g: torch.rand_like(x) - 0.5,
+    "uniform_": lambda x, g: torch.empty_like(x).uniform_(-1, 1),
+    "randint": lambda x, g: torch.randint(0, 2, x.shape, generator=g).to(x) - 0.5,
+    "bernoulli": lambda x, g: torch.bernoulli(torch.full_like(x, 0.5), generator=g) - 0.5,
+    "exponential_": lambda x, g: torch.empty_like(x).exponential_(generator=g) - 1,
+    "randperm": lambda x, g: torch.randperm(x.numel(), generator=g).view(x.shape).to(x) / 9,
+}
+
+
+@pytest.mark.parametrize("draw", OTHER_DRAWS.values(), ids=OTHER_DRAWS)
+def test_other_random_functions_draw_by_our_key(draw):
+    """Also with the generator that is handed in; the global generator is left alone."""
+
+    class Own(diffusers.DDIMScheduler):
+        def step(self, model_output, timestep, sample, generator=None, **more):
+            out = super().step(model_output, timestep, sample, **more)
+            out.prev_sample = out.prev_sample + 0.1 * draw(sample, generator)
+            return out
+
+    sampler = Diffusers(custom=Own)
+    assert sampler.stochastic
+    levels = sampler.levels(grids.uniform, Rectified(), 4)
+    model, x = Toy(Rectified()), torch.zeros(3, 2, dtype=torch.float64)
+    before = torch.get_rng_state()
+    one, again, other = (
+        final_state(sampler, model, x, levels, KeyedNoise((key,))) for key in (1, 1, 2)
+    )
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(one, again)
+    assert (one != other).any()
+    assert one.unique().numel() > 1
 
 
 def test_a_scheduler_that_refuses_few_steps_is_swept():

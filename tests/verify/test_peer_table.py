@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from helpers import mostly_slow
-from samplerbench.app.commands.examine import every_sentence
+from samplerbench.app.commands.examine import runs
 from samplerbench.bench.line_densities import law_of_output
 from samplerbench.core.grids import Level, Levels, uniform
 from samplerbench.core.noise import KeyedNoise
@@ -23,10 +23,10 @@ from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.samplers.azula import Azula
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
-from samplerbench.samplers.diffusers import Diffusers
+from samplerbench.samplers.diffusers import Diffusers, scheduler_names
 from samplerbench.samplers.k_diffusion import KDiffusion
 from samplerbench.samplers.sde_dpmpp_2m import SDEDPMpp2M
-from samplerbench.verify import peer_curves, peer_table
+from samplerbench.verify import peer_table
 from samplerbench.verify.peer_curves import (
     GAUSSIAN,
     MIXTURE,
@@ -286,6 +286,7 @@ def test_sentences_say_what_the_numbers_are():
     plain = next(one for one in peer_table.kept() if one.name == "FlowMatchEulerDiscreteScheduler")
     plain = replace(plain, floor=0.0, jump=(0, 1.0), worse=0, lengths=(), last=0.0, floats=False)
     plain = replace(plain, refused=(), not_finite=(), time_error=0.0, clips=False)
+    plain = replace(plain, lowest=(0, math.nan))
     assert peer_table.sentences(plain) == []
     for change, said in (
         ({"jump": (14, 10.3)}, "from N = 14 to 15 the error is 10.3 times larger"),
@@ -301,8 +302,10 @@ def test_sentences_say_what_the_numbers_are():
     assert peer_table.kept_promises(plain) == [
         "a result does not depend on the other rows of its batch",
         "float64 states stay float64",
-        f"our ddim, η = 0 on the same levels: {plain.apart:.0e} apart at N = 20",
+        f"our nearest on the same levels: ddim, η = 0, {plain.apart:.0e} apart at N = 20",
     ]
+    (*_, said) = peer_table.kept_promises(replace(plain, visited=(999, 1000), apart=math.nan))
+    assert said == "with N = 1000 it visits 999 of the 1000 levels of its table"
     drawn = replace(plain, neighbours=True, floats=True, global_draws=True, apart=math.nan)
     (said,) = peer_table.kept_promises(drawn)
     assert said.startswith("as shipped it draws from torch's global generator")
@@ -325,11 +328,57 @@ def test_what_a_curve_says():
     assert found.order("gaussian") == pytest.approx(1, abs=0.15)
 
 
-@pytest.mark.slow
-def test_runs_at_every_number_of_steps_find_those_that_do_not_end_well(monkeypatch):
-    monkeypatch.setattr(peer_curves, "MOST", 12)
-    broken = Diffusers("DPMSolverMultistepScheduler", {"num_train_timesteps": 12})
-    found = peer_curves.at_every(broken)
-    assert [(one.steps, one.finite, bool(one.refused)) for one in found] == [(12, False, False)]
-    assert every_sentence(found).endswith("from 1 to 1000: is not finite at N = 12")
-    assert every_sentence(peer_curves.at_every(Diffusers("DDIMScheduler"))).endswith("are finite")
+def test_runs_at_every_number_of_steps():
+    peer = Diffusers("DPMSolverMultistepScheduler num_train_timesteps=12")
+    found = curve(peer, steps=range(1, 13))
+    assert found.not_finite == [12]
+    worse = replace(found.points[7], mixture=9.0)
+    ended, jump = runs(replace(found, points=(*found.points[:7], worse)))
+    assert ended == "runs at every N from 1 to 8: all ended with numbers"
+    times = 9 / found.at(7).error
+    assert jump.endswith(f"is at most {times:.3g} times larger (from N = 7 to 8)")
+    assert runs(found)[0] == "runs at every N from 1 to 12: 1 did not end with numbers"
+
+
+def test_a_scheduler_with_a_short_table_has_its_facts():
+    """It refuses the numbers of steps at which other schedulers are compared."""
+    peer = Diffusers("DDIMScheduler num_train_timesteps=12")
+    known = peer_table.facts(peer, curve(peer, steps=(5, 10, 11, 12, 20, *peer_table.SHOWN[2:])))
+    assert known.refused[0] == 13
+    assert known.visited == (12, 12)
+    assert math.isnan(known.apart)
+    assert "with N = 12 it visits each level of its table" in peer_table.kept_promises(known)
+
+
+def test_our_nearest_sampler():
+    """The same method on the same levels, with the same draws; and a scheduler unlike ours."""
+    for peer, same in (
+        (Diffusers("DDIMScheduler clip_sample=false eta=1"), "ddim, η = 1"),
+        (Diffusers("DPMSolverMultistepScheduler solver_order=3"), "dpm_solver_pp, points=3"),
+        (Diffusers("HeunDiscreteScheduler"), "heun"),
+        (KDiffusion("sample_dpm_2"), "dpm_solver_2"),
+        (KDiffusion("sample_dpmpp_2m_sde"), "sde_dpmpp_2m"),
+        (Azula("xEABSampler"), "adams_bashforth, points=2"),
+    ):
+        name, apart = peer_table.nearest(peer)
+        assert name == same
+        assert apart < 1e-5
+    assert peer_table.nearest(Azula("REABSampler"))[0] == ""
+
+
+def test_where_a_run_begins():
+    """The leading spacing begins at (N − 1)·(T // N): at 500 of 999 for N = 501, at 998 for 500."""
+    found = curve(Diffusers("DDIMScheduler clip_sample=false"), steps=(5, 10, 20))
+    signal = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[500]
+    assert found.lowest == (501, pytest.approx(math.sqrt((1 - signal) / signal), rel=1e-5))
+    kept = next(one for one in peer_table.kept() if one.settings == "clip_sample=false")
+    begins = replace(kept, lowest=found.lowest)
+    assert "begins at σ/α = 3.4 at N = 501, and at 97.1 at N = 20" in peer_table.sentences(begins)
+
+
+def test_every_scheduler_has_a_row_or_a_reason(gallery_script):
+    script = gallery_script("peers")
+    refused = {name for names in script.refusals().values() for name in names}
+    with_torchsde = {"DPMSolverSDEScheduler", "CosineDPMSolverMultistepScheduler"}
+    assert set(scheduler_names()) - refused - set(script.SCHEDULERS) <= with_torchsde
+    assert not refused & {name for name, all_ in script.SCHEDULERS.items() if {} in all_}

@@ -110,6 +110,7 @@ class Azula(Peer):
         posterior.at(sampler.timesteps, self._scales(levels.requested))
         if type(sampler).__call__ is _module("sample").Sampler.__call__:
             # this is azula's whole loop
+            posterior.keeps = False
             pairs = sampler.timesteps.unfold(0, 2, 1).to(device=x.device)
             for step, (t, s) in enumerate(pairs):
                 with self.drawing(draws.at(step)):
@@ -128,12 +129,13 @@ class Posterior:
 
     Attributes:
         x0_hat: the x̂₀ of the last call.
+        keeps: whether the states and outputs of all calls are kept.
         states: the states of all calls.
         outputs: the outputs of all calls.
     """
 
     def __init__(self, model: Denoiser, schedule: Any, draws: Drawing) -> None:
-        self.model, self.schedule, self.draws = model, schedule, draws
+        self.model, self.schedule, self.draws, self.keeps = model, schedule, draws, True
         self.states: list[Tensor] = []
         self.outputs: list[Tensor] = []
 
@@ -145,8 +147,9 @@ class Posterior:
 
     def __call__(self, x: Tensor, t: Tensor) -> Mean:
         self.x0_hat = self.places[float(t)].x0_hat(self.model, x)
-        self.states.append(x)
-        self.outputs.append(self.x0_hat)
+        if self.keeps:
+            self.states.append(x)
+            self.outputs.append(self.x0_hat)
         return Mean(self.x0_hat)
 
 

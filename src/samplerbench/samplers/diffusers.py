@@ -47,7 +47,15 @@ from samplerbench.core.noise import Noise
 from samplerbench.core.schedules import DDPMTable, NoiseSchedule
 from samplerbench.errors import InvalidSetting, first_line, require, similar
 from samplerbench.samplers.base import Step
-from samplerbench.samplers.peers import Drawing, OwnLevels, Peer, Place, own_levels, places
+from samplerbench.samplers.peers import (
+    Brownian,
+    Drawing,
+    OwnLevels,
+    Peer,
+    Place,
+    own_levels,
+    places,
+)
 
 #: The schedulers whose network gives ε − x₀ on the straight path; their subclasses too.
 FLOW = (
@@ -104,6 +112,9 @@ class Diffusers(Peer):
             except InvalidSetting:
                 raise
             except Exception as error:  # it may raise anything
+                if not given:  # a missing package, for example
+                    allowed = f"another one: {first_line(error)}"
+                    raise InvalidSetting("scheduler", kind.__name__, allowed) from error
                 allowed = f"accepted by {kind.__name__}: {first_line(error)}"
                 raise InvalidSetting("settings", given, allowed) from error
         config = scheduler.config if hasattr(scheduler, "config") else init
@@ -141,7 +152,7 @@ class Diffusers(Peer):
         return self.__dict__["_scheduler"]
 
     def _prepared(self, steps: int) -> Any:
-        """A copy of the scheduler for a run of N steps.
+        """The scheduler for N steps, to be read only; a run needs a copy.
 
         Raises:
             InvalidSetting: the scheduler refuses this number; the message is the scheduler's.
@@ -149,7 +160,14 @@ class Diffusers(Peer):
         known = self.__dict__.get("_ready")  # for the blocks of a cell
         if known is None or known[0] != steps:
             known = self.__dict__["_ready"] = steps, self._newly_prepared(steps)
-        return _copied(known[1])
+        return known[1]
+
+    def _exploding(self, scheduler: Any) -> bool:
+        """Whether its states have α = 1, which is the same at every N."""
+        known: bool | None = self.__dict__.get("_explodes")
+        if known is None:
+            known = self.__dict__["_explodes"] = _is_exploding(scheduler)
+        return known
 
     def _newly_prepared(self, steps: int) -> Any:
         scheduler = _copied(self._prototype)
@@ -178,7 +196,7 @@ class Diffusers(Peer):
 
     def own(self, schedule: NoiseSchedule, steps: int) -> OwnLevels:
         scheduler = self._prepared(steps)
-        exploding = _is_exploding(scheduler)
+        exploding = self._exploding(scheduler)
         states = [(1.0, s / a) if exploding else (a, s) for a, s in _scales(scheduler)]
         return own_levels(schedule, [*states, _last(scheduler, exploding)], steps)
 
@@ -188,13 +206,15 @@ class Diffusers(Peer):
             for one in self.steps(model, x[None], levels, noise):
                 yield Step(one.x[0], one.x0_hat[0])
             return
-        scheduler, dtype = self._prepared(levels.requested), x.dtype
+        scheduler, dtype = _copied(self._prepared(levels.requested)), x.dtype
         network = self._network(model, scheduler, levels.requested)
         more = self._arguments(scheduler.step)
         draws, sure = Drawing(noise), not more
         if "generator" in _all_parameters(type(scheduler).step):
             # nothing should draw from it; it protects the global generator
             more["generator"] = torch.Generator(x.device).manual_seed(0)
+        if hasattr(scheduler, "noise_sampler"):  # its own draws with other generators
+            scheduler.noise_sampler = Brownian(network, draws)
         scaled = getattr(scheduler, "scale_model_input", _unscaled)
         befores = [*scheduler.timesteps[1:], None]
         hands = "prev_timestep" in _parameters(scheduler.step)  # to unCLIP, as its pipeline does
@@ -217,6 +237,16 @@ class Diffusers(Peer):
             return 0.0
         pairs = zip(own, sigmas.tolist(), strict=False)
         return max(abs(math.log(s / a / sigma)) for (a, s), sigma in pairs if a and sigma)
+
+    def table_visited(self) -> tuple[int, int]:
+        if not _indexed(self._prototype):
+            return 0, 0
+        length = len(self._prototype.alphas_cumprod)
+        try:
+            times = self._prepared(length).timesteps
+        except InvalidSetting:  # it refuses so many steps
+            return 0, 0
+        return len({float(t) for t in times if t == t.round() and 0 <= t < length}), length
 
     def evaluations(self, steps: int) -> int:
         return len(self._prepared(steps).timesteps)
@@ -292,12 +322,19 @@ def _called(text: str | None) -> tuple[str | None, dict[str, Any]]:
     return name or None, settings
 
 
+def scheduler_names() -> list[str]:
+    """The names of all schedulers of diffusers, in the order of the alphabet."""
+    import diffusers
+
+    # a scheduler that needs a missing package is a class that reports it when it is used
+    return [one for one in dir(diffusers) if one.endswith("Scheduler")]
+
+
 def _kind(name: object) -> Any:
     """The class of a scheduler by its name."""
     import diffusers
 
-    # a scheduler that needs a missing package is a class that reports it when it is used
-    names = [one for one in dir(diffusers) if one.endswith("Scheduler")]
+    names = scheduler_names()
     allowed = f"a scheduler of diffusers {diffusers.__version__}: {', '.join(names)}"
     require(name in names, "scheduler", name, allowed + similar(str(name), names))
     return getattr(diffusers, str(name))
@@ -339,8 +376,10 @@ def _read(place: str) -> dict[str, Any]:
 
 def _why_no_class(kind: Any) -> str | None:
     """Why a denoiser cannot replace the network for schedulers of this class, or None."""
-    if not (callable(getattr(kind, "step", None)) and hasattr(kind, "set_timesteps")):
-        return "it has no step() and set_timesteps(), as the documented loop needs"
+    methods = "step", "set_timesteps"
+    missing = [f"{one}()" for one in methods if not callable(getattr(kind, one, None))]
+    if missing:
+        return f"it has no {' and no '.join(missing)}, as the documented loop needs"
     needed = [
         name
         for name, one in _parameters(kind.step).items()
@@ -366,8 +405,9 @@ def _why_not(scheduler: Any) -> str | None:
         predicts = scheduler.config.get("prediction_type")
         if predicts in _PREDICTIONS:
             return "its path has no table of ᾱ, and is not one of the other known paths"
-        what = "what its network predicts" if predicts is None else f"prediction_type={predicts}"
-        return f"a denoiser cannot give {what}"
+        if predicts is None:
+            return "its config has no prediction_type, which says what its network predicts"
+        return f"a denoiser cannot give prediction_type={predicts}"
     return None
 
 

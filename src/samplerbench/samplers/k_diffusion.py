@@ -28,7 +28,6 @@ from inspect import Parameter, signature
 from threading import Lock
 from typing import Any, ClassVar, Self
 
-import torch
 from torch import Tensor
 
 from samplerbench.core.grids import Levels
@@ -39,6 +38,7 @@ from samplerbench.errors import require, similar
 from samplerbench.extras import missing
 from samplerbench.samplers.base import Step
 from samplerbench.samplers.peers import (
+    Brownian,
     Drawing,
     OwnLevels,
     Peer,
@@ -156,7 +156,7 @@ class KDiffusion(Peer):
         ask = Denoised(model, grid.tolist())
         more = dict(self.settings or {}, disable=True)
         if "noise_sampler" in known:
-            more["noise_sampler"] = Path(ask, draws)
+            more["noise_sampler"] = Brownian(ask, draws)
         if not self._takes_sigmas:
             more |= self._scales(function) | ({"n": levels.requested} if "n" in known else {})
             with self.drawing(draws):
@@ -198,39 +198,6 @@ class Denoised:
             (self._places[value],) = places(self.model.schedule, [(1.0, value)])
         self.x0_hat = self._places[value].x0_hat(self.model, x)
         return self.x0_hat
-
-
-class Path:
-    """The noise between two σ: the increment of a Brownian motion in σ, divided by its deviation.
-
-    This is the law of the package's own `BrownianTreeNoiseSampler`. Two calls in one step overlap:
-    [σ, σ'] and [σ, σ''].
-    """
-
-    def __init__(self, model: Denoised, draws: Drawing) -> None:
-        self.model, self.draws = model, draws  # each step calls the model first
-        self.first: float | None = None
-        self.known: dict[float, Tensor] = {}
-
-    def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-        first, to = float(sigma), float(sigma_next)
-        if first != self.first:
-            self.first, self.known = first, {first: torch.zeros_like(self.model.x0_hat)}
-        if to not in self.known:
-            fresh = self.draws.normal(self.model.x0_hat)
-            # the nearest known points, above and below in σ
-            above = min(s for s in self.known if s > to)
-            below = [s for s in self.known if s < to]
-            if below:
-                low = max(below)
-                share = (above - to) / (above - low)
-                mean = self.known[above] + share * (self.known[low] - self.known[above])
-                deviation = ((above - to) * (to - low) / (above - low)) ** 0.5
-            else:
-                mean, deviation = self.known[above], (above - to) ** 0.5
-            self.known[to] = mean + deviation * fresh
-        increment: Tensor = self.known[to] / (first - to) ** 0.5
-        return increment
 
 
 @cache

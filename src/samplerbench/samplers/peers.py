@@ -10,8 +10,10 @@ things, so that the data, the model, the start and the metric are the same as fo
   v = α·ε̂ − σ·x̂₀, or ε̂ − x̂₀. At σ = 0 we set ε̂ = −σ·s(x) = 0.
 - **the noise.** Within a step `torch.randn` and `torch.randn_like` return our keyed numbers, so a
   run depends on its key only, and neither reads nor changes the global generator. The two functions
-  are replaced in the module `torch`. Code that has imported these functions by name runs in a
-  `TorchFunctionMode` instead, which finds every call and is slower.
+  are replaced in the module `torch`. Code that has imported these functions by name, or draws by
+  other functions of torch, runs in a `TorchFunctionMode` instead, which finds every call and is
+  slower. `torch.normal` and `normal_` then return our keyed numbers too; functions that draw from
+  other laws get a generator that is seeded by our key.
 - **the levels** of its states, `OwnLevels`, instead of those of the job's grid.
 
 A peer declares no order. `Peer.stochastic` and `evaluations` come from a run on `Toy`.
@@ -30,7 +32,7 @@ from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from threading import Lock
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -160,9 +162,30 @@ class Drawing:
         self.from_global += kwargs.get("generator") is None
         return self.normal(torch.empty_like(*args, **kwargs))
 
+    def normal_(self, x: Tensor, mean: Any = 0.0, std: Any = 1.0, **kwargs: Any) -> Tensor:
+        """Replaces `Tensor.normal_`."""
+        self.from_global += kwargs.get("generator") is None
+        return x.copy_(self.normal(x) * std + mean)
+
+    def of_moments(self, mean: Any, std: Any = 1.0, size: Any = None, **kwargs: Any) -> Tensor:
+        """Replaces `torch.normal`."""
+        like = torch.empty(size or (mean + torch.as_tensor(std)).shape)
+        like = like.to(kwargs.get("dtype") or getattr(mean, "dtype", None) or like.dtype)
+        device = kwargs.get("device") or getattr(mean, "device", "cpu")
+        return self.normal_(like.to(device), mean, std, generator=kwargs.get("generator"))
+
+    def seeded(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """A call of another random function of torch, with a generator that the next draw seeds."""
+        self.from_global += kwargs.get("generator") is None
+        device = kwargs.get("device") or getattr(args[0], "device", "cpu")
+        self.draw += 1
+        like = torch.empty(1, dtype=torch.float64)
+        seed = 2**53 * float(self.noise.uniform(like, self.step, self.draw - 1))
+        return func(*args, **kwargs | {"generator": torch.Generator(device).manual_seed(int(seed))})
+
 
 class Everywhere(TorchFunctionMode):
-    """A context in which all calls of `torch.randn` and `torch.randn_like` go to `draws`.
+    """A context in which all random functions of torch draw from `draws`.
 
     This includes calls by other names. Every torch function gets slower, by some microseconds.
     """
@@ -174,13 +197,32 @@ class Everywhere(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        if func is _RANDN or func is _RANDN_LIKE:
-            draw = self.draws.randn if func is _RANDN else self.draws.randn_like
-            return draw(*args, **(kwargs or {}))
+        if func in _RANDOM:
+            return _RANDOM[func](self.draws, *args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
+def _seeded(func: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda draws, *args, **kwargs: draws.seeded(func, *args, **kwargs)
+
+
 _RANDN, _RANDN_LIKE = torch.randn, torch.randn_like
+#: The random functions of torch, and what replaces them.
+_RANDOM: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    **{
+        one: _seeded(one)
+        for one in (
+            *(torch.rand, torch.rand_like, torch.randint, torch.randint_like, torch.randperm),
+            *(torch.bernoulli, torch.multinomial, torch.poisson, Tensor.bernoulli),
+            *(Tensor.multinomial, Tensor.uniform_, Tensor.exponential_, Tensor.bernoulli_),
+            *(Tensor.random_, Tensor.cauchy_, Tensor.geometric_, Tensor.log_normal_),
+        )
+    },
+    torch.normal: Drawing.of_moments,
+    Tensor.normal_: Drawing.normal_,
+    _RANDN: Drawing.randn,
+    _RANDN_LIKE: Drawing.randn_like,
+}
 #: The draws of this thread's run, inside `by_name`.
 _HERE: ContextVar[Drawing | None] = ContextVar("draws", default=None)
 _RUNS, _CHANGING = [0], Lock()
@@ -221,6 +263,48 @@ def by_name(draws: Drawing) -> Iterator[None]:
         count(-1)
 
 
+class Called(Protocol):
+    """A model that keeps the x̂₀ of its last call."""
+
+    @property
+    def x0_hat(self) -> Tensor:
+        """The x̂₀ of the last call."""
+        ...
+
+
+class Brownian:
+    """The noise between two σ: the increment of a Brownian motion in σ, divided by its deviation.
+
+    This is the law of `BrownianTreeNoiseSampler` of k-diffusion and diffusers, which draws with
+    generators of its own. Two calls in one step overlap: [σ, σ'] and [σ, σ''].
+    """
+
+    def __init__(self, model: Called, draws: Drawing) -> None:
+        self.model, self.draws = model, draws  # each step calls the model first
+        self.first: float | None = None
+        self.known: dict[float, Tensor] = {}
+
+    def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+        first, to = float(sigma), float(sigma_next)
+        if first != self.first:
+            self.first, self.known = first, {first: torch.zeros_like(self.model.x0_hat)}
+        if to not in self.known:
+            fresh = self.draws.normal(self.model.x0_hat)
+            # the nearest known points, above and below in σ
+            above = min(s for s in self.known if s > to)
+            below = [s for s in self.known if s < to]
+            if below:
+                low = max(below)
+                share = (above - to) / (above - low)
+                mean = self.known[above] + share * (self.known[low] - self.known[above])
+                deviation = ((above - to) * (to - low) / (above - low)) ** 0.5
+            else:
+                mean, deviation = self.known[above], (above - to) ** 0.5
+            self.known[to] = mean + deviation * fresh
+        increment: Tensor = self.known[to] / (first - to) ** 0.5
+        return increment
+
+
 class Toy(Denoiser):
     """The oracle of N(0, I)."""
 
@@ -258,6 +342,10 @@ class Peer(Sampler):
     def time_error(self, steps: int) -> float:
         """The largest |ln κ of the model's input − ln κ of the state| in a run of N steps."""
         return 0.0
+
+    def table_visited(self) -> tuple[int, int]:
+        """How many levels of its table a run with all T steps visits, and T; (0, 0) without one."""
+        return 0, 0
 
     @classmethod
     def installed(cls) -> str:
@@ -306,7 +394,7 @@ class Peer(Sampler):
     def _count(self, within: Callable[[Drawing], AbstractContextManager[Any]]) -> int:
         """The number of draws that a context finds in a run on `Toy`."""
         noise = _Counting()
-        self._run_within(within, self._few, noise)
+        self._run_within(within, self.few, noise)
         return noise.count
 
     def _run_within(
@@ -322,7 +410,7 @@ class Peer(Sampler):
         return one
 
     @cached_property
-    def _few(self) -> int:
+    def few(self) -> int:
         """A small number of steps with which its code runs on `Toy`."""
         errors: list[Exception] = []
         for steps in (6, 3, 2, 1, 20):
@@ -346,11 +434,11 @@ class Peer(Sampler):
     def _require_a_run(self, field: str, given: object) -> None:
         """Refuse settings with which its code fails at every number of steps, with its message."""
         try:
-            _ = self._few
+            _ = self.few
         except Exception as error:
             why = first_line(error.__cause__ or error)
             raise InvalidSetting(field, given, f"another one: {why}") from error
-        noise = [row.sigma / row.alpha for row in self.own(EDM(), self._few).rows[:-1] if row.alpha]
+        noise = [row.sigma / row.alpha for row in self.own(EDM(), self.few).rows[:-1] if row.alpha]
         falls = len(noise) < 2 or noise[-1] < noise[0]  # `own_levels` never rise
         require(falls, field, given, "another one: its noise does not fall")
 
@@ -384,12 +472,13 @@ class Peer(Sampler):
 
     @cached_property
     def stochastic(self) -> bool:
-        """Whether its result depends on the noise: two keys give two results."""
+        """Whether its result depends on the noise: keys give different results."""
         if not self.draws:
             return False
         with_noise = self._as(stochastic=True)
-        one, two = (with_noise._toy_run(self._few, KeyedNoise((key, "toy")))[0] for key in (0, 1))
-        return not torch.equal(one, two)
+        # few discrete draws can agree for two keys
+        ends = [with_noise._toy_run(self.few, KeyedNoise((key, "toy")))[0] for key in range(4)]
+        return any(not torch.equal(ends[0], one) for one in ends[1:])
 
     def evaluations(self, steps: int) -> int | None:
         """The evaluations in a run on `Toy`; None if its code fails with so few steps."""

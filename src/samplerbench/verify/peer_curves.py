@@ -18,16 +18,16 @@ squares over quantiles, in standard deviations of the data.
   continues with the state that it yields or that its model gets, and remembers only this state and
   one x̂₀. It is computed at the numbers of steps of `LAWS`.
 
-Runs at every N to 1 000 take half a million steps. So only the levels are computed for every N,
-which finds refused N and the number of levels. `curve` runs some N, including those whose levels
-repeat: there a step has no length, and its coefficients may be 0/0. `at_every` runs all N, which
-takes minutes.
+Runs at every N to 1 000 take half a million steps, some minutes. So by default only the levels are
+computed for every N, which finds refused N, the number of levels and the first level. `curve` runs
+some N, including those whose levels repeat: there a step has no length, and its coefficients may be
+0/0.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -44,7 +44,7 @@ from samplerbench.core.grids import Level, Levels, uniform
 from samplerbench.core.line_laws import MixtureLine
 from samplerbench.core.models import Denoiser, Density
 from samplerbench.core.noise import KeyedNoise
-from samplerbench.core.schedules import EDM, Rectified
+from samplerbench.core.schedules import EDM, NoiseSchedule, Rectified
 from samplerbench.core.starts import Exact
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.errors import kind_and_line
@@ -81,7 +81,7 @@ class Line(Denoiser):
 
     def __init__(self, rows: Sequence[int]) -> None:
         super().__init__()
-        self.schedule = Rectified()
+        self.schedule: NoiseSchedule = Rectified()
         laws = (_WEIGHTS, _MEANS, _DEVIATIONS)
         columns = [torch.tensor(one, dtype=torch.float64)[list(rows)] for one in laws]
         self.logs, self.means, self.variances = columns[0].log(), columns[1], columns[2].square()
@@ -151,7 +151,7 @@ def point(peer: Peer, steps: int) -> Point:
 def _run(peer: Peer, steps: int) -> Point:
     levels = peer.levels(uniform, Rectified(), steps)
     calls = peer.evaluations(steps) or 0
-    kappa = [row.sigma / row.alpha if row.alpha else math.inf for row in levels.rows]
+    kappa = [_noise(row) for row in levels.rows]
     shared = (steps, calls, levels.steps, kappa[0], kappa[-1], kappa[-2])
     if peer.stochastic:
         return _of_law(peer, levels, shared)
@@ -247,6 +247,8 @@ class Curve:
     floats: bool  # whether its float64 states have only the digits of float32
     # for each N to `MOST` the number of states, None if N is refused; empty if not computed
     lists: tuple[int | None, ...] = ()
+    # the N from 5 on with the smallest σ/α of the first level, and this σ/α; (0, NaN) if not known
+    lowest: tuple[int, float] = (0, math.nan)
 
     def at(self, steps: int) -> Point:
         """The run at a number of steps."""
@@ -333,34 +335,23 @@ def curve(peer: Peer, *, steps: Sequence[int] | None = None) -> Curve:
 
     Args:
         steps: the numbers of steps. None: every number to `EVERY`, some numbers above, `STEPS`, and
-            the first three numbers above `EVERY` whose levels repeat; then the levels of every
-            number to `MOST` are computed.
+            the first three numbers above `EVERY` whose levels repeat.
     """
-    lists: tuple[int | None, ...] = ()
+    levels = {n: _levels(peer, n) for n in range(1, MOST + 1)}
     if steps is None:
-        levels = [_levels(peer, n) for n in range(1, MOST + 1)]
-        lists = tuple(None if one is None else one.steps for one in levels)
-        odd = [n for n, one in enumerate(levels, 1) if n > EVERY and one and _repeats(one)]
+        odd = [n for n, one in levels.items() if n > EVERY and one and _repeats(one)]
         some = range(EVERY, MOST + 1, FROM_THERE)
         steps = sorted({*range(1, EVERY + 1), *some, MOST - 1, *STEPS, *odd[:3]})
-    return Curve(tuple(point(peer, n) for n in steps), has_floats(peer), lists)
+    lists = tuple(None if one is None else one.steps for one in levels.values())
+    firsts = {n: _noise(one.rows[0]) for n, one in levels.items() if one and n >= STEPS[0]}
+    lowest = min(firsts, key=lambda n: firsts[n], default=0)
+    points = tuple(point(peer, n) for n in steps)
+    return Curve(points, has_floats(peer), lists, (lowest, firsts.get(lowest, math.nan)))
 
 
-def at_every(peer: Peer) -> list[Point]:
-    """The failed runs among those at every N to `MOST`, with the denoiser of N(0, I).
-
-    A run fails with an error of the peer's code, or with a number that is not finite.
-    """
-    found = []
-    for n in range(1, MOST + 1):
-        try:
-            end, calls = peer._toy_run(n, KeyedNoise(("curve",)))
-        except Exception as error:  # the package may raise anything
-            found.append(Point(n, refused=kind_and_line(error)))
-            continue
-        if not end.isfinite().all():
-            found.append(Point(n, calls, finite=False))
-    return found
+def _noise(level: Level[float]) -> float:
+    """σ/α."""
+    return level.sigma / level.alpha if level.alpha else math.inf
 
 
 def _levels(peer: Peer, steps: int) -> Levels | None:
@@ -380,16 +371,16 @@ def _repeats(levels: Levels) -> bool:
 @torch.no_grad()
 def has_floats(peer: Peer) -> bool:
     """Whether float64 states of a peer have only the digits of float32."""
-    levels = peer.levels(uniform, Rectified(), 5)
+    levels = peer.levels(uniform, Rectified(), peer.few)
     start = quantiles(MIXTURE, levels.rows[0].alpha, levels.rows[0].sigma)
     end = final_state(peer, Line([MIXTURE] * len(start)), start, levels, KeyedNoise(("curve",)))
     return torch.equal(end, end.float().double())
 
 
 @torch.no_grad()
-def touches_other_rows(peer: Peer, steps: int = 10) -> bool:
+def touches_other_rows(peer: Peer) -> bool:
     """Whether the end of a state depends on the other rows of its batch."""
-    levels = peer.levels(uniform, Rectified(), steps)
+    levels = peer.levels(uniform, Rectified(), peer.few)
     start = quantiles(MIXTURE, levels.rows[0].alpha, levels.rows[0].sigma)
     other = torch.cat([start[:1], 3 * start[1:] + 1])
     model, noise = Line([MIXTURE] * len(start)), KeyedNoise(("curve",))
@@ -421,16 +412,46 @@ def copy_of(peer: Peer) -> Peer:
     return copy
 
 
-def apart_from(peer: Peer, ours: Sampler, steps: int = 20) -> float:
-    """The largest distance between a peer and a sampler of ours on the peer's own levels.
+class _InOrder:
+    """Noise whose numbers depend only on how many draws came before."""
 
-    It is in standard deviations of the data, at the quantiles of the mixture.
+    def __init__(self) -> None:
+        self.noise, self.count = KeyedNoise(("agreement",)), 0
+
+    def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        """The next standard normal numbers."""
+        self.count += 1
+        return self.noise.normal(like, self.count)
+
+    def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        """The next uniform numbers on [0, 1)."""
+        self.count += 1
+        return self.noise.uniform(like, self.count)
+
+
+@torch.no_grad()
+def apart_from(peer: Peer, ours: Mapping[str, Sampler], steps: int = 20) -> dict[str, float]:
+    """The largest distance between a peer and each of our samplers on the peer's own levels.
+
+    It is in standard deviations of the data, at the quantiles of the mixture, with the same draws
+    in the same order. NaN if a sampler does not run there. A level at which the peer evaluates
+    twice is one level for our samplers.
     """
-    own = peer.levels(uniform, Rectified(), steps)
-    levels = Levels(own.t, own.alpha, own.sigma)
+    line = Line([MIXTURE] * len(_QUANTILES[MIXTURE]))
+    own = peer.levels(uniform, line.schedule, steps)
+    if own.rows[0].alpha == 1:  # our Heun, for example, depends on the path
+        line.schedule = EDM(1e9)
+        own = peer.levels(uniform, line.schedule, steps)
+    kappa = own.sigma / own.alpha
+    kept = torch.cat([torch.ones(1, dtype=torch.bool), kappa.diff() < 0])
+    levels = Levels(own.t[kept], own.alpha[kept], own.sigma[kept])
     start = quantiles(MIXTURE, own.rows[0].alpha, own.rows[0].sigma)
-    line, noise = Line([MIXTURE] * len(start)), KeyedNoise(("curve",))
-    with torch.no_grad():
-        theirs = final_state(peer, line, start, own, noise)
-        gap = theirs - final_state(ours, line, start, levels, noise)
-    return float(gap.abs().max()) / WIDTHS[MIXTURE]
+    theirs = final_state(peer, line, start, own, _InOrder())
+
+    def apart(one: Sampler) -> float:
+        if one.stochastic != peer.stochastic or one.why_incompatible(line, levels):
+            return math.nan
+        gap = theirs - final_state(one, line, start, levels, _InOrder())
+        return float(gap.abs().max()) / WIDTHS[MIXTURE]
+
+    return {name: apart(one) for name, one in ours.items()}

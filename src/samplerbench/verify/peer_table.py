@@ -18,11 +18,17 @@ from typing import Any
 
 from samplerbench.bench.cell import setting_text
 from samplerbench.identity import describe
+from samplerbench.samplers.adams_bashforth import AdamsBashforth
 from samplerbench.samplers.base import Sampler
 from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.ddpm_large import DDPMLarge
 from samplerbench.samplers.deis import DEISLogRho, DEISRho
+from samplerbench.samplers.dpm_solver import DPMSolver2
 from samplerbench.samplers.dpm_solver_pp import DPMSolverPP
+from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.ipndm import IPNDM
 from samplerbench.samplers.peers import Peer
+from samplerbench.samplers.sde_dpmpp_2m import SDEDPMpp2M
 from samplerbench.samplers.unipc import UniPC
 from samplerbench.verify.peer_curves import Curve, apart_from, error_in_double, touches_other_rows
 
@@ -34,25 +40,23 @@ SHOWN = (10, 20, 40, 80, 160, 320, 1000)
 #: The smallest floor that is described.
 _FLOOR = 1e-6
 
-#: Our sampler of the same method on the same levels: its description and the object.
-SAME: Mapping[str, tuple[str, Sampler]] = {
-    "DDIMScheduler": ("ddim, η = 0", DDIM(0.0)),
-    "EulerDiscreteScheduler": ("ddim, η = 0", DDIM(0.0)),
-    "FlowMatchEulerDiscreteScheduler": ("ddim, η = 0", DDIM(0.0)),
-    "EDMEulerScheduler": ("ddim, η = 0", DDIM(0.0)),
-    "DPMSolverMultistepScheduler": ("dpm_solver_pp", DPMSolverPP(2)),
-    "EDMDPMSolverMultistepScheduler": ("dpm_solver_pp", DPMSolverPP(2)),
-    "UniPCMultistepScheduler": ("unipc", UniPC(2)),
-    "DEISMultistepScheduler": ("deis_log_rho", DEISLogRho(2)),
-    "LMSDiscreteScheduler": ("deis_rho, points=4", DEISRho(4)),
-    "sample_euler": ("ddim, η = 0", DDIM(0.0)),
-    "sample_lms": ("deis_rho, points=4", DEISRho(4)),
-    "sample_dpmpp_2m": ("dpm_solver_pp", DPMSolverPP(2)),
-    "EulerSampler": ("ddim, η = 0", DDIM(0.0)),
-    "DDIMSampler": ("ddim, η = 0", DDIM(0.0)),
-    "zABSampler": ("deis_rho", DEISRho(2)),
-    "zEABSampler": ("deis_log_rho", DEISLogRho(2)),
+#: Our samplers whose method a package could also have.
+OURS: Mapping[str, Sampler] = {
+    "ddim, η = 0": DDIM(0.0),
+    "ddim, η = 1": DDIM(1.0),
+    "ddpm_large": DDPMLarge(),
+    "heun": Heun(),
+    "dpm_solver_2": DPMSolver2(),
+    **{f"dpm_solver_pp, points={n}": DPMSolverPP(n) for n in (2, 3)},
+    **{f"adams_bashforth, points={n}": AdamsBashforth(n) for n in (2, 3)},
+    **{f"unipc, points={n}": UniPC(n) for n in (2, 3)},
+    **{f"deis_rho, points={n}": DEISRho(n) for n in (2, 3, 4)},
+    **{f"deis_log_rho, points={n}": DEISLogRho(n) for n in (2, 3)},
+    "ipndm, points=4": IPNDM(4),
+    "sde_dpmpp_2m": SDEDPMpp2M(),
 }
+#: The largest distance of the nearest one of them that is shown.
+NEAR = 5e-3
 
 
 @dataclass(frozen=True)
@@ -91,28 +95,26 @@ class Facts:
     # generator
     global_draws: bool
     neighbours: bool  # whether a result depends on the other rows of its batch
-    same: str  # our sampler of the same method; empty if there is none
+    same: str  # our nearest sampler; empty if none is nearer than `NEAR`
     apart: float  # the largest distance from our sampler on the same levels at N = 20
+    # levels of its table that a run with all T steps visits, and T; zeros without a table
+    visited: tuple[int, int] = (0, 0)
+    lowest: tuple[int, float] = (0, math.nan)  # see `Curve.lowest`
 
 
 def facts(peer: Peer, found: Curve) -> Facts:
     """All properties of a sampler, from its curve, which includes `SHOWN`, and measurements."""
     name, settings = called(peer)
     at = {one.steps: one for one in found.points}
-    ten, eleven, twenty = (peer.evaluations(n) or 0 for n in (10, 11, 20))
-    slope = eleven - ten
-    lengths = {
-        one.steps
-        for one in found.points
-        if not one.refused and one.steps > 4 and one.evaluations != ten + slope * (one.steps - 10)
-    }
-    if found.lists:
-        states = dict(enumerate(found.lists, 1))
-        more, at_ten = (states[11] or 0) - (states[10] or 0), states[10] or 0
-        wrong = {n for n, count in states.items() if count not in (None, at_ten + more * (n - 10))}
-        lengths |= {n for n in wrong if n > 4}
-    plain = not peer.stochastic and not settings
-    words, ours = SAME.get(name, ("", None)) if plain or name == "DDIMScheduler" else ("", None)
+    accepted = {n: count for n, count in enumerate(found.lists, 1) if count is not None}
+    ten, eleven, twenty = (_evaluations(peer, n) if n in accepted else 0 for n in (10, 11, 20))
+    lengths: set[int] = set()
+    if ten and eleven:
+        slope, more = eleven - ten, accepted[11] - accepted[10]
+        ran = [one for one in found.points if not one.refused]
+        lengths = {one.steps for one in ran if one.evaluations != ten + slope * (one.steps - 10)}
+        lengths |= {n for n, one in accepted.items() if one != accepted[10] + more * (n - 10)}
+    same, apart = nearest(peer) if twenty else ("", math.nan)
     return Facts(
         package=peer.package,
         version=peer.installed(),
@@ -122,7 +124,7 @@ def facts(peer: Peer, found: Curve) -> Facts:
         stochastic=peer.stochastic,
         clips=not peer.affine,
         evaluations=(ten, eleven, twenty),
-        lengths=tuple(sorted(lengths)),
+        lengths=tuple(sorted(n for n in lengths if n > 4)),
         first=at[20].first,
         last=at[20].last,
         order=(found.order("gaussian"), found.order("mixture")),
@@ -130,7 +132,7 @@ def facts(peer: Peer, found: Curve) -> Facts:
         mixture=tuple(at[n].mixture for n in SHOWN),
         floor=found.floor,
         before=(at[80].before, at[320].before),
-        time_error=peer.time_error(20),
+        time_error=peer.time_error(20) if twenty else 0.0,
         jump=found.jump,
         worse=found.worse,
         sign_changes=found.sign_changes,
@@ -141,9 +143,22 @@ def facts(peer: Peer, found: Curve) -> Facts:
         floats=found.floats,
         global_draws=peer.global_draws,
         neighbours=touches_other_rows(peer),
-        same=words,
-        apart=math.nan if ours is None or peer.stochastic else apart_from(peer, ours),
+        same=same,
+        apart=apart,
+        visited=peer.table_visited(),
+        lowest=found.lowest,
     )
+
+
+def _evaluations(peer: Peer, steps: int) -> int:
+    return peer.evaluations(steps) or 0
+
+
+def nearest(peer: Peer) -> tuple[str, float]:
+    """Our nearest sampler at N = 20 and its distance; ("", NaN) if none is nearer than `NEAR`."""
+    found = {name: gap for name, gap in apart_from(peer, OURS).items() if gap < NEAR}
+    name = min(found, key=lambda key: found[key], default="")
+    return name, found.get(name, math.nan)
 
 
 def called(peer: Peer) -> tuple[str, str]:
@@ -177,6 +192,9 @@ def sentences(one: Facts) -> list[str]:
         lines.append("clips x̂₀ to ±1, so data must be in that range: clip_sample=false")
     if one.lengths:
         lines.append(f"other numbers of evaluations than its formula at {numbers(one.lengths)}")
+    if one.lowest[1] < 0.3 * one.first:
+        n, low = one.lowest
+        lines.append(f"begins at σ/α = {low:.2g} at N = {n}, and at {one.first:.3g} at N = 20")
     if one.last > 0:
         lines.append(f"ends at σ/α = {one.last:.2g}, not at the data")
     if one.jump[1] > 1.5:
@@ -203,7 +221,7 @@ def sentences(one: Facts) -> list[str]:
 
 
 def kept_promises(one: Facts) -> list[str]:
-    """Promises that a sampler keeps, and its distance from our sampler of the same method."""
+    """Promises that a sampler keeps, the levels of its table, and our nearest sampler."""
     lines = []
     if not one.neighbours:
         lines.append("a result does not depend on the other rows of its batch")
@@ -213,8 +231,12 @@ def kept_promises(one: Facts) -> list[str]:
         lines.append("as shipped it draws from torch's global generator; here all draws are keyed")
     elif one.stochastic:
         lines.append("its source of noise can be handed in; here all draws are keyed")
+    visited, length = one.visited
+    if length:
+        share = "each level" if visited == length else f"{visited} of the {length} levels"
+        lines.append(f"with N = {length} it visits {share} of its table")
     if not math.isnan(one.apart):
-        lines.append(f"our {one.same} on the same levels: {one.apart:.0e} apart at N = 20")
+        lines.append(f"our nearest on the same levels: {one.same}, {one.apart:.0e} apart at N = 20")
     return lines
 
 

@@ -18,8 +18,8 @@ line with
 - *contract*: promises that make its results comparable; see `verify.sampler_contract`.
 
 A sampler of another package declares no order. Its errors from 5 to 1 000 steps and its faults are
-printed; see `verify.peer_curves`. With `every=true` it also runs at every N up to 1 000, which
-takes some minutes, and each N whose result is not finite is listed.
+printed; see `verify.peer_curves`. It runs at every N up to 64 and some above, or with `every=true`
+at every N up to 1 000, which takes some minutes.
 
 Settings may follow the name, as in a job:
 `samplerbench check diffusers sampler.diffusers.scheduler=EulerDiscreteScheduler`, or

@@ -47,8 +47,8 @@ from samplerbench.verify.orders import (
     relative_error,
     rough,
 )
-from samplerbench.verify.peer_curves import MOST, STEPS, Curve, Point, at_every, curve
-from samplerbench.verify.peer_table import called, facts, kept_promises, numbers, sentences
+from samplerbench.verify.peer_curves import MOST, STEPS, Curve, curve
+from samplerbench.verify.peer_table import called, facts, kept_promises, sentences
 from samplerbench.verify.sampler_contract import BED, DOES_NOT_APPLY
 
 SCHEDULES: dict[str, NoiseSchedule] = {"EDM": EDM(10.0), "VP": VPLinear(), "flow": Rectified()}
@@ -119,13 +119,11 @@ def examine(
         if table.row_count:
             out.print(table)
     for peer in peers:
-        found = curve(peer)
+        found = curve(peer, steps=range(1, MOST + 1) if every else None)
         out.print(curve_table(peer, found))
         known = facts(peer, found)
-        for sentence in (*sentences(known), *kept_promises(known)):
+        for sentence in (*runs(found), *sentences(known), *kept_promises(known)):
             out.print(f"- {sentence}")
-        if every:
-            out.print(f"- {every_sentence(at_every(peer))}")
     for remark in dict.fromkeys(remarks):
         out.print(remark)
     if lines:
@@ -136,7 +134,7 @@ def curve_table(peer: Peer, found: Curve) -> Table:
     """The errors of a sampler of another package at some numbers of steps."""
     title = " ".join(filter(None, (peer.package, peer.installed(), *called(peer))))
     orders = [found.order(law) for law in ("gaussian", "mixture")]
-    columns = ("N", "NFE", "σ/α", "gaussian", "mixture", "width")
+    columns = ("N", "NFE", "steps", "σ/α", "gaussian", "mixture", "width")
     table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
     for one in (found.at(n) for n in STEPS):
         ends = f"{one.first:.3g} → {one.last:.2g}"
@@ -144,20 +142,27 @@ def curve_table(peer: Peer, found: Curve) -> Table:
         unknown = "–" if one.noisy and one.finite else "nan"
         known = (one.gaussian, one.mixture)
         errors = (unknown if math.isnan(error) else f"{error:.2g}" for error in known)
-        row = ["refused"] if one.refused else [ends, *errors, f"{100 * one.spread:+.2g} %"]
-        table.add_row(str(one.steps), str(one.evaluations), *row)
-    table.add_row("order", "", "", *(f"{order:.2f}" for order in orders))
-    table.add_row("sign changes", *[""] * 4, str(found.sign_changes))
+        row = [str(one.evaluations), str(one.states), ends, *errors, f"{100 * one.spread:+.2g} %"]
+        table.add_row(str(one.steps), *(["–", "–", "refused"] if one.refused else row))
+    table.add_row("order", *[""] * 3, *(f"{order:.2f}" for order in orders))
+    table.add_row("sign changes", *[""] * 5, str(found.sign_changes))
     return table
 
 
-def every_sentence(found: Sequence[Point]) -> str:
-    """A sentence about runs at every number of steps; `found` has those that ended badly."""
-    errors = [one.steps for one in found if one.refused]
-    broken = [one.steps for one in found if not one.refused]
-    parts = [f"ends in an error at {numbers(errors)}"] if errors else []
-    parts += [f"is not finite at {numbers(broken)}"] if broken else []
-    return f"of the runs at every N from 1 to {MOST}: {'; '.join(parts) or 'all are finite'}"
+def runs(found: Curve) -> list[str]:
+    """Which numbers of steps were run, how the runs ended, and the largest jump of their errors."""
+    count, first, last = len(found.points), found.points[0].steps, found.points[-1].steps
+    bad = len(found.not_finite) + sum(bool(one.refused) for one in found.points)
+    which = "every" if count == last - first + 1 else f"{count} of the"
+    ends = f"{bad} did not end with numbers" if bad else "all ended with numbers"
+    n, ratio = found.jump
+    rise = f"at most {ratio:.3g} times larger (from N = {n} to {n + 1})"
+    if ratio < 1.01:
+        rise = "never larger"
+    return [
+        f"runs at {which} N from {first} to {last}: {ends}",
+        f"the error after one more step is {rise}",
+    ]
 
 
 class Checked(NamedTuple):
