@@ -334,6 +334,11 @@ def test_the_budget_of_images_is_that_of_the_network_of_the_table(composed):
         assert budget[key] == table[key]
 
 
+def test_edm_on_images_has_the_training_of_the_digits(composed):
+    edm, digits = (composed(f"experiment={name}") for name in ("images/edm", "digits"))
+    assert edm["trainer"] == digits["trainer"]
+
+
 def test_the_gaussian_twin_replaces_the_law_of_a_data_set(composed):
     words = ["law=gaussian_twin", "dataset=two_moons", "denoiser=oracle", "metric=kl_law_gaussian"]
     sweep = build(composed(*words), {"dataset": "two_moons"}, "test").sweep
