@@ -89,7 +89,7 @@ def test_samplers_that_lost_repetitions_are_neither_ranked_nor_judged():
     one.loc[:1, "status"] = "diverged"
     other.loc[2:, "status"] = "diverged"
     text = claims(floor(), one, other)
-    assert "must be one at which two samplers ran" in text
+    assert "must be one at which two samplers have all their values; none has; a: 2 of" in text
     assert "; a: 2 of 4 diverged; b: 2 of 4 diverged\n" in text
     assert "distinguishable from data" not in text
     table = printed(print_cells, floor(), one, other)

@@ -117,7 +117,7 @@ def ranking(
     require((steps is None) != (nfe is None), "steps", steps, "given, or nfe: one of the two")
     require(0 < level < 1, "level", level, "between 0 and 1")
     column, at = ("nfe", nfe) if steps is None else ("steps", steps)
-    rows = distinct(table[table["denoiser"] != "law"])
+    rows = possible = distinct(table[table["denoiser"] != "law"])
     key = [name for name in [*SAMPLER, "steps"] if name in rows]
     if steps is None:
         # an adaptive sampler may need other numbers of evaluations in other repetitions
@@ -135,8 +135,10 @@ def ranking(
     telling = [name for name in ["metric", "denoiser", "start", *DISTINGUISHING] if name in rows]
     cells = rows.drop_duplicates(key)[list(dict.fromkeys([*key, *telling]))]
     if len(cells) < 2:
-        present = sorted(set(table.loc[table["denoiser"] != "law", column]))
-        allowed = f"one at which two samplers ran; the table has {present}"
+        present = sorted(set(complete(possible)[column]))
+        who = f"there are values at {present}" if present else "none has"
+        who = f"only {_names(cells)[0]} has" if len(cells) else who
+        allowed = f"one at which two samplers have all their values; {who}"
         allowed += "".join(f"; {name}: {why}" for name, why in apart.items())
         raise InvalidSetting(column, at, allowed)
     names = _names(cells)
