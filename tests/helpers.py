@@ -53,6 +53,8 @@ def mostly_slow(cases, *quick):
     The others are in the slow suite.
     """
     rows = [case if isinstance(case, tuple) else (case,) for case in cases]
+    marked = type(pytest.param())  # its marks would be lost
+    assert not any(isinstance(one, marked) for row in rows for one in (row, *row))
     marks = [[pytest.mark.slow] * (place not in quick) for place in range(len(rows))]
     return [pytest.param(*row, marks=mark) for row, mark in zip(rows, marks, strict=True)]
 
