@@ -85,6 +85,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if is_bench or is_slow else None
 
 
+@pytest.fixture(scope="module", autouse=True)
+def modules_of_test_folders_go(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A package that tests of a file import from a temporary folder is unknown to the next file."""
+    yield
+    folder = str(tmp_path_factory.getbasetemp())
+    for name, module in list(sys.modules.items()):
+        known = getattr(module, "__dict__", {})
+        if folder in str(known.get("__file__") or known.get("__path__")):
+            del sys.modules[name]
+
+
 @pytest.fixture(autouse=True)
 def gradients_stay_on() -> Iterator[None]:
     """A test that leaves gradients switched off fails itself, instead of the tests after it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +43,6 @@ def folder(tmp_path_factory, command):
         where = f"hydra.run.dir={folder}/run"
         assert command("--config-dir", "conf", "trusted=lab", *SMALL, *words, where) == 0
         yield folder
-    for name in [name for name in sys.modules if name.partition(".")[0] == "lab"]:
-        del sys.modules[name]
 
 
 @pytest.mark.slow

@@ -32,7 +32,8 @@ def rows_of(samplers, steps, law=LAW, schedule=None, n=200, grid=GRID):
 @pytest.mark.slow
 def test_on_a_gaussian_it_is_the_closed_form():
     """The flow of N(0, c²) is x·c/√(c² + σ²); a step of DDIM(0) is x̂₀ + (σ'/σ)(x − x̂₀)."""
-    c, law = 0.7, GaussianSpectrum(torch.tensor([0.2]), torch.tensor([0.49]))
+    spectrum = torch.tensor([[0.2], [0.49]], dtype=torch.float64)
+    c, law = 0.7, GaussianSpectrum(*spectrum)
     (row,) = rows_of([("ddim", DDIM(0.0))], [5], law, n=4096)
     sigmas = GRID(EDM(10.0), 5).sigma.numpy()
     kept = 1.0
