@@ -60,6 +60,8 @@ SCHEDULERS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "UniPCMultistepScheduler": [{}, {"solver_type": "bh1"}, {"solver_order": 3}, _KARRAS, _FLOW],
     "DEISMultistepScheduler": [{}, {"solver_order": 3}, _KARRAS],
     "SASolverScheduler": [{}],
+    "CosineDPMSolverMultistepScheduler": [{}],
+    "DPMSolverSDEScheduler": [{}, _KARRAS],
     "EulerDiscreteScheduler": [
         *({}, _LEADING, _TRAILING, _KARRAS, {"use_exponential_sigmas": True}, _SIGMA_MIN),
         {"s_churn": 10.0},

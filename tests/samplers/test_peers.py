@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from inspect import signature
 from logging import Handler, getLogger
 from threading import Thread
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
@@ -374,7 +372,6 @@ def test_what_differs_is_what_counts(tmp_path):
         (lambda: Diffusers("DDIMInverseScheduler"), "from the data to the noise"),
         (lambda: Diffusers("DDPMScheduler", {"variance_type": "learned"}), "predicts a variance"),
         (lambda: Diffusers(settings={"prediction_type": "no"}), "cannot give prediction_type=no"),
-        (lambda: Diffusers("CosineDPMSolverMultistepScheduler"), "requires the torchsde library"),
         (lambda: Diffusers("VQDiffusionScheduler"), "its states are discrete"),
         (lambda: Diffusers("KarrasVeScheduler"), r"it has no step\(\)"),
         (lambda: Diffusers("HeliosScheduler"), "no table of ᾱ, and is not one of"),
@@ -434,22 +431,11 @@ def test_a_number_of_steps_that_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "last"),
-    [
-        ("scheduling_dpmsolver_sde", "DPMSolverSDEScheduler", 0.03),
-        ("scheduling_cosine_dpmsolver_multistep", "CosineDPMSolverMultistepScheduler", 0.3),
-    ],
+    ("name", "last"), [("DPMSolverSDEScheduler", 0.03), ("CosineDPMSolverMultistepScheduler", 0.3)]
 )
-def test_a_scheduler_with_a_brownian_tree_gets_our_path(module, name, last, monkeypatch):
-    """Its law converges, but for the last step: x̂₀ from σ has the width w²/√(w² + σ²).
-
-    The tree of torchsde, which need not be installed, is not used.
-    """
-    if find_spec("torchsde") is None:
-        monkeypatch.setitem(sys.modules, "torchsde", ModuleType("torchsde"))
-    scheduler = getattr(import_module(f"diffusers.schedulers.{module}"), name)
-    monkeypatch.delitem(sys.modules, f"diffusers.schedulers.{module}")
-    sampler = Diffusers(custom=scheduler)
+def test_a_scheduler_with_a_brownian_tree_gets_our_path(name, last):
+    """Its law converges, but for the last step: x̂₀ from σ has the width w²/√(w² + σ²)."""
+    sampler = Diffusers(name)
     assert sampler.stochastic
     found = point(sampler, 80)
     assert found.before == pytest.approx(last, rel=0.05)

@@ -379,6 +379,5 @@ def test_where_a_run_begins():
 def test_every_scheduler_has_a_row_or_a_reason(gallery_script):
     script = gallery_script("peers")
     refused = {name for names in script.refusals().values() for name in names}
-    with_torchsde = {"DPMSolverSDEScheduler", "CosineDPMSolverMultistepScheduler"}
-    assert set(scheduler_names()) - refused - set(script.SCHEDULERS) <= with_torchsde
+    assert set(scheduler_names()) == refused | set(script.SCHEDULERS)
     assert not refused & {name for name, all_ in script.SCHEDULERS.items() if {} in all_}

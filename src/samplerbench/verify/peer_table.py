@@ -203,8 +203,10 @@ def sentences(one: Facts) -> list[str]:
     if one.worse:
         lines.append(f"more steps than {one.worse} are worse")
     if one.time_error > 1e-3:
-        off = 100 * one.time_error
-        lines.append(f"the model gets a rounded time, up to {off:.2g} % off in σ/α")
+        off = f"{100 * one.time_error:.2g} %"
+        if one.time_error > 0.5:  # a difference of logarithms
+            off = f"a factor of {math.exp(one.time_error):.2g}"
+        lines.append(f"the model gets a rounded time, up to {off} off in σ/α")
     if one.floor > _FLOOR:
         early, late = one.before
         cause = ""
