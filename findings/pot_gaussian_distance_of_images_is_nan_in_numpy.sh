@@ -6,13 +6,15 @@
 # its smallest eigenvalue is 0, which NumPy's eigh returns as some -1e-17. The matrix root of POT's NumPy backend takes
 # the square root of this number. ot.gaussian.bures_wasserstein_distance then returns NaN (NumPy prints one
 # RuntimeWarning), although its documentation asks for semi-definite matrices only. The PyTorch backend has another
-# matrix root and agrees with the closed form to 1e-8. The function that takes samples, empirical_bures_wasserstein_
-# distance, adds 1e-6 to all eigenvalues by default: this hides the NaN, but it is not in the unit of the data. In
-# units a hundred times as large, the same images are 3 to 5 % nearer.
+# matrix root and agrees with the closed form to 1e-8.
+#
+# The function that takes samples, ot.gaussian.empirical_bures_wasserstein_distance, adds 1e-6 to all eigenvalues by
+# default. This hides the NaN, but it is not in the unit of the data: in units a hundred times as large, the same images
+# are 3 to 5 % nearer.
 #
 # The 8 x 8 digits of scikit-learn; the first N against N others; distances in the unit of the pixels.
 #
-# Guessed before: finite in both, equal to the closed form to 1e-6.
+# Guessed before: finite, and equal to the closed form to 1e-6.
 # Issue 708 of the package (closed) reports NaN of the PyTorch backend's root in float32 (2026-11-30).
 # Exits with 0 while this is so, with 1 once it is not.
 set -euo pipefail
