@@ -371,7 +371,10 @@ def test_what_differs_is_what_counts(tmp_path):
         (lambda: Diffusers("RePaintScheduler"), "needs original_image, mask"),
         (lambda: Diffusers("DDIMInverseScheduler"), "from the data to the noise"),
         (lambda: Diffusers("DDPMScheduler", {"variance_type": "learned"}), "predicts a variance"),
-        (lambda: Diffusers(settings={"prediction_type": "no"}), "cannot give prediction_type=no"),
+        (
+            lambda: Diffusers(settings={"prediction_type": "no"}),
+            "its prediction_type=no is none of epsilon",
+        ),
         (lambda: Diffusers("VQDiffusionScheduler"), "its states are discrete"),
         (lambda: Diffusers("KarrasVeScheduler"), r"it has no step\(\)"),
         (lambda: Diffusers("HeliosScheduler"), "no table of ᾱ, and is not one of"),

@@ -407,12 +407,12 @@ def _why_not(scheduler: Any) -> str | None:
             return "its path has no table of ᾱ, and is not one of the other known paths"
         if predicts is None:
             return "its config has no prediction_type, which says what its network predicts"
-        return f"a denoiser cannot give prediction_type={predicts}"
+        return f"its prediction_type={predicts} is none of {', '.join(_PREDICTIONS)}"
     return None
 
 
 def _predicts(scheduler: Any) -> str | None:
-    """The quantity that the network of a scheduler predicts; None if a denoiser cannot give it."""
+    """The quantity that the network of a scheduler predicts; None if it is not known here."""
     names = {one.__name__ for one in type(scheduler).__mro__}
     if names & {*FLOW}:
         return "flow"

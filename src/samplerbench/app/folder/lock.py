@@ -26,7 +26,7 @@ def hold(directory: Path) -> bool | None:
         lock.acquire()
     except Timeout:
         return False
-    except (OSError, NotImplementedError):
+    except (OSError, NotImplementedError):  # for example a file system without locks
         return None
     _held[folder] = lock
     return True
