@@ -191,6 +191,8 @@ def test_settings_of_members_are_checked_by_the_members():
     ("words", "message"),
     [
         ("steps=[]", r"^steps=\[\].*numbers of steps"),
+        ("metric=[]", r"^metric=\[\].*at least one member"),
+        ("start=[]", r"^start=\[\].*at least one member"),
         ("grid.noise_min=-0.1", "noise_min=-0.1.*positive"),
         ("grid.noise_max=100", r"^grid\.noise_max=100.*at most 10"),
         ("schedule=vp_cosine grid.noise_max=inf", "noise_max=inf.*finite"),

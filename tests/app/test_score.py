@@ -414,6 +414,22 @@ def test_chains_of_other_programs(chains, capsys):
         score.main(["stan.csv", *NORMAL])
 
 
+def test_columns_of_the_reference(tmp_path, monkeypatch, capsys):
+    """`columns` chooses the same columns of a reference that is a table, and not of an array."""
+    monkeypatch.chdir(tmp_path)
+    rows = torch.randn(2, 400, 3, generator=torch.Generator().manual_seed(0)).numpy()
+    for name, points in zip(("samples", "data"), rows, strict=True):
+        pd.DataFrame(points, columns=["x", "id", "y"]).to_csv(f"{name}.csv", index=False)
+    np.save("data.npy", rows[1][:, [0, 2]])
+    found = []
+    for reference in ("data.csv", "data.npy"):
+        words = [f"reference={reference}", "columns=x,y", "metric=sliced"]
+        score.main(["samples.csv", *words])
+        found.append([line.split() for line in lines(capsys) if line.startswith("samples.csv")])
+    assert len(found[0]) == 1
+    assert [entry[:3] for entry in found[0]] == [entry[:3] for entry in found[1]]
+
+
 @pytest.mark.slow
 def test_the_chains_of_arviz_name_their_axes(chains, capsys):
     """All variables of the posterior, in any order of axes; the numbers of a .npy of the same."""

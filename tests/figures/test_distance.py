@@ -648,7 +648,7 @@ def test_a_setting_of_the_sampler_is_the_axis_if_only_it_varies(row):
         assert varied_setting(other) is None
     figure = setting_figure(table, "w", "w")
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles == ["corrupted score: data", "corrupted score: noise"]
+    assert titles == ["corrupted score, data", "corrupted score, noise"]
     for axes, error in zip(figure.axes, (0.2, 0.4), strict=True):
         exact, own = (np.array(bars.lines[0].get_xydata(), float) for bars in axes.containers)
         np.testing.assert_allclose(own[:, 0], [0, 0.5, 2])

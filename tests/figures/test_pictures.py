@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,6 +20,7 @@ from scipy.stats import norm, qmc
 from helpers import mostly_slow
 from samplerbench.app.config.construct import construct
 from samplerbench.app.config.folders import conf_directory
+from samplerbench.bench.cell import sampler_name
 from samplerbench.core import grids
 from samplerbench.core.grids import Level
 from samplerbench.core.models import Corrupted
@@ -56,12 +58,14 @@ from samplerbench.figures.score_heatmap import ScoreHeatmap
 from samplerbench.figures.series_1d import Series1D
 from samplerbench.figures.side_by_side import SideBySide
 from samplerbench.figures.spectrum_error import SpectrumError
-from samplerbench.figures.style import curve_style, new_figure, styled
+from samplerbench.figures.style import curve_style, new_figure, sampler_styles, styled
 from samplerbench.figures.truth_generated_1d import TruthGenerated1D
 from samplerbench.figures.w2_path import W2Path
+from samplerbench.identity import settings_text
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.restart import Restart
 from samplerbench.samplers.reverse_sde import ReverseSDE
 from samplerbench.samplers.ula import ULA
 from samplerbench.verify.exact_law import gaussian_w2, noised_law, output_law
@@ -586,6 +590,16 @@ def test_a_sampler_has_the_colour_of_the_figures_of_results(scene_of):
     styles = run_styles(scene_of(grid_mixture(), learned=False, samplers=samplers))
     assert list(styles) == ["ddim η=0.2", "ddim η=1", "heun"]
     assert list(styles.values()) == [curve_style(place) for place in range(3)]
+
+
+def test_settings_of_a_sampler_are_in_the_order_of_their_numbers(scene_of):
+    samplers = [("restart", Restart(repeats=count)) for count in (10, 2)]
+    settings = [settings_text(one) for _, one in samplers]
+    table = pd.DataFrame({"sampler": "restart", "eta": math.nan, "sampler_settings": settings})
+    names = ["restart repeats=2", "restart repeats=10"]
+    assert list(sampler_styles(table)) == [sampler_name("restart", s) for s in settings[::-1]]
+    styles = run_styles(scene_of(grid_mixture(), learned=False, samplers=samplers))
+    assert list(styles) == names
 
 
 @pytest.mark.slow

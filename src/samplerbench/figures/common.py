@@ -210,8 +210,9 @@ def score_title(denoiser: str) -> str:
     """The name of a denoiser's score, for a title or a legend."""
     names = {"oracle": "exact score", "empirical": "training set's score"}
     kind, _, settings = denoiser.partition(" ")
-    # with several settings: "guided 2", "corrupted 0.3 noise"
-    several = f"{kind} score: {settings}" if settings else f"{kind} score"
+    # with several settings: "guided 2" has its weight, "corrupted 0.3 noise" amplitude and profile
+    weight = "weight " if kind in ("guided", "autoguided") else ""
+    several = f"{kind} score, {weight}{settings}" if settings else f"{kind} score"
     return names.get(denoiser, several)
 
 

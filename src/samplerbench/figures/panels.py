@@ -22,7 +22,7 @@ from samplerbench.core.noise import generator
 from samplerbench.datasets.base import LARGEST
 from samplerbench.errors import require
 from samplerbench.figures.common import COLOURS, score_title
-from samplerbench.figures.style import CurveStyle, curve_style
+from samplerbench.figures.style import CurveStyle, by_number, curve_style
 from samplerbench.identity import settings_text
 
 #: Half the widths of two axes: [15, 20] is from −15 to 15 and from −20 to 20.
@@ -60,10 +60,10 @@ def score_name(scene: Scene, denoiser: str) -> str:
 def run_styles(scene: Scene) -> dict[str, CurveStyle]:
     """The style of each sampler setting by its label: as in the figures of the job's results."""
 
-    def place(run: SamplerRun) -> tuple[str, float, str]:  # the order of `sampler_styles`
+    def place(run: SamplerRun) -> tuple[object, ...]:  # the order of `sampler_styles`
         eta = getattr(run.sampler, "eta", None)
         given = eta if isinstance(eta, int | float) else math.inf
-        return run.label.split()[0], given, settings_text(run.sampler)
+        return by_number(run.label.split()[0]), given, by_number(settings_text(run.sampler))
 
     labels = dict.fromkeys(run.label for run in sorted(scene.runs(), key=place))
     return {label: curve_style(number) for number, label in enumerate(labels)}

@@ -6,6 +6,7 @@ parameters are shared by all threads, so one thread draws.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,12 +71,23 @@ def curve_style(place: int) -> CurveStyle:
     return CurveStyle(COLOURS[place % len(COLOURS)], marker, _DASHES[lap % len(_DASHES)])
 
 
+def by_number(text: str) -> tuple[str | float, ...]:
+    """A key for sorting in which numbers have their own order: repeats=2 before repeats=10."""
+    words = re.split(r"(\d+(?:\.\d+)?)", text)
+    return tuple(float(word) if place % 2 else word for place, word in enumerate(words))
+
+
+def _by_numbers(column: pd.Series) -> pd.Series:
+    return column if pd.api.types.is_numeric_dtype(column) else column.map(by_number)
+
+
 def sampler_styles(table: pd.DataFrame) -> Mapping[str, CurveStyle]:
     """The style of each sampler setting of a table, by name; all its figures share the styles."""
     # the converged runs of a budget have no curves
     own = (table["sampler"] != "") & ~table["sampler"].str.endswith(LIMIT)
     names = table.loc[own, ["sampler", "eta", "sampler_settings"]]
-    names = names.drop_duplicates().sort_values(["sampler", "eta", "sampler_settings"])
+    names = names.drop_duplicates()
+    names = names.sort_values(["sampler", "eta", "sampler_settings"], key=_by_numbers)
     named = dict.fromkeys(map(sampler_name, names["sampler"], names["sampler_settings"]))
     return {name: curve_style(place) for place, name in enumerate(named)}
 
@@ -85,7 +97,7 @@ def curve_styles(table: pd.DataFrame, cells: pd.DataFrame) -> dict[str, CurveSty
 
     Names that also distinguish runs have styles of their own.
     """
-    names = cells.sort_values(["sampler", "eta", "name"])["name"].unique()
+    names = cells.sort_values(["sampler", "eta", "name"], key=_by_numbers)["name"].unique()
     styles = sampler_styles(table)
     if not set(names) <= set(styles):
         return {str(name): curve_style(place) for place, name in enumerate(names)}

@@ -4,8 +4,9 @@ For each coordinate i with mean m_i and deviation s_i,
 
     value = max_i max(|x̄_i − m_i|/s_i, |sd(x_i)/s_i − 1|) ,
 
-in deviations of the law, without units. `info` has both parts, and `known_to`, the largest standard
-error of the law's own moments (see `Dataset.moments`); smaller values cannot be resolved.
+in deviations of the law, without units. `info` has both parts. If the law's own moments have
+standard errors (see `Dataset.moments`), it also has the largest of them, `known_to`; smaller values
+cannot be resolved.
 
 It needs no draws of the law, only its `moments`. The value of n fresh draws is about
 √(2·ln(2·dim)/n).
@@ -50,6 +51,8 @@ class _MomentsDistance(Distance):
 
     def measure(self, samples: Tensor) -> Measurement:
         mean_error, sd_error = self._known.errors_of(samples.double().cpu())
-        value, known_to = max(mean_error, sd_error), self._known.known_to
-        info = {"mean_error": mean_error, "sd_error": sd_error, "known_to": known_to}
+        value = max(mean_error, sd_error)
+        info = {"mean_error": mean_error, "sd_error": sd_error}
+        if self._known.known_to > 0:
+            info["known_to"] = self._known.known_to
         return Measurement(value, value, value, None, 0, info)

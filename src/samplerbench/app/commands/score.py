@@ -16,7 +16,8 @@ state, frame=all scores each of them.
 The other words are as in a job, also in the form `--dataset grid_mixture`: `dataset` and `metric`
 with their settings, `n_reference`, and `seed`, which determines all random numbers. `reference` is
 a file of data; it replaces `dataset` and `n_reference`, and its floor comes from the rows of both
-files. `out` is a new .csv or .json file for the numbers of the tables.
+files; `columns` chooses its columns too, if it is a table. `out` is a new .csv or .json file for
+the numbers of the tables.
 
 With several files, a second table has the difference of each pair. See `bench.scoring` for the
 floor, the intervals, the verdicts and the differences.
@@ -108,7 +109,7 @@ def score_files(
     from samplerbench.bench.scoring import differences, distances, require_fits
 
     layouts = _layouts(reading.pop("layout", None), files)
-    shape, truths = read_truths(reference, words)
+    shape, truths = read_truths(reference, words, reading.get("columns"))
     clouds: dict[str, Cloud] = {}
     for file, layout in zip(files, layouts, strict=True):
         with typed_as(""):
@@ -168,12 +169,18 @@ def typed_as(key: str) -> Iterator[None]:
 
 
 def read_truths(
-    reference: str | None, words: Mapping[str, str]
+    reference: str | None, words: Mapping[str, str], columns: str | None = None
 ) -> tuple[tuple[int, ...] | None, list[Truth]]:
-    """The shape of a datum, if it is known, and for each metric what it compares samples with."""
+    """The shape of a datum, if it is known, and for each metric what it compares samples with.
+
+    Args:
+        reference: a file of data; None for the data of the config.
+        words: keys of the config and their values.
+        columns: the columns of the reference, if it is a table.
+    """
     from samplerbench.bench.scoring import Cloud, reference_size, truths
     from samplerbench.datasets.base import Dataset
-    from samplerbench.datasets.file import require_upright
+    from samplerbench.datasets.file import TABLES, require_upright
     from samplerbench.metrics.base import Metric
 
     config, chosen = compose_config([f"{key}={value}" for key, value in words.items()])
@@ -184,8 +191,10 @@ def read_truths(
     require(used or "n_reference" not in words, "n_reference", words.get("n_reference"), allowed)
     seed = whole_number(config, "seed")
     if reference is not None:
+        is_table = Path(reference).suffix.lower() in TABLES
+        own = {"columns": columns} if is_table and columns is not None else {}
         with typed_as("reference"):
-            points, shape = read_samples(reference)
+            points, shape = read_samples(reference, None, **own)
             require_upright(points, reference)
         if Cloud(points).rows_depend:
             depend = "its rows depend on the rows before them, and the floor is too low for that"

@@ -102,7 +102,7 @@ def build(config: DictConfig, choices: Mapping[str, Any], run: str) -> Job:
     chains = chosen_chains(config, sweep)
     for key, chosen in (("metric", sweep.metrics), ("sampler", sweep.samplers)):
         enough = len(chosen) > 0 or len(pictures) > 0 or chains > 0
-        require(enough, key, config.get(key), f"at least one member of conf/{key}/")
+        require(enough, key, "[]", f"at least one member of conf/{key}/")
     named = config.get("sweeper_metric")
     allowed = f"null or one of the metrics: {', '.join(sweep.metrics) or 'there is none'}"
     require(named is None or named in sweep.metrics, "sweeper_metric", named, allowed)
@@ -159,7 +159,7 @@ def assemble(
     config: DictConfig = base.config
     seeds: dict[str, Any] = dict(base.seeds)
     starts, metrics = chosen_members(config, "start"), chosen_members(config, "metric")
-    require(len(starts) > 0, "start", config.get("start"), "at least one member of conf/start/")
+    require(len(starts) > 0, "start", "[]", "at least one member of conf/start/")
     nfe = whole_numbers(config, "nfe")
     steps = whole_numbers(config, "steps") or nfe  # the sweep ignores steps if nfe is given
     require(len(steps) > 0, "steps", config.steps, "numbers of steps, or null with nfe given")
