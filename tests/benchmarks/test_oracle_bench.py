@@ -1,8 +1,9 @@
-"""The exact denoiser beside its earlier formula, by the processor's time and at every noise level.
+"""The exact denoisers beside their earlier formulas, by the processor's time, at every noise level.
 
-The earlier formula took the softmax of all exponents and multiplied all of it, subnormal numbers
-included, with a table of 2^19 numbers at a time. Run with `make bench ARGS="-k oracle_bench"`;
-printed, never asserted.
+The earlier formula of components with equal variances took the softmax of all exponents and
+multiplied all of it, subnormal numbers included, with a table of 2^19 numbers at a time. That of
+components with covariances multiplied the states with one small matrix for each component. Run with
+`make bench ARGS="-k oracle_bench"`; printed, never asserted.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import torch
 from torch import Tensor
 
 from samplerbench.core.grids import Level
-from samplerbench.core.models import IsotropicMixtureOracle
+from samplerbench.core.models import IsotropicMixtureOracle, MixtureOracle
+from samplerbench.core.responsibilities import responsibilities
 from samplerbench.core.schedules import EDM
 
 pytestmark = pytest.mark.bench
@@ -104,3 +106,54 @@ def test_exact_denoiser(benchmark, points, variance, states, again):
     benchmark.pedantic(run, rounds=1)
     benchmark.extra_info |= found
     print("", *(f"{name}: {text}" for name, text in found.items()), sep="\n")
+
+
+class EarlierCovariances:
+    """x̂₀ as it was before, for α = 1: a product of n states for each component."""
+
+    def __init__(self, means: Tensor, covariances: Tensor) -> None:
+        self.means = means
+        self.eigenvalues, self.basis = torch.linalg.eigh(covariances)
+
+    def denoiser(self, x: Tensor, sigma: float) -> Tensor:
+        parts = []
+        for states in torch.split(x, max(1, 2**17 // self.means.numel())):
+            rotated = (states - self.means[:, None]) @ self.basis
+            spread = self.eigenvalues[:, None] + sigma**2
+            terms = rotated.square() / spread + torch.log(2 * math.pi * spread)
+            weight = responsibilities(-0.5 * terms.sum(-1), 0)
+            moved = weight[:, :, None] * (self.eigenvalues[:, None] / spread) * rotated
+            parts.append(weight.T @ self.means + (moved @ self.basis.mT).sum(0))
+        return torch.cat(parts)
+
+
+@pytest.mark.parametrize(
+    ("count", "dim", "states"), [(1016, 2, 500), (40, 2, 2000), (9, 2, 2000), (2, 16, 2000)]
+)
+def test_exact_denoiser_with_covariances(benchmark, count, dim, states):
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    means = 10 * torch.randn(count, dim, generator=generator, dtype=torch.float64)
+    roots = torch.randn(count, dim, dim, generator=generator, dtype=torch.float64)
+    covariances = roots @ roots.mT / dim
+    model = MixtureOracle(EDM(80.0), torch.ones(count), means, covariances)
+    earlier = EarlierCovariances(means, covariances)
+    found = {}
+
+    def run():
+        for sigma in NOISE:
+            x = means[torch.arange(states) % count]
+            x = x + math.hypot(sigma, 0.3) * torch.randn(x.shape, dtype=torch.float64)
+            ratios, error = [], 0.0
+            for _ in range(15):
+                began = time.process_time()
+                expected = earlier.denoiser(x, sigma)
+                between = time.process_time()
+                value = model.denoiser(x, Level(0.5, 1.0, sigma))
+                ratios.append((time.process_time() - between) / (between - began))
+                error = float((value - expected).abs().max() / means.abs().max())
+            found[f"{sigma:g}"] = f"{median(ratios):.2f} times, error {error:.0e}"
+
+    benchmark.pedantic(run, rounds=1)
+    benchmark.extra_info |= found
+    print("", *(f"sigma {name}: {text}" for name, text in found.items()), sep="\n")

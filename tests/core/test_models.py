@@ -342,6 +342,29 @@ class Bent(DataTarget):
         return y + 0.1 * x * y
 
 
+@pytest.mark.parametrize("own_levels", [False, True])
+def test_the_derivative_of_a_mixture_with_covariances(own_levels):
+    """Forward and backward passes through it are the covariance of its samples' x₀."""
+    generator = torch.Generator().manual_seed(1)
+    means, roots = torch.randn(2, 4, 3, 3, generator=generator, dtype=torch.float64)
+    oracle = MixtureOracle(EDM(), torch.ones(4), means[:, 0], roots @ roots.mT)
+    x = torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    sigma = torch.linspace(0.3, 0.9, 5)[:, None].double() if own_levels else 0.4
+    level = Level(sigma, torch.ones(5, 1).double() if own_levels else 1.0, sigma)
+    step = 1e-6 * torch.eye(3, dtype=torch.float64)
+    columns = [
+        (oracle.denoiser(x + one, level) - oracle.denoiser(x - one, level)) / 2e-6 for one in step
+    ]
+    x0_hat, derivative = oracle.derivative(x, level)
+    torch.testing.assert_close(derivative, torch.stack(columns, -1), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(x0_hat, oracle.denoiser(x, level))
+    for one, column in zip(step, columns, strict=True):
+        _, forward = torch.func.jvp(
+            lambda u: oracle.denoiser(u, level), (x,), (1e6 * one.expand_as(x),)
+        )
+        torch.testing.assert_close(forward, column, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("rows", [False, True])
 def test_the_derivative_of_a_network_goes_forward(rows, states):
     """It is that of automatic differentiation, for every target."""

@@ -618,7 +618,9 @@ class MixtureOracle(Denoiser):
 
     It works in float64, in the eigenbasis of each C_k = Q_k·diag(λ_k)·Q_kᵀ, in which S_k is
     diagonal. The result has the dtype of the state. Some states are evaluated at a time, so that
-    tables have about `ENTRIES` numbers.
+    tables have about `ENTRIES` numbers. States are columns and the K·dim eigenvectors are rows, so
+    products with all Q_k are one matrix product. Components often have the same eigenvalues, and
+    what depends on these alone is computed once for all of them.
 
     Args:
         weights: positive, shape (K,); normalised here.
@@ -630,6 +632,11 @@ class MixtureOracle(Denoiser):
     means: Tensor
     eigenvalues: Tensor
     basis: Tensor
+    scaled_basis: Tensor
+    centre: Tensor
+    rotated_means: Tensor
+    spectra: Tensor
+    spectrum_of: Tensor
     piece: int
 
     def __init__(
@@ -637,55 +644,66 @@ class MixtureOracle(Denoiser):
     ) -> None:
         super().__init__()
         self.schedule = schedule
+        share = weights.double() / weights.double().sum()
         eigenvalues, basis = torch.linalg.eigh(covariances.double())
-        self.register_buffer("log_weights", (weights.double() / weights.double().sum()).log())
-        self.register_buffer("means", means.double())
-        self.register_buffer("eigenvalues", eigenvalues.clamp_min(0))
-        self.register_buffer("basis", basis)
+        spectra, spectrum_of = torch.unique(eigenvalues.clamp_min(0), dim=0, return_inverse=True)
+        centre = share @ means.double()  # rounding errors are relative to the distance from it
+        offsets = means.double() - centre
+        self.register_buffer("log_weights", share.log())
+        self.register_buffer("means", offsets)
+        self.register_buffer("centre", centre[:, None])
+        rows = basis.permute(2, 0, 1).flatten(0, 1).contiguous()  # eigenvectors
+        self.register_buffer("basis", rows)
+        self.register_buffer("scaled_basis", rows * eigenvalues.clamp_min(0).T.reshape(-1, 1))
+        self.register_buffer("rotated_means", (basis.mT @ offsets[..., None])[..., 0].T[..., None])
+        self.register_buffer("spectra", spectra.T[..., None])
+        self.register_buffer("spectrum_of", spectrum_of)
         self.piece = max(1, ENTRIES // means.numel())
 
-    def _log_joint(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """ln(w_k·N(x; αμ_k, S_k)), (K, n), Q_kᵀ(x − αμ_k), and the eigenvalues of S_k.
-
-        The last two have shape (K, n, dim) and (K, 1 or n, dim).
-        """
-        rotated = (x - alpha.T * self.means[:, None]) @ self.basis
-        spread = alpha.T**2 * self.eigenvalues[:, None] + sigma.T**2
-        terms = rotated.square() / spread + torch.log(2 * math.pi * spread)
-        return self.log_weights[:, None] - 0.5 * terms.sum(-1), rotated, spread
+    def _log_joint(self, u: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """ln(w_k·N(x; αμ_k, S_k)), shape (K, n), and Q_kᵀ·S_k⁻¹·(x − αμ_k), shape (dim, K, n)."""
+        spread = alpha**2 * self.spectra + sigma**2  # (dim, spectra, 1 or n)
+        rotated = (self.basis @ u).view(len(u), -1, u.shape[1]).sub_(alpha * self.rotated_means)
+        solved = rotated / spread[:, self.spectrum_of]
+        constant = -0.5 * torch.log(2 * math.pi * spread).sum(0)
+        constant = constant[self.spectrum_of] + self.log_weights[:, None]
+        return torch.sub(constant, (rotated * solved).sum(0), alpha=0.5), solved
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         """Σ r_k·(μ_k + α·C_k·S_k⁻¹·(x − α·μ_k))."""
 
-        def part(x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-            log_joint, rotated, spread = self._log_joint(x, alpha, sigma)
+        def part(u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+            log_joint, solved = self._log_joint(u, alpha, sigma)
             weight = responsibilities(log_joint, 0)
-            gain = alpha.T * self.eigenvalues[:, None] / spread
-            moved = (weight[:, :, None] * gain * rotated) @ self.basis.mT
-            return weight.T @ self.means + moved.sum(0)
+            moved = self.scaled_basis.T @ (solved * weight).flatten(0, 1)
+            return self.means.T @ weight + alpha * moved + self.centre
 
         return self._in_pieces(part, x, level).reshape(x.shape)
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         """Σ r_k·S_k⁻¹·(α·μ_k − x), defined also at σ = 0, where (α·x̂₀ − x)/σ² is 0/0."""
 
-        def part(x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-            log_joint, rotated, spread = self._log_joint(x, alpha, sigma)
-            weight = responsibilities(log_joint, 0)
-            return ((weight[:, :, None] / -spread * rotated) @ self.basis.mT).sum(0)
+        def part(u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+            log_joint, solved = self._log_joint(u, alpha, sigma)
+            return -self.basis.T @ (solved * responsibilities(log_joint, 0)).flatten(0, 1)
 
         return self._in_pieces(part, x, level).reshape(x.shape)
 
     def log_density(self, x: Tensor, level: AnyLevel) -> Tensor:
-        def part(x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-            return log_sum(self._log_joint(x, alpha, sigma)[0], 0)
+        def part(u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+            return log_sum(self._log_joint(u, alpha, sigma)[0], 0)[None]
 
         return self._in_pieces(part, x, level).reshape(x.shape[:-1])
 
     def _in_pieces(
         self, part: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, level: AnyLevel
     ) -> Tensor:
-        return _in_pieces(part, x, level, self.piece)
+        """Evaluate a function of u = x − α·centre, (dim, n), and of α and σ, (1, 1) or (1, n)."""
+
+        def centred(x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+            return part(x.T - alpha * self.centre, alpha, sigma).T
+
+        return _in_pieces(centred, x, level, self.piece)
 
 
 def _flat(scale: float | Tensor, x: Tensor) -> Tensor:
