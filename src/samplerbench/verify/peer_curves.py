@@ -201,8 +201,9 @@ def _of_law(peer: Peer, levels: Levels, shared: tuple[int, int, int, float, floa
     centre, width = _moments(GAUSSIAN)
     mean = first.alpha * centre
     counted = _Units()
-    run(2, counted)
-    out = run(2 + len(counted.draws), _Units()).double()[:, 0]
+    out = run(2, counted).double()[:, 0]
+    if peer.affine:
+        out = run(2 + len(counted.draws), _Units()).double()[:, 0]
     finite = bool(out.isfinite().all())
     mixture = _on_mixture(peer, levels) if shared[0] in LAWS and finite else math.nan
     if not peer.affine:
@@ -217,6 +218,8 @@ def _of_law(peer: Peer, levels: Levels, shared: tuple[int, int, int, float, floa
 
 def _on_mixture(peer: Peer, levels: Levels) -> float:
     """The W₂ error of the output's law on the mixture, in its deviations; NaN if not known."""
+    if touches_other_rows(peer):  # the rows would be nodes of a quadrature
+        return math.nan
     weights, means, widths = (one[MIXTURE] for one in (_WEIGHTS, _MEANS, _DEVIATIONS))
     law = GaussianMixture(weights, tuple((m,) for m in means), tuple(((w**2,),) for w in widths))
     first, last = levels.rows[0], levels.rows[-1]

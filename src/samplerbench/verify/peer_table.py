@@ -69,7 +69,7 @@ class Facts:
     settings: str  # the settings that differ from the defaults, as text
     source: str  # the file of its code, below the package's folder
     stochastic: bool  # whether it draws noise
-    clips: bool  # whether x̂₀ is clipped
+    clips: str  # the setting with which x̂₀ is clipped; empty if it is not
     evaluations: tuple[int, int, int]  # at N = 10, 11 and 20
     # numbers of steps N at which the number of evaluations differs from its formula
     lengths: tuple[int, ...]
@@ -122,7 +122,7 @@ def facts(peer: Peer, found: Curve) -> Facts:
         settings=settings,
         source=source(peer),
         stochastic=peer.stochastic,
-        clips=not peer.affine,
+        clips=peer.clips,
         evaluations=(ten, eleven, twenty),
         lengths=tuple(sorted(n for n in lengths if n > 4)),
         first=at[20].first,
@@ -189,7 +189,7 @@ def sentences(one: Facts) -> list[str]:
     if one.refused:
         lines.append(f"ends in an error at {numbers(one.refused)}")
     if one.clips:
-        lines.append("clips x̂₀ to ±1, so data must be in that range: clip_sample=false")
+        lines.append(f"clips x̂₀ to ±1, so data must be in that range: {one.clips}=false")
     if one.lengths:
         lines.append(f"other numbers of evaluations than its formula at {numbers(one.lengths)}")
     if one.lowest[1] < 0.3 * one.first:
@@ -212,7 +212,7 @@ def sentences(one: Facts) -> list[str]:
         cause = ""
         if one.in_double < one.floor / 3:
             cause = f": its tables are float32 (in float64 {one.in_double:.1e})"
-        elif late > 0.9 * early:
+        elif late > 0.9 * early and one.floor < 3 * late:  # x̂₀ is off by about σ/α
             cause = f": the last step begins at σ/α = {late:.2g} at every N"
         lines.append(f"the error stays at {one.floor:.1e}{cause}")
     if one.floats:
