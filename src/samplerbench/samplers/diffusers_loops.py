@@ -307,7 +307,8 @@ def _wuerstchen(run: Run, x: Tensor) -> Iterator[Tensor]:
     The pipeline casts the times to the dtype of the states. In float64 that gives √ of negative
     numbers, since `step` looks up the next time in float32. So they stay float32 here.
     """
-    for at, t in enumerate(run.scheduler.timesteps[:-1]):
+    times = run.scheduler.timesteps = run.scheduler.timesteps.to(x.device)
+    for at, t in enumerate(times[:-1]):
         x = run.call("step", run.network(x, at, x), t.expand(len(x)), x).prev_sample
         yield x
 
@@ -463,9 +464,9 @@ def _on_linear_beta(scheduler: Any) -> Scales:
 
 def _score_sde_vp(run: Run, x: Tensor) -> Iterator[Tensor]:
     """`step_pred` gets a time for each row; the last step adds no noise."""
-    times = run.scheduler.timesteps
+    times = run.scheduler.timesteps.to(x.device)
     for at, t in enumerate(times):
-        x, mean = run.call("step_pred", run.network(x, at, x), x, t * torch.ones(len(x)))
+        x, mean = run.call("step_pred", run.network(x, at, x), x, t.expand(len(x)))
         yield mean if at + 1 == len(times) else x
 
 
