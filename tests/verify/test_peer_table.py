@@ -231,6 +231,7 @@ AGAIN = (
             *(("EulerAncestralDiscreteScheduler", ""), ("HeunDiscreteScheduler", "")),
             *(("UniPCMultistepScheduler", ""), ("DEISMultistepScheduler", "")),
             *(("FlowMatchEulerDiscreteScheduler", ""), ("EDMEulerScheduler", "")),
+            *(("HeliosScheduler", "stages=1"), ("KarrasVeScheduler", "s_churn=0")),
             *(("HeunSampler", ""), ("sample_dpmpp_2m_sde", "")),
         )
     ),
