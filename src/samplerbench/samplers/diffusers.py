@@ -162,7 +162,7 @@ class Diffusers(Peer):
         """The scheduler; runs use copies and do not change it."""
         return self.__dict__["_scheduler"]
 
-    @cached_property
+    @property
     def _loop(self) -> Loop:
         loop = loop_of(self._prototype)
         assert loop is not None  # the constructor refuses others
