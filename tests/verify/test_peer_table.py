@@ -36,6 +36,7 @@ from samplerbench.verify.peer_curves import (
     Point,
     curve,
     error_in_double,
+    keeps_only_x0,
     point,
     quantiles,
     touches_other_rows,
@@ -152,6 +153,24 @@ def test_what_a_result_depends_on():
             return out
 
     assert touches_other_rows(Diffusers(custom=Mixing))
+
+
+def test_what_a_step_keeps():
+    """Of a state: nothing in LCM and its kind, which leaves a floor; part of it in DDPM."""
+    for name, only in (
+        ("LCMScheduler", True),
+        ("FlowMatchLCMScheduler", True),
+        ("SCMScheduler intermediate_timesteps=null", True),
+        ("CMStochasticIterativeScheduler clip_denoised=false", True),
+        ("DDPMScheduler clip_sample=false", False),
+        ("UnCLIPScheduler clip_sample=false", False),
+        ("EulerAncestralDiscreteScheduler", False),
+        ("HeliosDMDScheduler stages=1", False),
+        ("DDIMScheduler", False),
+    ):
+        assert keeps_only_x0(Diffusers(name)) is only, name
+    row = next(one for one in peer_table.kept() if one.name == "SCMScheduler")
+    assert "stays at 3.0e-01: a step keeps x̂₀ only" in " ".join(peer_table.sentences(row))
 
 
 @pytest.mark.slow
