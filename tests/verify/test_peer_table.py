@@ -287,6 +287,8 @@ def test_the_page_is_that_of_the_facts(gallery_script, rows):
     known = {(one.package, one.name, one.settings) for one in peer_table.kept()}
     assert known == {(one.package, *called) for called, one in rows.items()}
     assert len([one for one in peer_table.kept() if one.package == "diffusers"]) > 55
+    said = (PAGE.parent / "samplers_peers.md").read_text(encoding="utf-8")
+    assert f"faults of {len(known)} settings" in said
 
 
 def test_advice_is_of_the_table():
