@@ -83,6 +83,17 @@ SCHEDULERS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "LCMScheduler": [{}],
     "TCDScheduler": [{}],
     "UnCLIPScheduler": [_PLAIN],
+    "CMStochasticIterativeScheduler": [{"clip_denoised": False}, {}],
+    "SCMScheduler": [{"intermediate_timesteps": None}],
+    "CogVideoXDPMScheduler": [{}, _TRAILING],
+    "DDPMWuerstchenScheduler": [{}],
+    "MiniMaxH3Scheduler": [{}],
+    "PiflowScheduler": [{}],
+    "HeliosScheduler": [{"stages": 1}, {"stages": 1, "scheduler_type": "euler"}],
+    "HeliosDMDScheduler": [{"stages": 1}],
+    "ScoreSdeVeScheduler": [{}, {"correct_steps": 0}],
+    "ScoreSdeVpScheduler": [{}],
+    "KarrasVeScheduler": [{}, {"s_churn": 0}],
 }
 FUNCTIONS = (
     *("sample_euler", "sample_euler_ancestral", "sample_heun", "sample_dpm_2"),
@@ -113,6 +124,8 @@ def refusals() -> dict[str, list[str]]:
     """The schedulers of diffusers that do not run here, by the reason."""
     found: dict[str, list[str]] = {}
     for name in scheduler_names():
+        if name in SCHEDULERS:  # its defaults may be refused
+            continue
         try:
             Diffusers(name)
         except InvalidSetting as error:

@@ -13,6 +13,7 @@ from threading import Thread
 from types import SimpleNamespace
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from torch import randn as RANDN
@@ -76,7 +77,7 @@ def first(sampler, schedule, states, steps=N, dtype=torch.float64):
     return (level.sigma * states(5, 2)).to(dtype)
 
 
-#: Every scheduler of diffusers whose network a denoiser can be, and settings of each kind.
+#: Schedulers of diffusers that are run by the loop of its documentation, and settings of each kind.
 SCHEDULERS = [
     ("DDIMScheduler", {}, {}),
     ("DDIMScheduler", {"clip_sample": False, "timestep_spacing": "trailing"}, {"eta": 0.7}),
@@ -149,6 +150,310 @@ def test_a_scheduler_is_its_documented_loop(name, config, of_step, dtype, mixtur
             assert torch.equal(ours[at], x.to(dtype)), at
     assert at + 1 == len(ours) == sampler.evaluations(N)
     assert x.isfinite().all()
+
+
+def scm(scheduler, net, x):
+    scheduler.set_timesteps(N, intermediate_timesteps=None)
+    for t in scheduler.timesteps[:-1]:
+        signal, noise = math.cos(float(t)), math.sin(float(t))
+        y = net(x, max(signal, 0.0), 0.5 * noise, signal / noise, -1 / noise)
+        x = scheduler.step(y, t, x).prev_sample
+        yield x
+
+
+def consistency(scheduler, net, x):
+    scheduler.set_timesteps(N)
+    low, width = scheduler.config.sigma_min, 0.5
+    for t in scheduler.timesteps:
+        scheduler.scale_model_input(x, t)
+        sigma = math.exp(float(t) / 250)
+        kept = (low / sigma) ** 2
+        skip = width**2 / ((sigma - low) ** 2 + width**2)
+        out = (sigma - low) * width / math.hypot(sigma, width)
+        y = net(x, 1.0, sigma, (kept - skip) / out, (1 - kept) / out)
+        x = scheduler.step(y, t, x)[0]
+        yield x
+
+
+def cogvideo(scheduler, net, x):
+    scheduler.set_timesteps(N)
+    timesteps, old_pred_original_sample = scheduler.timesteps, None
+    for i, t in enumerate(timesteps):
+        alpha = math.sqrt(scheduler.alphas_cumprod[t])
+        sigma = math.sqrt(1 - scheduler.alphas_cumprod[t])
+        x, old_pred_original_sample = scheduler.step(
+            net(x, alpha, sigma, 1 / sigma, -alpha / sigma),
+            old_pred_original_sample,
+            t,
+            timesteps[i - 1] if i > 0 else None,
+            x,
+            return_dict=False,
+        )
+        yield x
+
+
+def wuerstchen(scheduler, net, x):
+    scheduler.set_timesteps(N)
+    for t in scheduler.timesteps[:-1]:
+        angle = (float(t) + 0.008) / 1.008 * math.pi / 2
+        signal = (math.cos(angle) / math.cos(0.008 / 1.008 * math.pi / 2)) ** 2
+        signal = min(max(signal, 1e-4), 0.9999)
+        alpha, sigma = math.sqrt(signal), math.sqrt(1 - signal)
+        y = net(x, alpha, sigma, 1 / sigma, -alpha / sigma)
+        x = scheduler.step(model_output=y, timestep=t.expand(x.size(0)), sample=x).prev_sample
+        yield x
+
+
+def minimax(scheduler, net, x):
+    scheduler.set_timesteps(N)
+    for t in scheduler.timesteps:
+        sigma = 1 - float(t)
+        y = net(x, 1 - sigma, sigma, -1 / sigma, 1 / sigma)
+        x = scheduler.step(y, t, x, return_dict=False)[0]
+        yield x
+
+
+def helios(scheduler, net, x):
+    scheduler.set_timesteps(N, sigmas=np.linspace(0.999, 0.0, N + 1)[:-1])
+    for t in scheduler.timesteps:
+        sigma = float(t) / 1000
+        y = net(x, 1 - sigma, sigma, 1 / sigma, -1 / sigma)
+        x = scheduler.step(y, t, x, return_dict=False)[0]
+        yield x
+
+
+def distilled_helios(scheduler, net, x):
+    scheduler.set_timesteps(N, 0, is_amplify_first_chunk=False)
+    start, timesteps = x[..., None, None, None], scheduler.timesteps
+    for i, t in enumerate(timesteps):
+        sigma = int(t) / 1000
+        y = net(x, 1 - sigma, sigma, 1 / sigma, -1 / sigma)
+        x = scheduler.step(
+            y[..., None, None, None],
+            t,
+            x[..., None, None, None],
+            cur_sampling_step=i,
+            dmd_noisy_tensor=start,
+            dmd_sigmas=scheduler.sigmas,
+            dmd_timesteps=timesteps,
+            all_timesteps=timesteps,
+        ).prev_sample[..., 0, 0, 0]
+        yield x
+
+
+def piflow(scheduler, net, x):
+    scheduler.set_timesteps(N)
+    for t in scheduler.timesteps:
+        sigma = float(t) / 1000
+        y = net(x, 1 - sigma, sigma, 1 / sigma, -1 / sigma, scheduler.n_grid)
+        x = scheduler.step(y, t, x, return_dict=False)[0]
+        yield x
+
+
+def score_sde_ve(scheduler, net, x):
+    scheduler.set_timesteps(N)
+    scheduler.set_sigmas(N)
+    for i, t in enumerate(scheduler.timesteps):
+        sigma = float(scheduler.sigmas[i])
+        for _ in range(scheduler.config.correct_steps):
+            y = net(x, 1.0, sigma, -1 / sigma**2, 1 / sigma**2)
+            x = scheduler.step_correct(y, x).prev_sample
+        y = net(x, 1.0, sigma, -1 / sigma**2, 1 / sigma**2)
+        output = scheduler.step_pred(y, t, x)
+        x, mean = output.prev_sample, output.prev_sample_mean
+        yield mean if i + 1 == N else x
+
+
+def karras_ve(scheduler, net, x):
+    scheduler.set_timesteps(N)
+    for t in scheduler.timesteps:
+        sigma = scheduler.schedule[t]
+        sigma_prev = scheduler.schedule[t - 1] if t > 0 else 0
+        x_hat, sigma_hat = scheduler.add_noise_to_input(x, sigma)
+        y = net(x_hat, 1.0, float(sigma_hat), -1 / float(sigma_hat), 1 / float(sigma_hat))
+        out = scheduler.step(y, sigma_hat, sigma_prev, x_hat)
+        if sigma_prev != 0:
+            s = float(sigma_prev)
+            out = scheduler.step_correct(
+                net(out.prev_sample, 1.0, s, -1 / s, 1 / s),
+                *(sigma_hat, sigma_prev, x_hat, out.prev_sample, out["derivative"]),
+            )
+        x = out.prev_sample
+        yield x
+
+
+def score_sde_vp(scheduler, net, x):
+    scheduler.set_timesteps(N)
+    for i, t in enumerate(scheduler.timesteps):
+        t = t * torch.ones(x.shape[0])
+        alpha = math.exp(-0.25 * float(t[0]) ** 2 * (20 - 0.1) - 0.5 * float(t[0]) * 0.1)
+        sigma = math.sqrt(1 - alpha**2)
+        x, mean = scheduler.step_pred(net(x, alpha, sigma, 1 / sigma, -alpha / sigma), x, t)
+        yield mean if i + 1 == N else x
+
+
+#: Schedulers with a loop or a network of their own: settings, their pipeline's loop, evaluations.
+PIPELINES = [
+    ("SCMScheduler", {"intermediate_timesteps": None}, scm, N),
+    ("CMStochasticIterativeScheduler", {}, consistency, N),
+    ("CMStochasticIterativeScheduler", {"clip_denoised": False, "sigma_min": 0.2}, consistency, N),
+    ("CogVideoXDPMScheduler", {"timestep_spacing": "trailing"}, cogvideo, N),
+    ("DDPMWuerstchenScheduler", {}, wuerstchen, N),
+    ("MiniMaxH3Scheduler", {}, minimax, N - 1),
+    ("HeliosScheduler", {"stages": 1}, helios, N),
+    ("HeliosScheduler", {"stages": 1, "scheduler_type": "euler"}, helios, N),
+    ("HeliosDMDScheduler", {"stages": 1}, distilled_helios, N),
+    ("PiflowScheduler", {}, piflow, N),
+    ("ScoreSdeVeScheduler", {}, score_sde_ve, 2 * N),
+    ("ScoreSdeVeScheduler", {"correct_steps": 0}, score_sde_ve, N),
+    ("KarrasVeScheduler", {}, karras_ve, 2 * N - 1),
+    ("ScoreSdeVpScheduler", {}, score_sde_vp, N),
+]
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)], ids=str
+)
+@pytest.mark.parametrize(
+    ("name", "settings", "loop", "evaluations"),
+    PIPELINES,
+    ids=[" ".join([name, *settings]) for name, settings, *_ in PIPELINES],
+)
+def test_a_scheduler_is_the_loop_of_its_pipeline(
+    name, settings, loop, evaluations, dtype, mixture_law, states
+):
+    """Bit for bit with our network; and with a network that is written again, to rounding."""
+    sampler = Diffusers(name, settings)
+    model = mixture_law.oracle(Rectified())
+    start = first(sampler, model.schedule, states, dtype=dtype)
+    ours = run(sampler, model, start)
+    config = {k: v for k, v in settings.items() if k != "intermediate_timesteps"}
+    prepared = sampler._prepared(N)
+    network = Network(model, prepared)
+
+    def bits(x, *_):
+        calls.append(x)
+        scaled = x
+        if name.startswith("CM"):
+            scaled = x / (prepared.sigmas[len(calls) - 1] ** 2 + 0.25) ** 0.5
+        return network(scaled, len(calls) - 1, x)
+
+    def ideal(x, alpha, sigma, of_x, of_x0, times=1):
+        calls.append(x)
+        x0_hat = model.denoiser(x, Level(0.5, alpha, sigma))
+        return (of_x * x + of_x0 * x0_hat).repeat(1, times)
+
+    for net in (bits, ideal):
+        calls, found = [], []
+        with keyed(lambda found=found: len(found)):
+            for x in loop(sampler.code(**config), net, start):
+                found.append(x)
+        assert len(found) == len(ours)
+        assert len(calls) == evaluations == sampler.evaluations(N)
+        if net is bits:
+            assert all(torch.equal(a, b.to(dtype)) for a, b in zip(ours, found, strict=True))
+        else:
+            size = [float(x.abs().max()) for x in found]
+            gaps = [float((a - b).abs().max()) for a, b in zip(ours, found, strict=True)]
+            assert all(gap <= 3e-5 * s for gap, s in zip(gaps, size, strict=True)), (gaps, size)
+    assert ours[-1].isfinite().all()
+
+
+#: From 40 to 160 steps: the errors on a Gaussian fall by this factor.
+FALLING = [
+    ("CogVideoXDPMScheduler timestep_spacing=trailing", 8.5),
+    ("DDPMWuerstchenScheduler", 3.3),
+    ("MiniMaxH3Scheduler", 3.7),
+    ("HeliosScheduler stages=1", 16.0),
+    ("HeliosScheduler stages=1 scheduler_type=euler", 3.9),
+    ("PiflowScheduler", 3.6),
+    ("ScoreSdeVeScheduler correct_steps=0", 4.5),
+    ("KarrasVeScheduler s_churn=0", 16.0),
+    ("KarrasVeScheduler s_noise=1", 6.1),
+    ("ScoreSdeVpScheduler", 4.5),
+]
+
+
+@pytest.mark.parametrize(("name", "factor"), mostly_slow(FALLING, 3, 5, 7))
+def test_the_law_of_a_scheduler_converges_on_its_path(name, factor):
+    """So the levels of its states and of its network are right."""
+    few, many = (point(Diffusers(name), steps) for steps in (40, 160))
+    assert few.gaussian / many.gaussian == pytest.approx(factor, rel=0.15)
+    assert many.gaussian < 0.1
+
+
+@pytest.mark.slow
+def test_x0_hat_and_fresh_noise_lose_a_known_width():
+    """V(κ), of x̂₀ of states with the same V: V = w⁴/(2w² + κ²), w²/2 in the limit of many steps."""
+    for name, steps in (
+        ("SCMScheduler intermediate_timesteps=null", 640),
+        ("CMStochasticIterativeScheduler clip_denoised=false num_train_timesteps=640", 640),
+    ):
+        assert point(Diffusers(name), steps).spread == pytest.approx(math.sqrt(0.5) - 1, abs=5e-3)
+
+
+def test_distilled_helios_adds_the_noise_of_the_start_again():
+    """On N(0, w²): x' = (1 − s')·g·x + s'·z with the same z, g = (1 − s)·w²/((1 − s)²w² + s²)."""
+    width, sigmas = 0.4, [1 - 0.999 * k / 11 for k in range(10)]
+    factor = 1.0  # of z
+    for s, after in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
+        rounded = math.floor(1000 * s + 1e-4) / 1000
+        signal = 1 - rounded
+        gain = signal * width**2 / ((signal * width) ** 2 + rounded**2)
+        # the network gives the velocity at its rounded time, the scheduler knows its own
+        x0_hat = factor - s * (factor - gain * factor) / rounded
+        factor = (1 - after) * x0_hat + after
+    found = point(Diffusers("HeliosDMDScheduler stages=1"), 10)
+    assert found.spread == pytest.approx(factor / width - 1, abs=1e-4)
+
+
+def test_a_corrector_that_mixes_rows():
+    """Its step is of the norms of the batch: no law is claimed, and many rows have nearly it."""
+    sampler = Diffusers("ScoreSdeVeScheduler")
+    assert not sampler.affine
+    found = point(sampler, 20)
+    assert math.isnan(found.gaussian)
+    assert math.isnan(found.mixture)
+    model = Toy(EDM(2000.0))
+    levels = sampler.levels(grids.uniform, model.schedule, 400)
+    x = levels.rows[0].sigma * KeyedNoise(KEY).normal(torch.empty(4000, 1), 9999)
+    end = final_state(sampler, model, x, levels, KeyedNoise(KEY))
+    assert float(end.std()) == pytest.approx(1, abs=0.05)
+    plain = Diffusers("ScoreSdeVeScheduler correct_steps=0")
+    assert plain.affine
+    assert sampler.evaluations(400) == 2 * plain.evaluations(400) == 800
+
+
+@pytest.mark.parametrize("name", ["SCMScheduler", "KarrasVeScheduler", "ScoreSdeVeScheduler"])
+def test_an_unseen_subclass_has_the_loop_of_its_class(name, mixture_law, states):
+    settings = {"intermediate_timesteps": None} if name.startswith("SCM") else {}
+    known = Diffusers(name, settings)
+    mine = Diffusers(custom=type("Mine", (known.code,), {}), settings=settings)
+    model = mixture_law.oracle(Rectified())
+    x = first(known, model.schedule, states)
+    one, two = (run(sampler, model, x) for sampler in (known, mine))
+    assert all(map(torch.equal, one, two))
+
+
+def test_clipping_is_measured():
+    """CogVideoX has `clip_sample: true` in its config, and no code for it."""
+    for name, clips in (
+        ("DDIMScheduler", "clip_sample"),
+        ("DDIMScheduler clip_sample=false", ""),
+        ("DDPMScheduler", "clip_sample"),
+        ("CMStochasticIterativeScheduler", "clip_denoised"),
+        ("CogVideoXDDIMScheduler", ""),
+        ("CogVideoXDPMScheduler", ""),
+        ("ScoreSdeVeScheduler", ""),
+    ):
+        assert Diffusers(name).clips == clips, name
+    assert Diffusers("DPMSolverSDEScheduler").affine
+
+
+def test_the_most_noise_of_a_network_is_after_the_churn():
+    sampler = Diffusers("KarrasVeScheduler s_max=100000 s_churn=4")
+    levels = sampler.levels(grids.uniform, EDM(), 10)
+    assert sampler.most_noise(EDM(), levels) == pytest.approx(1.4 * levels.rows[0].sigma)
 
 
 def test_the_network_of_a_table(mixture_law, states):
@@ -360,6 +665,20 @@ def test_what_differs_is_what_counts(tmp_path):
     assert Azula(settings={"eta": 0.0}) == Azula()
 
 
+class Unknown(diffusers.FlowMatchEulerDiscreteScheduler.__base__, diffusers.ConfigMixin):
+    """A scheduler whose path nothing tells."""
+
+    @diffusers.configuration_utils.register_to_config
+    def __init__(self):
+        pass
+
+    def set_timesteps(self, num_inference_steps):
+        self.timesteps = torch.arange(num_inference_steps)
+
+    def step(self, model_output, timestep, sample):
+        return SimpleNamespace(prev_sample=sample)
+
+
 @each(
     ("build", "said"),
     [
@@ -368,7 +687,7 @@ def test_what_differs_is_what_counts(tmp_path):
         (lambda: Diffusers(settings={"beta_schedule": "no"}), "no is not implemented for"),
         (lambda: Diffusers("AmusedScheduler", {"mask_token_id": 5}), "its states are discrete"),
         (lambda: Diffusers("FlowMapEulerDiscreteScheduler"), "a map from one time to another"),
-        (lambda: Diffusers("RePaintScheduler"), "needs original_image, mask"),
+        (lambda: Diffusers("RePaintScheduler"), "needs original_image and mask, which a law"),
         (lambda: Diffusers("DDIMInverseScheduler"), "from the data to the noise"),
         (lambda: Diffusers("DDPMScheduler", {"variance_type": "learned"}), "predicts a variance"),
         (
@@ -376,8 +695,15 @@ def test_what_differs_is_what_counts(tmp_path):
             "its prediction_type=no is none of epsilon",
         ),
         (lambda: Diffusers("VQDiffusionScheduler"), "its states are discrete"),
-        (lambda: Diffusers("KarrasVeScheduler"), r"it has no step\(\)"),
-        (lambda: Diffusers("HeliosScheduler"), "no table of ᾱ, and is not one of"),
+        (lambda: Diffusers("RFD4ProteinaScheduler"), "needs emit_mask, which a law"),
+        (lambda: Diffusers("HeliosScheduler"), "its 3 stages have resolutions .*: stages=1"),
+        (lambda: Diffusers("HeliosScheduler stages=1 stage_index=0"), "left out: .*shift"),
+        (lambda: Diffusers("HeliosDMDScheduler stages=1 use_flow_sigmas=false"), "timesteps are"),
+        (lambda: Diffusers("HeliosScheduler stages=1 scheduler_type=dmd"), "NotImplemented"),
+        (lambda: Diffusers("SCMScheduler prediction_type=v"), "type=v is not trigflow"),
+        (lambda: Diffusers("KarrasVeScheduler sigma=1"), "left out: KarrasVeScheduler has sigma_m"),
+        (lambda: Diffusers(custom=int), r"it has no step\(\) and no set_timesteps\(\)"),
+        (lambda: Diffusers(custom=Unknown), "no table of ᾱ, and is not one of"),
         (lambda: Diffusers(settings={"timestep_spacing": "no"}), "settings=.*no is not supported"),
         (lambda: Diffusers(settings={"eta": "a"}), "settings=.*must be another one"),
         (lambda: Diffusers(settings={"beta_start": 2}), "settings=.*must be another one"),

@@ -36,6 +36,7 @@ from samplerbench.verify.peer_curves import (
     Point,
     curve,
     error_in_double,
+    keeps_only_x0,
     point,
     quantiles,
     touches_other_rows,
@@ -154,6 +155,24 @@ def test_what_a_result_depends_on():
     assert touches_other_rows(Diffusers(custom=Mixing))
 
 
+def test_what_a_step_keeps():
+    """Of a state: nothing in LCM and its kind, which leaves a floor; part of it in DDPM."""
+    for name, only in (
+        ("LCMScheduler", True),
+        ("FlowMatchLCMScheduler", True),
+        ("SCMScheduler intermediate_timesteps=null", True),
+        ("CMStochasticIterativeScheduler clip_denoised=false", True),
+        ("DDPMScheduler clip_sample=false", False),
+        ("UnCLIPScheduler clip_sample=false", False),
+        ("EulerAncestralDiscreteScheduler", False),
+        ("HeliosDMDScheduler stages=1", False),
+        ("DDIMScheduler", False),
+    ):
+        assert keeps_only_x0(Diffusers(name)) is only, name
+    row = next(one for one in peer_table.kept() if one.name == "SCMScheduler")
+    assert "stays at 3.0e-01: a step keeps x̂₀ only" in " ".join(peer_table.sentences(row))
+
+
 @pytest.mark.slow
 def test_a_floor_of_float32_is_told_from_others():
     for name, settings, below in (
@@ -231,6 +250,7 @@ AGAIN = (
             *(("EulerAncestralDiscreteScheduler", ""), ("HeunDiscreteScheduler", "")),
             *(("UniPCMultistepScheduler", ""), ("DEISMultistepScheduler", "")),
             *(("FlowMatchEulerDiscreteScheduler", ""), ("EDMEulerScheduler", "")),
+            *(("HeliosScheduler", "stages=1"), ("KarrasVeScheduler", "s_churn=0")),
             *(("HeunSampler", ""), ("sample_dpmpp_2m_sde", "")),
         )
     ),
@@ -267,6 +287,8 @@ def test_the_page_is_that_of_the_facts(gallery_script, rows):
     known = {(one.package, one.name, one.settings) for one in peer_table.kept()}
     assert known == {(one.package, *called) for called, one in rows.items()}
     assert len([one for one in peer_table.kept() if one.package == "diffusers"]) > 55
+    said = (PAGE.parent / "samplers_peers.md").read_text(encoding="utf-8")
+    assert f"faults of {len(known)} settings" in said
 
 
 def test_advice_is_of_the_table():

@@ -248,13 +248,16 @@ _PLAIN = ("scheduler", "function", "method", "version")
 def sampler_name(sampler: str, settings: str) -> str:
     """A sampler with its settings (a column in JSON) for readers: "ddim η=0.5", "heun"."""
     values = json.loads(settings) if settings else {}
+    differs: set[str] = set()  # settings of another package's sampler, which are not its defaults
     for key in [key for key, value in values.items() if isinstance(value, dict)]:
-        values |= values.pop(key)  # the settings of another package's sampler
+        differs |= values[key].keys()
+        values |= values.pop(key)
     words = [
         value if key in _PLAIN else f"{'η' if key == 'eta' else key}={setting_text(value)}"
         for key, value in values.items()
         # settings that are infinite or off have no effect and are left out
-        if not (value is None or value is False or value in (math.inf, -math.inf))
+        if value is not False
+        and (key in differs or not (value is None or value in (math.inf, -math.inf)))
     ]
     return " ".join([sampler, *words])
 

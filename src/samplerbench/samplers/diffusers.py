@@ -5,18 +5,8 @@
         y = network(scheduler.scale_model_input(x, t), t)
         x = scheduler.step(y, t, x).prev_sample
 
-Our denoiser replaces a network that was trained on the scheduler's own levels. Such a network knows
-its level only from t. So the denoiser is evaluated at the level that belongs to t, even if the
-scheduler has rounded t and its state is at a slightly different level:
-
-- a table ᾱ: t is an index, α² = ᾱ_t, σ² = 1 − ᾱ_t. Between two indices ln σ/α is linear, which
-  is the inverse of the formula by which diffusers finds t. If the job's schedule is a table too, as
-  that of a pretrained pipeline, the network gets the same t;
-- flow matching (`FlowMatch…`, `use_flow_sigmas`): t = T·σ, α = 1 − σ;
-- EDM (`EDMEuler…`, `EDMDPMSolver…`) and `timestep_type: continuous`: the scheduler's σ, since t is
-  a logarithm of it; in EDM the network gives (x̂₀ − c_skip·x)/c_out with the scheduler's own c_skip
-  and c_out;
-- `IPNDMScheduler`: its own α and σ; the network gives v.
+Our denoiser replaces a network that was trained on the scheduler's own levels. `diffusers_loops`
+has the paths, the outputs of the networks, and the loops of schedulers whose pipelines do more.
 
 A pipeline also draws the start: some begin with N(0, I), and some with `init_noise_sigma`. Here the
 start is a law at the first level of the states.
@@ -33,6 +23,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from importlib import import_module
 from logging import ERROR, LogRecord, getLogger
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -43,28 +34,31 @@ from torch import Tensor
 
 from samplerbench.core.grids import Level, Levels
 from samplerbench.core.models import Denoiser
-from samplerbench.core.noise import Noise
-from samplerbench.core.schedules import DDPMTable, NoiseSchedule
+from samplerbench.core.noise import KeyedNoise, Noise
+from samplerbench.core.schedules import EDM, DDPMTable, NoiseSchedule
 from samplerbench.errors import InvalidSetting, first_line, require, similar
-from samplerbench.samplers.base import Step
+from samplerbench.samplers.base import Step, final_state
+from samplerbench.samplers.diffusers_loops import (
+    PREDICTIONS,
+    Loop,
+    Run,
+    is_exploding,
+    loop_of,
+    loop_of_class,
+    states_of,
+)
 from samplerbench.samplers.peers import (
     Brownian,
     Drawing,
     OwnLevels,
     Peer,
     Place,
+    Toy,
     own_levels,
     places,
 )
 
-#: The schedulers whose network gives ε − x₀ on the straight path; their subclasses too.
-FLOW = (
-    *("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"),
-    *("FlowMatchLCMScheduler", "LTXEulerAncestralRFScheduler"),
-)
-#: What a denoiser gives on a table of ᾱ.
-_PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
-#: Arguments of `step` and `set_timesteps` that the loop itself sets.
+#: Arguments of the methods that every loop sets.
 _OURS = (
     *("self", "model_output", "timestep", "sample", "generator", "variance_noise", "return_dict"),
     *("num_inference_steps", "device", "timesteps", "sigmas"),
@@ -140,16 +134,39 @@ class Diffusers(Peer):
             {"scheduler": "DPMSolverMultistepScheduler", "settings": {"use_karras_sigmas": True}},
         )
 
-    @property
+    @cached_property
     def affine(self) -> bool:
-        """Whether the scheduler never clips."""
-        config = self._prototype.config
-        return not (config.get("clip_sample") or config.get("thresholding"))
+        """Whether a run on `Toy` is affine in start and noise: it does not clip, for example.
+
+        Some schedulers have `clip_sample` in their config and do not clip.
+        """
+        one, two, middle = (self._toy_end(w) for w in ((500.0, 0.0), (0.0, 300.0), (250.0, 150.0)))
+        off, size = (one + two) / 2 - middle, torch.stack([one, two]).abs().max()
+        return not bool((off.abs() > 1e-4 * size).any())
+
+    @torch.no_grad()
+    def _toy_end(self, weights: tuple[float, float]) -> Tensor:
+        """The end of a run on `Toy` whose start and noise are sums of two with these weights."""
+        levels, noise = self.own(EDM(), self.few), _Sum(weights)
+        x = levels.rows[0].sigma * noise.normal(torch.empty((1, 2), dtype=torch.float64), -1)
+        return final_state(self, Toy(EDM()), x, levels, noise)
+
+    @property
+    def clips(self) -> str:
+        keys = ("clip_sample", "clip_denoised", "thresholding")
+        found = next((key for key in keys if self._prototype.config.get(key)), "")
+        return "" if self.affine else found
 
     @cached_property
     def _prototype(self) -> Any:
         """The scheduler; runs use copies and do not change it."""
         return self.__dict__["_scheduler"]
+
+    @property
+    def _loop(self) -> Loop:
+        loop = loop_of(self._prototype)
+        assert loop is not None  # the constructor refuses others
+        return loop
 
     def _prepared(self, steps: int) -> Any:
         """The scheduler for N steps, to be read only; a run needs a copy.
@@ -166,7 +183,7 @@ class Diffusers(Peer):
         """Whether its states have α = 1, which is the same at every N."""
         known: bool | None = self.__dict__.get("_explodes")
         if known is None:
-            known = self.__dict__["_explodes"] = _is_exploding(scheduler)
+            known = self.__dict__["_explodes"] = is_exploding(scheduler)
         return known
 
     def _newly_prepared(self, steps: int) -> Any:
@@ -174,7 +191,7 @@ class Diffusers(Peer):
         more = self._arguments(scheduler.set_timesteps)
         with quiet():
             try:
-                scheduler.set_timesteps(steps, **more)
+                self._loop.prepare(scheduler, steps, **more)
             except Exception as error:  # it may raise anything
                 allowed = f"a number that {self.scheduler} takes: {first_line(error)}"
                 raise InvalidSetting("steps", steps, allowed) from error
@@ -196,9 +213,16 @@ class Diffusers(Peer):
 
     def own(self, schedule: NoiseSchedule, steps: int) -> OwnLevels:
         scheduler = self._prepared(steps)
-        exploding = self._exploding(scheduler)
-        states = [(1.0, s / a) if exploding else (a, s) for a, s in _scales(scheduler)]
-        return own_levels(schedule, [*states, _last(scheduler, exploding)], steps)
+        states = states_of(self._loop, scheduler, self._exploding(scheduler))
+        return own_levels(schedule, states, steps)
+
+    def most_noise(self, schedule: NoiseSchedule, levels: Levels) -> float:
+        assert isinstance(levels, OwnLevels)
+        most = super().most_noise(schedule, levels)
+        if self._loop.states is None:  # each call is at a state
+            return most
+        calls = self._loop.calls(self._prepared(levels.requested))
+        return max(most, *(s / a if a else math.inf for a, s in calls))
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         assert isinstance(levels, OwnLevels)
@@ -208,23 +232,18 @@ class Diffusers(Peer):
             return
         scheduler, dtype = _copied(self._prepared(levels.requested)), x.dtype
         network = self._network(model, scheduler, levels.requested)
-        more = self._arguments(scheduler.step)
-        draws, sure = Drawing(noise), not more
-        if "generator" in _all_parameters(type(scheduler).step):
-            # nothing should draw from it; it protects the global generator
-            more["generator"] = torch.Generator(x.device).manual_seed(0)
+        more = {name: self._arguments(getattr(scheduler, name)) for name in self._loop.methods}
+        draws, sure = Drawing(noise), not any(more.values())
+        for name, arguments in more.items():
+            if "generator" in _all_parameters(getattr(type(scheduler), name)):
+                # nothing should draw from it; it protects the global generator
+                arguments["generator"] = torch.Generator(x.device).manual_seed(0)
         if hasattr(scheduler, "noise_sampler"):  # its own draws with other generators
             scheduler.noise_sampler = Brownian(network, draws)
-        scaled = getattr(scheduler, "scale_model_input", _unscaled)
-        befores = [*scheduler.timesteps[1:], None]
-        hands = "prev_timestep" in _parameters(scheduler.step)  # to unCLIP, as its pipeline does
-        for step, (t, before) in enumerate(zip(scheduler.timesteps, befores, strict=True)):
-            y = network(scaled(x, t), step, x)
-            if hands:
-                more["prev_timestep"] = before
-            with self.drawing(draws.at(step), sure):
-                x = scheduler.step(y, t, x, **more).prev_sample
-            yield Step(x.to(dtype), network.x0_hat.to(dtype))
+        run = Run(scheduler, network, lambda: self.drawing(draws, sure), more)
+        for step, state in enumerate(self._loop.run(run, x), 1):
+            yield Step(state.to(dtype), network.x0_hat.to(dtype))
+            draws.at(step)
 
     @property
     def code(self) -> Any:
@@ -232,14 +251,14 @@ class Diffusers(Peer):
 
     def time_error(self, steps: int) -> float:
         scheduler = self._prepared(steps)
-        sigmas, own = getattr(scheduler, "sigmas", None), _scales(scheduler)
-        if sigmas is None or not _indexed(scheduler) or len(sigmas) != len(own) + 1:
+        sigmas, own = getattr(scheduler, "sigmas", None), self._loop.calls(scheduler)
+        if sigmas is None or not self._loop.indexed or len(sigmas) != len(own) + 1:
             return 0.0
         pairs = zip(own, sigmas.tolist(), strict=False)
         return max(abs(math.log(s / a / sigma)) for (a, s), sigma in pairs if a and sigma)
 
     def table_visited(self) -> tuple[int, int]:
-        if not _indexed(self._prototype):
+        if not self._loop.indexed:
             return 0, 0
         length = len(self._prototype.alphas_cumprod)
         try:
@@ -249,11 +268,23 @@ class Diffusers(Peer):
         return len({float(t) for t in times if t == t.round() and 0 <= t < length}), length
 
     def evaluations(self, steps: int) -> int:
-        return len(self._prepared(steps).timesteps)
+        return len(self._loop.calls(self._prepared(steps)))
 
 
-def _unscaled(x: Tensor, t: Tensor) -> Tensor:
-    return x
+class _Sum:
+    """Noise that is a sum of two noises with the given weights."""
+
+    def __init__(self, weights: tuple[float, float]) -> None:
+        self.parts = [(weight, KeyedNoise(("sum", of))) for of, weight in enumerate(weights)]
+
+    def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        """The weighted sum of standard normal numbers."""
+        first, second = (weight * noise.normal(like, step, draw) for weight, noise in self.parts)
+        return first + second
+
+    def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        """Uniform numbers, the same for all weights."""
+        return self.parts[0][1].uniform(like, step, draw)
 
 
 class Network:
@@ -267,15 +298,18 @@ class Network:
     def __init__(
         self, model: Denoiser, scheduler: Any, places: Sequence[Place] | None = None
     ) -> None:
-        self.model, self.scheduler = model, scheduler
+        loop = loop_of(scheduler)
+        assert loop is not None
+        self.model, self.scheduler, self.loop = model, scheduler, loop
         self.places = places or self.places_of(model.schedule, scheduler)
-        self.kind = _predicts(scheduler)
 
     @staticmethod
     def places_of(schedule: NoiseSchedule, scheduler: Any) -> list[Place]:
         """Where the denoiser is evaluated in each call."""
-        scales = _scales(scheduler)
-        if not (isinstance(schedule, DDPMTable) and _indexed(scheduler)):
+        loop = loop_of(scheduler)
+        assert loop is not None
+        scales = loop.calls(scheduler)
+        if not (isinstance(schedule, DDPMTable) and loop.indexed):
             return places(schedule, scales)
         length = schedule.train_steps
         return [
@@ -283,24 +317,11 @@ class Network:
             for t, (a, s) in zip(scheduler.timesteps, scales, strict=True)
         ]
 
-    def __call__(self, scaled: Tensor, step: int, x: Tensor) -> Tensor:
-        """The output for the scaled state at a step; x is the state itself."""
-        place = self.places[step]
-        if self.kind == "edm":
-            x0_hat = self.x0_hat = place.x0_hat(self.model, x)
-            sigma, zero = self.scheduler.sigmas[step], torch.zeros_like(x)
-            skip: Tensor = self.scheduler.precondition_outputs(x, zero, sigma)
-            out: Tensor = self.scheduler.precondition_outputs(zero, zero + 1, sigma)
-            return (x0_hat - skip) / out
-        x0_hat = self.x0_hat = place.x0_hat(self.model, scaled)
-        if self.kind == "sample":
-            return x0_hat
-        eps_hat = place.eps_hat(scaled, x0_hat)
-        if self.kind == "epsilon":
-            return eps_hat
-        if self.kind == "v_prediction":
-            return place.alpha * eps_hat - place.sigma * x0_hat
-        return eps_hat - x0_hat  # a flow
+    def __call__(self, scaled: Tensor, call: int, x: Tensor) -> Tensor:
+        """The output for the scaled state in a call; x is the state itself."""
+        place, seen = self.places[call], x if self.loop.unscaled else scaled
+        x0_hat = self.x0_hat = place.x0_hat(self.model, seen)
+        return self.loop.gives(self.scheduler, call, place, seen, x0_hat)
 
 
 def _copied(scheduler: Any) -> Any:
@@ -327,7 +348,22 @@ def scheduler_names() -> list[str]:
     import diffusers
 
     # a scheduler that needs a missing package is a class that reports it when it is used
-    return [one for one in dir(diffusers) if one.endswith("Scheduler")]
+    return sorted({one for one in dir(diffusers) if one.endswith("Scheduler")} | {*_deprecated()})
+
+
+@cache
+def _deprecated() -> Mapping[str, type]:
+    """The classes in the folder `schedulers/deprecated`.
+
+    diffusers gives them only if transformers is installed, which they do not need.
+    """
+    from diffusers import schedulers
+
+    found: dict[str, type] = {}
+    for one in Path(str(schedulers.__file__)).parent.glob("deprecated/scheduling_*.py"):
+        module = import_module(f"{schedulers.__name__}.deprecated.{one.stem}")
+        found |= {k: v for k, v in vars(module).items() if k.endswith("Scheduler")}
+    return found
 
 
 def _kind(name: object) -> Any:
@@ -337,7 +373,7 @@ def _kind(name: object) -> Any:
     names = scheduler_names()
     allowed = f"a scheduler of diffusers {diffusers.__version__}: {', '.join(names)}"
     require(name in names, "scheduler", name, allowed + similar(str(name), names))
-    return getattr(diffusers, str(name))
+    return _deprecated().get(str(name)) or getattr(diffusers, str(name))
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -352,9 +388,13 @@ def _all_parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parame
 
 def _require_keys(kind: Any, settings: Mapping[str, Any]) -> None:
     """Refuse a key that neither the config nor the methods of a scheduler have."""
-    known = [*_parameters(kind.__init__), *_parameters(kind.step), *_parameters(kind.set_timesteps)]
+    loop = loop_of_class(kind)
+    methods, hands = (loop.methods, loop.hands) if loop else (("step",), frozenset[str]())
+    functions = kind.__init__, *(getattr(kind, one) for one in methods), kind.set_timesteps
+    parameters = dict.fromkeys(name for one in functions for name in _parameters(one))
+    known = [name for name in parameters if name not in hands]
     for name, value in settings.items():
-        allowed = f"left out: {kind.__name__} has {', '.join(dict.fromkeys(known))}"
+        allowed = f"left out: {kind.__name__} has {', '.join(known)}"
         require(name in known, f"settings.{name}", value, allowed)
 
 
@@ -376,6 +416,8 @@ def _read(place: str) -> dict[str, Any]:
 
 def _why_no_class(kind: Any) -> str | None:
     """Why a denoiser cannot replace the network for schedulers of this class, or None."""
+    if loop_of_class(kind) is not None:
+        return None
     methods = "step", "set_timesteps"
     missing = [f"{one}()" for one in methods if not callable(getattr(kind, one, None))]
     if missing:
@@ -391,7 +433,7 @@ def _why_no_class(kind: Any) -> str | None:
     if "r_timestep" in _parameters(kind.step):
         return "its network is a map from one time to another, which a denoiser cannot replace"
     if needed:
-        return f"its step() needs {', '.join(needed)}, which its documented loop does not have"
+        return f"its step() needs {' and '.join(needed)}, which a law of data does not have"
     if "Inverse" in kind.__name__:
         return "it goes from the data to the noise"
     return None
@@ -399,89 +441,17 @@ def _why_no_class(kind: Any) -> str | None:
 
 def _why_not(scheduler: Any) -> str | None:
     """Why a denoiser cannot replace the network of this scheduler, in one line, or None."""
-    if str(scheduler.config.get("variance_type")).startswith("learned"):
+    config, loop = scheduler.config, loop_of(scheduler)
+    if str(config.get("variance_type")).startswith("learned"):
         return "its network predicts a variance too"
-    if _predicts(scheduler) is None:
-        predicts = scheduler.config.get("prediction_type")
-        if predicts in _PREDICTIONS:
-            return "its path has no table of ᾱ, and is not one of the other known paths"
-        if predicts is None:
-            return "its config has no prediction_type, which says what its network predicts"
-        return f"its prediction_type={predicts} is none of {', '.join(_PREDICTIONS)}"
-    return None
-
-
-def _predicts(scheduler: Any) -> str | None:
-    """The quantity that the network of a scheduler predicts; None if it is not known here."""
-    names = {one.__name__ for one in type(scheduler).__mro__}
-    if names & {*FLOW}:
-        return "flow"
-    if hasattr(scheduler, "precondition_outputs"):
-        return "edm"
-    if "IPNDMScheduler" in names:
-        return "v_prediction"
-    predicts = scheduler.config.get("prediction_type")
-    return predicts if hasattr(scheduler, "alphas_cumprod") and predicts in _PREDICTIONS else None
-
-
-def _indexed(scheduler: Any) -> bool:
-    """Whether t is an index of the table of ᾱ."""
-    config = scheduler.config
-    straight = config.get("use_flow_sigmas") or config.get("timestep_type") == "continuous"
-    return hasattr(scheduler, "alphas_cumprod") and not straight
-
-
-def _scales(scheduler: Any) -> list[tuple[float, float]]:
-    """(α, σ) of the network's input in each call."""
-    times = torch.as_tensor(scheduler.timesteps).double().cpu()
-    if _indexed(scheduler):
-        table = scheduler.alphas_cumprod.double().cpu()
-        low = times.floor().long().clamp(0, len(table) - 1)
-        high = (low + 1).clamp(max=len(table) - 1)
-        # at an index take ᾱ itself, without rounding
-        share = times - low
-        logs = (1 - table).div(table).log() / 2
-        kappa = torch.where(share == 0, logs[low], logs[low].lerp(logs[high], share)).exp()
-        signal = torch.where(share == 0, table[low], 1 / (1 + kappa.square()))
-        alpha, sigma = signal.sqrt(), (1 - signal).sqrt()
-    elif hasattr(scheduler, "precondition_outputs"):
-        sigma = torch.as_tensor(scheduler.sigmas).double().cpu()[: len(times)]
-        alpha = torch.ones_like(sigma)
-    elif scheduler.config.get("timestep_type") == "continuous":
-        kappa = torch.as_tensor(scheduler.sigmas).double().cpu()[: len(times)]
-        alpha = 1 / (1 + kappa.square()).sqrt()
-        sigma = alpha * kappa
-    elif hasattr(scheduler, "alphas_cumprod") or hasattr(scheduler, "sigmas"):
-        sigma = times / scheduler.config.num_train_timesteps
-        alpha = 1 - sigma
-    else:  # IPNDM
-        alpha, sigma = (one.double()[:-1] for one in (scheduler.alphas, scheduler.betas))
-    return list(zip(alpha.tolist(), sigma.tolist(), strict=True))
-
-
-def _is_exploding(scheduler: Any) -> bool:
-    """Whether its states have α = 1: then it scales the network's input."""
-    if not hasattr(scheduler, "scale_model_input"):
-        return False
-    one = torch.ones(1)
-    # on a copy, because the call may change its state
-    scaled = copy.deepcopy(scheduler).scale_model_input(one, scheduler.timesteps[0])
-    return not torch.equal(scaled, one)
-
-
-def _last(scheduler: Any, exploding: bool) -> tuple[float, float]:
-    """(α, σ) of the last state."""
-    config = scheduler.config
-    sigmas = getattr(scheduler, "sigmas", None)
-    if sigmas is not None:
-        sigma = float(sigmas[-1])
-        if exploding:
-            return 1.0, sigma
-        if config.get("use_flow_sigmas") or not hasattr(scheduler, "alphas_cumprod"):
-            return 1 - sigma, sigma
-        return 1 / math.hypot(1, sigma), sigma / math.hypot(1, sigma)
-    signal = float(getattr(scheduler, "final_alpha_cumprod", 1.0))
-    return math.sqrt(signal), math.sqrt(1 - signal)
+    if loop is None:
+        return "its path has no table of ᾱ, and is not one of the other known paths"
+    predicts = config.get("prediction_type")
+    if loop.predicts and predicts is None:
+        return "its config has no prediction_type, which says what its network predicts"
+    if loop.predicts and predicts not in PREDICTIONS:
+        return f"its prediction_type={predicts} is none of {', '.join(PREDICTIONS)}"
+    return loop.why_not(scheduler)
 
 
 #: Whether this thread is inside `quiet`.

@@ -339,6 +339,11 @@ class Peer(Sampler):
     def code(self) -> Any:
         """The class or function of the package."""
 
+    @property
+    def clips(self) -> str:
+        """The setting with which it clips x̂₀; empty if it does not."""
+        return ""
+
     def time_error(self, steps: int) -> float:
         """The largest |ln κ of the model's input − ln κ of the state| in a run of N steps."""
         return 0.0

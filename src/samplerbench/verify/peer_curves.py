@@ -31,7 +31,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from unittest.mock import patch
 
 import numpy as np
@@ -201,8 +201,9 @@ def _of_law(peer: Peer, levels: Levels, shared: tuple[int, int, int, float, floa
     centre, width = _moments(GAUSSIAN)
     mean = first.alpha * centre
     counted = _Units()
-    run(2, counted)
-    out = run(2 + len(counted.draws), _Units()).double()[:, 0]
+    out = run(2, counted).double()[:, 0]
+    if peer.affine:
+        out = run(2 + len(counted.draws), _Units()).double()[:, 0]
     finite = bool(out.isfinite().all())
     mixture = _on_mixture(peer, levels) if shared[0] in LAWS and finite else math.nan
     if not peer.affine:
@@ -217,6 +218,8 @@ def _of_law(peer: Peer, levels: Levels, shared: tuple[int, int, int, float, floa
 
 def _on_mixture(peer: Peer, levels: Levels) -> float:
     """The W₂ error of the output's law on the mixture, in its deviations; NaN if not known."""
+    if touches_other_rows(peer):  # the rows would be nodes of a quadrature
+        return math.nan
     weights, means, widths = (one[MIXTURE] for one in (_WEIGHTS, _MEANS, _DEVIATIONS))
     law = GaussianMixture(weights, tuple((m,) for m in means), tuple(((w**2,),) for w in widths))
     first, last = levels.rows[0], levels.rows[-1]
@@ -386,6 +389,49 @@ def touches_other_rows(peer: Peer) -> bool:
     model, noise = Line([MIXTURE] * len(start)), KeyedNoise(("curve",))
     one, two = (final_state(peer, model, x, levels, noise)[0] for x in (start, other))
     return not torch.equal(one.nan_to_num(), two.nan_to_num())
+
+
+class _Nothing(Denoiser):
+    """x̂₀ = 0."""
+
+    schedule: NoiseSchedule = Rectified()
+
+    def denoiser(self, x: Tensor, level: Level[float]) -> Tensor:  # type: ignore[override]
+        """Zeros."""
+        return torch.zeros_like(x)
+
+
+class _OtherFirst:
+    """Noise whose numbers of the first step have another key."""
+
+    def __init__(self, key: int) -> None:
+        self.first, self.later = KeyedNoise(("first", key)), KeyedNoise(("later",))
+
+    def _of(self, step: int) -> KeyedNoise:
+        return self.later if step else self.first
+
+    def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        """Standard normal numbers."""
+        return self._of(step).normal(like, step, draw)
+
+    def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        """Uniform numbers."""
+        return self._of(step).uniform(like, step, draw)
+
+
+@torch.no_grad()
+def keeps_only_x0(peer: Peer) -> bool:
+    """Whether the state after a step is x̂₀ and fresh noise, and nothing of the state before."""
+    levels = peer.levels(uniform, Rectified(), peer.few)
+    if not peer.stochastic or levels.steps < 3:
+        return False
+    start = torch.full((1, 1), levels.rows[0].sigma, dtype=torch.float64)
+    one, two = (
+        [step.x for step in islice(peer.steps(_Nothing(), start, levels, noise), 2)]
+        for noise in (_OtherFirst(0), _OtherFirst(1))
+    )
+    moved, left = (float((a - b).abs()) for a, b in zip(one, two, strict=True))
+    return left < 1e-4 * moved
 
 
 @contextmanager

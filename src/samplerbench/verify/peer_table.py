@@ -30,7 +30,13 @@ from samplerbench.samplers.ipndm import IPNDM
 from samplerbench.samplers.peers import Peer
 from samplerbench.samplers.sde_dpmpp_2m import SDEDPMpp2M
 from samplerbench.samplers.unipc import UniPC
-from samplerbench.verify.peer_curves import Curve, apart_from, error_in_double, touches_other_rows
+from samplerbench.verify.peer_curves import (
+    Curve,
+    apart_from,
+    error_in_double,
+    keeps_only_x0,
+    touches_other_rows,
+)
 
 #: The facts of all rows, from the last measurement.
 KEPT = Path(__file__).parent / "peers.json"
@@ -69,7 +75,7 @@ class Facts:
     settings: str  # the settings that differ from the defaults, as text
     source: str  # the file of its code, below the package's folder
     stochastic: bool  # whether it draws noise
-    clips: bool  # whether x̂₀ is clipped
+    clips: str  # the setting with which x̂₀ is clipped; empty if it is not
     evaluations: tuple[int, int, int]  # at N = 10, 11 and 20
     # numbers of steps N at which the number of evaluations differs from its formula
     lengths: tuple[int, ...]
@@ -100,6 +106,7 @@ class Facts:
     # levels of its table that a run with all T steps visits, and T; zeros without a table
     visited: tuple[int, int] = (0, 0)
     lowest: tuple[int, float] = (0, math.nan)  # see `Curve.lowest`
+    only_x0: bool = False  # whether the state after a step is x̂₀ and fresh noise
 
 
 def facts(peer: Peer, found: Curve) -> Facts:
@@ -122,7 +129,7 @@ def facts(peer: Peer, found: Curve) -> Facts:
         settings=settings,
         source=source(peer),
         stochastic=peer.stochastic,
-        clips=not peer.affine,
+        clips=peer.clips,
         evaluations=(ten, eleven, twenty),
         lengths=tuple(sorted(n for n in lengths if n > 4)),
         first=at[20].first,
@@ -147,6 +154,7 @@ def facts(peer: Peer, found: Curve) -> Facts:
         apart=apart,
         visited=peer.table_visited(),
         lowest=found.lowest,
+        only_x0=keeps_only_x0(peer),
     )
 
 
@@ -189,7 +197,7 @@ def sentences(one: Facts) -> list[str]:
     if one.refused:
         lines.append(f"ends in an error at {numbers(one.refused)}")
     if one.clips:
-        lines.append("clips x̂₀ to ±1, so data must be in that range: clip_sample=false")
+        lines.append(f"clips x̂₀ to ±1, so data must be in that range: {one.clips}=false")
     if one.lengths:
         lines.append(f"other numbers of evaluations than its formula at {numbers(one.lengths)}")
     if one.lowest[1] < 0.3 * one.first:
@@ -210,9 +218,11 @@ def sentences(one: Facts) -> list[str]:
     if one.floor > _FLOOR:
         early, late = one.before
         cause = ""
-        if one.in_double < one.floor / 3:
+        if one.only_x0:
+            cause = ": a step keeps x̂₀ only, which is narrower than the data, and adds fresh noise"
+        elif one.in_double < one.floor / 3:
             cause = f": its tables are float32 (in float64 {one.in_double:.1e})"
-        elif late > 0.9 * early:
+        elif late > 0.9 * early and one.floor < 3 * late:  # x̂₀ is off by about σ/α
             cause = f": the last step begins at σ/α = {late:.2g} at every N"
         lines.append(f"the error stays at {one.floor:.1e}{cause}")
     if one.floats:

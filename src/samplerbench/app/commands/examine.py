@@ -142,7 +142,8 @@ def curve_table(peer: Peer, found: Curve) -> Table:
         unknown = "–" if one.noisy and one.finite else "nan"
         known = (one.gaussian, one.mixture)
         errors = (unknown if math.isnan(error) else f"{error:.2g}" for error in known)
-        row = [str(one.evaluations), str(one.states), ends, *errors, f"{100 * one.spread:+.2g} %"]
+        width = unknown if math.isnan(one.spread) else f"{100 * one.spread:+.2g} %"
+        row = [str(one.evaluations), str(one.states), ends, *errors, width]
         table.add_row(str(one.steps), *(["–", "–", "refused"] if one.refused else row))
     table.add_row("order", *[""] * 3, *(f"{order:.2f}" for order in orders))
     table.add_row("sign changes", *[""] * 5, str(found.sign_changes))
@@ -158,7 +159,7 @@ def runs(found: Curve) -> list[str]:
     n, ratio = found.jump
     rise = f"at most {ratio:.3g} times larger (from N = {n} to {n + 1})"
     if ratio < 1.01:
-        rise = "never larger"
+        rise = "never larger" if found.ran else "not known"
     return [
         f"runs at {which} N from {first} to {last}: {ends}",
         f"the error after one more step is {rise}",
