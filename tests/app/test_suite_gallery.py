@@ -126,7 +126,8 @@ def test_the_page_has_the_other_ratios_of_the_results(results):
     first = f"from {most[:-1]}, Adams–Bashforth 2; {heun[:3]} also Heun)"
     assert f"{first}\nand {unipc[:3]} (UniPC-2) to {least[:-1]}, DEIS in log ρ)" in page
     # with noise, of another package, on one path, over laws
-    ddim, dpm = "diffusers DDIMScheduler 0.42.1", "diffusers DPMSolverMultistepScheduler 0.42.1"
+    ddim = "diffusers DDIMScheduler 0.42.1 clip_sample=false"
+    dpm = "diffusers DPMSolverMultistepScheduler 0.42.1"
     sde, er = "sde_dpmpp_2m stochasticity=1", "er_sde points=2 scale=er"
     pairs = [(sde, "ddim η=1"), (er, sde), (f"{dpm} use_karras_sigmas=true", dpm)]
     pairs += [(ddim, f"{ddim} timestep_spacing=trailing")]

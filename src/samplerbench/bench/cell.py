@@ -255,9 +255,8 @@ def sampler_name(sampler: str, settings: str) -> str:
     words = [
         value if key in _PLAIN else f"{'η' if key == 'eta' else key}={setting_text(value)}"
         for key, value in values.items()
-        # settings that are infinite or off have no effect and are left out
-        if value is not False
-        and (key in differs or not (value is None or value in (math.inf, -math.inf)))
+        # settings of our samplers that are infinite or off have no effect and are left out
+        if key in differs or not (value is None or value is False or value in (math.inf, -math.inf))
     ]
     return " ".join([sampler, *words])
 
