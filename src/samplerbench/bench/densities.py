@@ -13,7 +13,7 @@ determinant that is not positive.
 
 The points are those of a Sobol sequence if the start allows it, even if the cell's own start is
 random: the law is the same, and the error of n points is smaller. Their number is n, rounded up to
-a power of two. Cost: about dim + 2 times the sampling alone.
+a power of two. Cost: at most dim + 2 times the sampling alone, see docs/metrics.md.
 
 Reference: R. T. Q. Chen et al., Neural Ordinary Differential Equations, NeurIPS 2018, arXiv
 1806.07366, for the density at the end of an ODE; here the map is the discrete one.

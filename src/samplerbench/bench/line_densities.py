@@ -22,8 +22,8 @@ them agree within `TOLERANCE`. Both laws are kept: the difference between their 
 
 Cost: at least two runs of some hundred to some thousand states, and in each step the sums over
 pairs of nodes that are less than nine s apart. Without noise: one run of some three thousand
-states, with derivatives that dual numbers carry forward, so the memory does not grow with the
-steps.
+states, with derivatives that are carried forward (`core.tangents`), so the memory does not grow
+with the steps.
 """
 
 from __future__ import annotations
