@@ -22,8 +22,8 @@ them agree within `TOLERANCE`. Both laws are kept: the difference between their 
 
 Cost: at least two runs of some hundred to some thousand states, and in each step the sums over
 pairs of nodes that are less than nine s apart. Without noise: one run of some three thousand
-states, with derivatives that are carried forward (`core.tangents`), so the memory does not grow
-with the steps.
+states, with derivatives that dual numbers carry forward, so the memory does not grow with the
+steps.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from samplerbench.core.grids import Levels
 from samplerbench.core.line_laws import DensityLine, LineNodes
 from samplerbench.core.models import Denoiser, Score
 from samplerbench.core.noise import KeyedNoise
-from samplerbench.core.tangents import OnDuals, WithTangents, with_tangents
+from samplerbench.core.tangents import OnDuals
 from samplerbench.samplers.base import Sampler, final_state
 
 TOLERANCE = 1e-6
@@ -348,10 +348,6 @@ class _Run:
         """H and its derivative of a run without noise; backward, its graph may take gigabytes."""
         sampler, _, levels = self._run
         first, noise = x[:, None].to(self._like), KeyedNoise(("density",))  # never used
-        if sampler.affine:
-            both = with_tangents(first)
-            y, slope = final_state(sampler, WithTangents(model), both, levels, noise)
-            return y[:, 0].double().cpu(), slope[:, 0].double().cpu()
         with _DUALS, forward_ad.dual_level():
             start = forward_ad.make_dual(first, torch.ones_like(first))  # type: ignore[no-untyped-call]
             last = final_state(sampler, OnDuals(model), start, levels, noise)

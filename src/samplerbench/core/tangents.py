@@ -6,7 +6,8 @@ follows the same steps, with J·v instead of x̂₀, J = ∂x̂₀/∂x at the s
 batch of states and tangents gives the output and its Jacobian. The code of the sampler does not
 change and needs no automatic differentiation.
 
-On a line there is one tangent. Dual numbers carry it through a sampler that is not linear.
+On a line there is one tangent, and dual numbers carry it, also through a sampler that is not
+linear.
 
 Cost: in general the derivative of a denoiser takes one evaluation and dim backward passes, and then
 J is multiplied by dim columns. A network may carry its tangents forward. Mixtures have a formula:
