@@ -18,7 +18,10 @@ from samplerbench.bench.cell import curve_names, distinct, sampler_name, setting
         ({"last": True, "first": False, "most": None, "top": math.inf}, "s last=true"),
         ({"kind": "midpoint", "points": [1.0, 0.5]}, "s kind=midpoint points=[1,0.5]"),
         ({"config": None, "settings": {"middle": None, "rho": 3.0}}, "s middle=null rho=3"),
-        ({"config": None, "settings": {"clip_sample": False, "eta": 0.0}}, "s clip_sample=false η=0"),
+        (
+            {"config": None, "settings": {"clip_sample": False, "eta": 0.0}},
+            "s clip_sample=false η=0",
+        ),
     ],
 )
 def test_a_sampler_with_its_settings(settings, name):

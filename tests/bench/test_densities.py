@@ -20,7 +20,7 @@ from samplerbench.core.models import Counted, Learned
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, VPLinear
 from samplerbench.core.starts import Exact, FixedGaussian, Prior, sobol_prior
-from samplerbench.core.tangents import WithTangents, jacobian, with_tangents
+from samplerbench.core.tangents import WithTangents, jacobian, log_volume, with_tangents
 from samplerbench.core.targets import EDMTarget
 from samplerbench.datasets.density import DensityScore
 from samplerbench.datasets.four_well_boltzmann import FourWellBoltzmann
@@ -273,6 +273,17 @@ def test_tangents_are_the_derivatives_of_a_learned_model():
     for place in range(3):
         expected = torch.autograd.functional.jacobian(end, x[place])
         torch.testing.assert_close(jacobian(batch)[place], expected, rtol=1e-6, atol=1e-8)
+
+
+def test_the_volume_of_a_small_matrix_is_its_determinant():
+    random = torch.Generator().manual_seed(0)
+    for dim in (2, 3):
+        matrices = torch.randn(40, dim, dim, generator=random, dtype=torch.float64)
+        sign, volume = log_volume(matrices)
+        torch.testing.assert_close(sign * volume.exp(), torch.linalg.det(matrices))
+        assert set(sign.tolist()) == {-1.0, 1.0}
+    sign, volume = log_volume(torch.ones(1, 2, 2).double())
+    assert (float(sign), float(volume)) == (0.0, -math.inf)
 
 
 def test_the_estimates_are_those_of_known_laws():

@@ -335,6 +335,73 @@ def test_the_derivative_of_a_mixture_is_that_of_differences(alpha, sigma, varian
     torch.testing.assert_close(derivative, passes, rtol=1e-8, atol=1e-8)
 
 
+def some_mixture(count, dim, *, equal=True, round_=True):
+    """Overlapping components at random places, with their oracle."""
+    random = torch.Generator().manual_seed(count + dim)
+    means = torch.randn(count, dim, generator=random, dtype=torch.float64) + 5
+    weights = 0.5 + torch.rand(count, generator=random, dtype=torch.float64)
+    sizes = torch.rand(count, generator=random, dtype=torch.float64) + 0.1
+    if round_:
+        variances = torch.full_like(sizes, 0.3) if equal else sizes
+        return IsotropicMixtureOracle(EDM(10.0), weights, means, variances)
+    roots = torch.randn(count, dim, dim, generator=random, dtype=torch.float64)
+    return MixtureOracle(EDM(10.0), weights, means, roots @ roots.mT / dim)
+
+
+def exact_denoisers():
+    """Oracles for each way to a derivative, and denoisers that are made of others."""
+    few = {name: some_mixture(2, 8, equal=name == "few") for name in ("few", "few, unequal")}
+    many = {name: some_mixture(25, 4, equal=name == "many") for name in ("many", "many, unequal")}
+    wide, large = some_mixture(6, 3, equal=False), some_mixture(5, 4, round_=False)
+    wide.products = None  # as for large sets of means
+    made = {
+        "guided": Guided(large, some_mixture(2, 4), 2.5),
+        "corrupted": Corrupted(large, 0.3, "sine", "across"),
+        "counted": Counted(large),
+    }
+    return few | many | {"without products": wide, "any": large} | made
+
+
+@pytest.mark.parametrize("name", exact_denoisers())
+@pytest.mark.parametrize("sigma", [0.02, 0.6, 5.0])
+def test_tangents_through_a_denoiser_are_those_of_backward_passes(name, sigma, monkeypatch):
+    """x̂₀, J and J·v, also some states at a time, at a level for each state, and in float32."""
+    model = exact_denoisers()[name]
+    inner = getattr(model, "model", model)
+    dim, count = inner.means.shape[1], 30
+    random = torch.Generator().manual_seed(3)
+    x = 5 + 2 * torch.randn(count, dim, generator=random, dtype=torch.float64)
+    tangents = torch.randn(3, count, dim, generator=random, dtype=torch.float64)
+    rows = torch.linspace(0.5, 1.5, count, dtype=torch.float64)[:, None]
+    for level in (Level(0.3, 0.8, sigma), Level(0.3 * rows, 0.8 * rows, sigma * rows)):
+        x0_hat, expected = Denoiser.derivative(model, x, level)
+        along = torch.einsum("nji,cni->cnj", expected, tangents)
+        for piece in (inner.piece, 7):
+            monkeypatch.setattr(inner, "piece", piece)
+            for found, wanted in (
+                (model.derivative(x, level), (x0_hat, expected)),
+                (model.along(x, tangents, level), (x0_hat, along)),
+            ):
+                for one, other in zip(found, wanted, strict=True):
+                    torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+    half = model.along(x.float(), tangents.float(), Level(0.3, 0.8, sigma))
+    assert [part.dtype for part in half] == [torch.float32] * 2
+
+
+def test_tangents_of_unequal_components_keep_their_digits_at_little_noise():
+    """All m_k are near x there: their covariance is a small difference."""
+    oracle = some_mixture(6, 2, equal=False)
+    level, x = Level(0.0, 1.0, 1e-3), 5 + torch.linspace(-2, 2, 60).double().reshape(30, 2)
+    _, expected = Denoiser.derivative(oracle, x, level)
+    torch.testing.assert_close(oracle.derivative(x, level)[1], expected, rtol=0, atol=1e-9)
+    few = some_mixture(2, 8, equal=False)
+    x = 5 + torch.linspace(-2, 2, 240).double().reshape(30, 8)
+    _, expected = Denoiser.derivative(few, x, level)
+    unit = torch.eye(8).double()[:, None].expand(8, 30, 8)
+    moved = few.along(x, unit, level)[1].permute(1, 2, 0)
+    torch.testing.assert_close(moved, expected, rtol=0, atol=1e-9)
+
+
 class Bent(DataTarget):
     """A target whose x̂₀ is not affine in the state."""
 
@@ -387,6 +454,8 @@ def test_a_derivative_is_one_evaluation(simple_mixture):
     counted = Counted(simple_mixture.oracle(EDM(10.0)))
     counted.derivative(torch.zeros(3, 2).double(), Level(0.1, 1.0, 1.0))
     assert counted.evaluations == 1
+    counted.along(torch.zeros(3, 2).double(), torch.ones(2, 3, 2).double(), Level(0.1, 1.0, 1.0))
+    assert counted.evaluations == 2
 
 
 def test_a_guided_denoiser_mixes_denoisers_and_scores(

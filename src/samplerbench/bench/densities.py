@@ -13,7 +13,7 @@ determinant that is not positive.
 
 The points are those of a Sobol sequence if the start allows it, even if the cell's own start is
 random: the law is the same, and the error of n points is smaller. Their number is n, rounded up to
-a power of two. Cost: about dim + 2 times the sampling alone.
+a power of two. Cost: at most dim + 2 times the sampling alone, see docs/metrics.md.
 
 Reference: R. T. Q. Chen et al., Neural Ordinary Differential Equations, NeurIPS 2018, arXiv
 1806.07366, for the density at the end of an ODE; here the map is the discrete one.
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ from samplerbench.core.line_laws import LineNodes
 from samplerbench.core.models import Counted, Denoiser, Density, log_densities
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.starts import Sobol, Start
-from samplerbench.core.tangents import WithTangents, jacobian, with_tangents
+from samplerbench.core.tangents import WithTangents, jacobian, log_volume, with_tangents
 from samplerbench.datasets.base import log_density_of
 from samplerbench.metrics.base import mean_ratio
 from samplerbench.samplers.base import Sampler, final_state
@@ -112,8 +112,10 @@ def why_no_start(sweep: Sweep, cell: Cell) -> str | None:
     return None
 
 
-def log_density_of_start(sweep: Sweep, start: Start, x: Tensor, first: Level[float]) -> Tensor:
-    """ln of the density of the first states, shape (n,), at points (n, dim)."""
+def log_density_of_start(
+    sweep: Sweep, start: Start, first: Level[float]
+) -> Callable[[Tensor], Tensor]:
+    """ln of the density of the first states: points (n, dim) ↦ (n,)."""
     exact = sweep.dataset.exact_score(sweep.schedule)
 
     def path(x: Tensor, level: Level[float]) -> Tensor:
@@ -121,8 +123,11 @@ def log_density_of_start(sweep: Sweep, start: Start, x: Tensor, first: Level[flo
         values = exact.to(sweep.device).log_density(x, level)
         return log_densities(values, x, "dataset", type(exact).__name__)
 
-    values = start.log_density(x, first, path)
-    return log_densities(values, x, "start", type(start).__name__)
+    def log_density(x: Tensor) -> Tensor:
+        values = start.log_density(x, first, path)
+        return log_densities(values, x, "start", type(start).__name__)
+
+    return log_density
 
 
 def _why_no_chain(sweep: Sweep, sampler: Sampler, start: Start) -> str | None:
@@ -167,10 +172,7 @@ def on_line(sweep: Sweep, cell: Cell) -> OutputLaw:
     assert sampler is not None
     levels = sweep.levels_of(cell)
     start, first = sweep.starts_of(sampler)[cell.start], levels.rows[0]
-
-    def log_density(x: Tensor) -> Tensor:
-        return log_density_of_start(sweep, start, x, first)
-
+    log_density = log_density_of_start(sweep, start, first)
     # these draws only give the region of the states
     starts = start.draw(sweep.dataset, 256, first, (sweep.seed, 0, 0))
     starts = starts.to(sweep.device, torch.float64)
@@ -206,6 +208,7 @@ def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
     start, first = _even(sweep, sweep.starts[cell.start]), levels.rows[0]
     assert isinstance(model, Denoiser)
     counted = Counted(model)
+    log_start = log_density_of_start(sweep, start, first)
     noise = KeyedNoise(("density", sweep.seed))  # never used
     values, turned = torch.empty(count, dtype=torch.float64), 0
     for block in range(count // rows):
@@ -214,9 +217,9 @@ def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
         batch = with_tangents(x)
         out = final_state(cell.settings, WithTangents(counted), batch, levels, noise)
         out = in_data_units(out, levels)
-        sign, log_volume = torch.linalg.slogdet(jacobian(out))
+        sign, volume = log_volume(jacobian(out))
         turned += int((sign <= 0).sum())
-        log_q = log_density_of_start(sweep, start, x, first) - log_volume
+        log_q = log_start(x) - volume
         values[block * rows : (block + 1) * rows] = log_density_of(sweep.dataset, out[0]) - log_q
     nfe = counted.evaluations * rows // count
     seconds = time.perf_counter() - began

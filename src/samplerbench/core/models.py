@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
@@ -42,6 +42,10 @@ ROWS, WIDE_ENTRIES = 128, 2**21
 
 FEW = 8
 """The number of means that are added up faster one by one than by a matrix product."""
+
+MANY = 2**18
+"""From this many numbers on means are added up one by one where that is possible; and products of
+two coordinates of the means are kept if they are at most so many."""
 
 
 #: A method of a model: states (*batch, dim) at a level ↦ a tensor with their batch.
@@ -150,6 +154,12 @@ class Denoiser(Score):
             ]
         return x0_hat.detach(), torch.stack(rows, 1)
 
+    def along(self, x: Tensor, tangents: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        """x̂₀ of states (n, dim), and J·v of their tangents v, shape (c, n, dim)."""
+        x0_hat, derivative = self.derivative(x, level)
+        # products of small matrices are up to five times as fast if each is in one piece
+        return x0_hat, torch.einsum("nji,cni->cnj", derivative.contiguous(), tangents)
+
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         """(α·x̂₀ − x)/σ²."""
         return (level.alpha * self.denoiser(x, level) - x) / level.sigma**2
@@ -190,6 +200,12 @@ class Guided(Denoiser):
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         return torch.lerp(self.guide.denoiser(x, level), self.model.denoiser(x, level), self.weight)
+
+    def along(self, x: Tensor, tangents: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        of_guide, along_guide = self.guide.along(x, tangents, level)
+        x0_hat, moved = self.model.along(x, tangents, level)
+        weight = self.weight
+        return torch.lerp(of_guide, x0_hat, weight), torch.lerp(along_guide, moved, weight)
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         return torch.lerp(self.guide.score(x, level), self.model.score(x, level), self.weight)
@@ -265,7 +281,13 @@ class Corrupted(Denoiser):
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         """x̂₀ + (ε·p/α)·R·(α·x̂₀ − x)."""
-        x0_hat = self.model.denoiser(x, level)
+        return self._changed(self.model.denoiser(x, level), x, level)
+
+    def along(self, x: Tensor, tangents: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        x0_hat, moved = self.model.along(x, tangents, level)
+        return self._changed(x0_hat, x, level), self._changed(moved, tangents, level)
+
+    def _changed(self, x0_hat: Tensor, x: Tensor, level: AnyLevel) -> Tensor:
         share = self.share(level)
         if isinstance(share, float) and share == 0:
             return x0_hat
@@ -460,6 +482,7 @@ class IsotropicMixtureOracle(Denoiser):
     half_squares: Tensor
     variances: Tensor
     centre: Tensor
+    products: Tensor | None
     piece: int
 
     def __init__(
@@ -481,7 +504,13 @@ class IsotropicMixtureOracle(Denoiser):
         self.piece = max(1, ENTRIES // len(means))
         if means.shape[1] >= 32:  # a matrix product with fewer states is slower
             self.piece = max(self.piece, min(ROWS, WIDE_ENTRIES // len(means)))
-        self._sparse = means.numel() >= 2**18
+        self._sparse = means.numel() >= MANY
+        count, dim = means.shape
+        products = None
+        if means.numel() * dim <= MANY:
+            products = torch.cat([means, (means[:, :, None] * means[:, None]).flatten(1)], 1)
+        self.register_buffer("products", products, persistent=False)
+        self._few = count * (dim + 10) < 4 * dim**2
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         """Σ r_k·((1 − α·g_k)·μ_k + g_k·x), g_k = α·c_k/S_k."""
@@ -516,25 +545,97 @@ class IsotropicMixtureOracle(Denoiser):
 
         That is α/σ² times the covariance of x₀ given x, x̂₀ = Σ r_k·m_k.
         """
-
-        def part(u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-            spread = alpha**2 * self.variances + sigma**2
-            _, terms = self._terms(u, alpha, spread)
-            weight, gain = terms / terms.sum(0), alpha * self.variances / spread
-            kept = 1 - alpha * gain
-            own = (weight * gain).sum(0)
-            x0_hat = self.means.T @ (weight * kept) + own * u
-            columns = [x0_hat + self.centre]
-            for place in range(len(u)):
-                share = weight * (kept * self.means[:, place, None] + gain * u[place])
-                second = self.means.T @ (share * kept) + (share * gain).sum(0) * u
-                column = (second - x0_hat[place] * x0_hat) * (alpha / sigma**2)
-                column[place] += own
-                columns.append(column)
-            return torch.cat(columns)
-
+        part = self._one_by_one if self.products is None else self._by_products
         both = self._in_pieces(part, x, level).reshape(len(x), -1, x.shape[1])
         return both[:, 0], both[:, 1:]
+
+    def _one_by_one(self, u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """x̂₀ and the columns of J, shape ((1 + dim)·dim, n)."""
+        weight, gain, kept, own = self._weights(u, alpha, sigma)
+        x0_hat = self.means.T @ (weight * kept) + own * u
+        columns = [x0_hat + self.centre]
+        for place in range(len(u)):
+            share = weight * (kept * self.means[:, place, None] + gain * u[place])
+            second = self.means.T @ (share * kept) + (share * gain).sum(0) * u
+            column = (second - x0_hat[place] * x0_hat) * (alpha / sigma**2)
+            column[place] += own[0]
+            columns.append(column)
+        return torch.cat(columns)
+
+    def _by_products(self, u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """As `_one_by_one`, with Σ r_k·μ_k·μ_kᵀ from one matrix product."""
+        assert self.products is not None
+        weight, gain, kept, own = self._weights(u, alpha, sigma)
+        dim = len(u)
+        if self._equal:  # then u has no part in the covariance
+            sums = weight.T @ self.products
+            mean = sums[:, :dim] * kept.T
+            second = sums[:, dim:] * kept.square().T
+            left, right = mean[..., None], -mean[:, None]
+        else:
+            # m_k − own·u: terms that are equal in all m_k would cancel
+            share, differ = weight * kept, gain - own
+            mean = share.T @ self.means
+            second = (share * kept).T @ self.products[:, dim:]
+            mixed = self.means.T @ (share * differ) + 0.5 * (weight * differ.square()).sum(0) * u
+            left = torch.stack([mixed.T, u.T, mean], 2)
+            right = torch.stack([u.T, mixed.T, -mean], 1)
+        covariance = torch.baddbmm(second.reshape(-1, dim, dim), left, right)
+        columns = covariance * (alpha / sigma.square()).T[..., None]
+        columns.diagonal(dim1=1, dim2=2).add_(own.T)
+        x0_hat = mean + (own * u + self.centre).T
+        return torch.cat([x0_hat, columns.flatten(1)], 1).T
+
+    def along(self, x: Tensor, tangents: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        """J·v = Σ r_k·g_k·v + (α/σ²)·Σ r_k·(m_k·v − x̂₀·v)·m_k: two products with the means.
+
+        J itself is cheaper if there are many components for the number of coordinates.
+        """
+        if not self._few:
+            return super().along(x, tangents, level)
+        rows = max(1, self.piece // (1 + len(tangents)))
+        scales = _flat(level.alpha, x), _flat(level.sigma, x)
+        parts = [
+            self._moved(x[own].double(), tangents[:, own].double(), alpha, sigma)
+            for own, alpha, sigma in _pieces(len(x), rows, *scales)
+        ]
+        x0_hat, moved = zip(*parts, strict=True)
+        return torch.cat(x0_hat).to(x.dtype), torch.cat(moved, 1).to(x.dtype)
+
+    def _moved(
+        self, x: Tensor, tangents: Tensor, alpha: Tensor, sigma: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `along`, for a piece of the states, with α and σ of shape (1, 1) or (1, n)."""
+        u = x.T.contiguous() - alpha * self.centre
+        weight, gain, kept, own = self._weights(u, alpha, sigma)
+        x0_hat = (self.means.T @ (weight * kept) + own * u + self.centre).T
+        # (components, tangents, states): sums over components are on the first axis
+        dots = (self.means @ tangents.flatten(0, 1).T).reshape(-1, *tangents.shape[:2])
+        weight, kept = weight[:, None], kept[:, None]
+        ratio = alpha / sigma.square()
+        factor = ratio * kept
+        if self._equal:
+            factor = factor * kept
+        else:  # m_k − own·u: terms that are equal in all m_k would cancel
+            differ = (gain - own)[:, None]
+            dots = dots.mul_(kept).add_(differ * (tangents * u.T).sum(2))
+        dots.sub_((weight * dots).sum(0)).mul_(weight)
+        moved = ((dots * factor).flatten(1).T @ self.means).reshape(tangents.shape)
+        moved = moved.addcmul_(own.T, tangents)
+        if not self._equal:
+            rest = (dots * differ).sum(0) * ratio
+            moved = moved.addcmul_(rest[..., None], u.T)
+        return x0_hat, moved
+
+    def _weights(
+        self, u: Tensor, alpha: Tensor, sigma: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """r_k, (K, n); g_k and 1 − α·g_k, of the shape of the spread; and Σ r_k·g_k, (1, n)."""
+        power = sigma.square()
+        spread = alpha.square() * self.variances + power
+        _, terms = self._terms(u, alpha, spread)
+        weight, gain = terms / terms.sum(0), alpha * self.variances / spread
+        return weight, gain, power / spread, (weight * gain).sum(0, keepdim=True)
 
     def _mean(self, u: Tensor, alpha: Tensor, spread: Tensor, a: Tensor, b: Tensor) -> Tensor:
         """Σ r_k·(a_k·μ_k + b_k·u), shape (dim, n); a and b have the shape of the spread."""
@@ -605,12 +706,18 @@ def _in_pieces(
     flat, alpha, sigma = x.reshape(-1, x.shape[-1]), _flat(level.alpha, x), _flat(level.sigma, x)
     if len(flat) <= rows:
         return part(flat.double(), alpha, sigma).to(x.dtype)
-    parts = []
-    for first in range(0, len(flat), rows):
+    pieces = _pieces(len(flat), rows, alpha, sigma)
+    return torch.cat([part(flat[own].double(), *scales).to(x.dtype) for own, *scales in pieces])
+
+
+def _pieces(
+    count: int, rows: int, alpha: Tensor, sigma: Tensor
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Some states at a time: their places, and their α and σ, (1, 1) or (1, n)."""
+    for first in range(0, count, rows):
         own = slice(first, first + rows)
-        scales = (scale if scale.shape[1] == 1 else scale[:, own] for scale in (alpha, sigma))
-        parts.append(part(flat[own].double(), *scales).to(x.dtype))
-    return torch.cat(parts)
+        one = alpha if alpha.shape[1] == 1 else alpha[:, own]
+        yield own, one, sigma if sigma.shape[1] == 1 else sigma[:, own]
 
 
 class MixtureOracle(Denoiser):
@@ -679,6 +786,30 @@ class MixtureOracle(Denoiser):
             return self.means.T @ weight + alpha * moved + self.centre
 
         return self._in_pieces(part, x, level).reshape(x.shape)
+
+    def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        """J = Σ r_k·G_k + (α/σ²)·Σ r_k·(m_k − x̂₀)·(m_k − x̂₀)ᵀ, G_k = α·C_k·S_k⁻¹.
+
+        m_k = μ_k + G_k·(x − α·μ_k) is the mean of component k.
+        """
+        products = (self.basis[:, :, None] * self.basis[:, None]).flatten(1)
+
+        def part(u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+            log_joint, solved = self._log_joint(u, alpha, sigma)
+            weight = responsibilities(log_joint, 0)
+            gain = alpha * self.spectra / (alpha**2 * self.spectra + sigma**2)
+            own = products.T @ (weight * gain[:, self.spectrum_of]).flatten(0, 1)
+            scaled = self.scaled_basis.view(len(u), -1, len(u))
+            means = torch.einsum("jki,jkn->ikn", scaled, solved)  # m_k without the centre
+            means = means.mul_(alpha).add_(self.means.T[..., None])
+            mean = (weight * means).sum(1)
+            means -= mean[:, None]
+            covariance = [(share * means).sum(1) for share in weight * means]
+            derivative = own.add_(torch.cat(covariance) * (alpha / sigma**2))
+            return torch.cat([mean + self.centre, derivative])
+
+        both = self._in_pieces(part, x, level).reshape(len(x), -1, x.shape[1])
+        return both[:, 0], both[:, 1:]
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         """Σ r_k·S_k⁻¹·(α·μ_k − x), defined also at σ = 0, where (α·x̂₀ − x)/σ² is 0/0."""
@@ -757,6 +888,12 @@ class Counted(Denoiser):
         assert isinstance(self.model, Denoiser)
         self._count()
         return self.model.derivative(x, level)
+
+    def along(self, x: Tensor, tangents: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        """The wrapped denoiser's x̂₀ and J·v, counted as one evaluation."""
+        assert isinstance(self.model, Denoiser)
+        self._count()
+        return self.model.along(x, tangents, level)
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         self._count()
