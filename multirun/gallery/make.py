@@ -209,7 +209,9 @@ def index() -> str:
         top = takewhile(lambda line: line.startswith("# "), yaml)
         comment = [line.removeprefix("# ") for line in top if not line.startswith(LEFT_OUT)]
         lines += _entry(name, _words(name), comment)
-        lines += _entry(own, [*_words(name), *OWN_WORDS], ["As in the notebook, four times."])
+        lines += _entry(
+            own, [*_words(name), *OWN_WORDS], ["As in the notebook, with four repetitions."]
+        )
     return "\n".join(lines) + "\n"
 
 
