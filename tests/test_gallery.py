@@ -31,7 +31,7 @@ def test_the_index_shows_what_there_is(gallery):
     assert "\n`samplerbench`\n" in page
     assert page.index("### main") < page.index(f"### {NAME}")
     assert f"`samplerbench experiment={NAME}`: 142 s\n" in page
-    assert f"`samplerbench experiment={NAME} fidelity=notebook`" in page
+    assert f"`samplerbench experiment={NAME} fidelity=notebook repetitions=4`" in page
     assert f"![chain_ula]({NAME}/chain_ula.png)" in page
     assert "Its numbers" not in page
     (place / gallery.REPORT).write_text("figure: a\nw: 1 of 2 cells\n")

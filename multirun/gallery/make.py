@@ -38,6 +38,8 @@ GRIDS, TWIN = GALLERY / "grids" / "samplers.png", GALLERY / "grids" / "twin_trap
 SUITE = GALLERY / "suite" / "v1" / "suite_shares.png"
 #: Ends the name of the folder of an experiment with fidelity=notebook, which `make gallery` leaves.
 OWN_SETTING = "_notebook"
+#: What such a folder was run with; the notebooks have no repetitions, so no intervals.
+OWN_WORDS = ("fidelity=notebook", "repetitions=4")
 KEPT = ("*.png", "*.gif", REPORT)
 MAIN = "main"
 #: Begins the command of an experiment that compares several jobs, in the comment of its yaml.
@@ -207,7 +209,9 @@ def index() -> str:
         top = takewhile(lambda line: line.startswith("# "), yaml)
         comment = [line.removeprefix("# ") for line in top if not line.startswith(LEFT_OUT)]
         lines += _entry(name, _words(name), comment)
-        lines += _entry(own, [*_words(name), "fidelity=notebook"], ["As in the notebook."])
+        lines += _entry(
+            own, [*_words(name), *OWN_WORDS], ["As in the notebook, with four repetitions."]
+        )
     return "\n".join(lines) + "\n"
 
 

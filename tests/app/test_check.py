@@ -176,7 +176,8 @@ def test_settings_follow_the_name_of_a_member(command, capsys):
     for words, message in (
         (["dataset=gaussian_mixture"], "means=None: must be given: a list of points such as"),
         (["heun", "dataset.means=[[0]]"], "must be left out, or with dataset=NAME"),
-        (["dataset=gaussian_mixture", "dataset.no=1"], "Could not override 'dataset.no'"),
+        (["dataset=gaussian_mixture", "dataset.no=1"], "dataset.no=1: must be left out: there is"),
+        (["er_sde", "sampler.er_sde.pionts=3"], "did you mean sampler.er_sde.points?"),
         (["metric=sliced", "metric.sliced.directions=0"], "metric.sliced.directions=0: must be"),
     ):
         assert command("check", *words) == 2

@@ -36,7 +36,7 @@ from samplerbench.app.commands.complaints import (
     subdirs,
     without_trace,
 )
-from samplerbench.app.config.compose import unknown_key, value_not_a_name
+from samplerbench.app.config.compose import missing_key, value_not_a_name
 from samplerbench.app.config.construct import trusting
 from samplerbench.app.config.folders import conf_directory, require_own_names
 from samplerbench.app.config.numbers import check_numbers
@@ -196,8 +196,8 @@ def main(words: list[str]) -> None:
     except (InvalidSetting, HydraException, OmegaConfBaseException) as error:
         if debug:
             raise
-        key = re.match(r"Could not override '([^']+)'", str(error))
-        sys.exit(complain(str(unknown_key(key[1], words) if key else error)))
+        reason = missing_key(error, words) if isinstance(error, HydraException) else None
+        sys.exit(complain(str(reason or error)))
     except JobFailed as error:
         for line in [str(error), *_other_failures(error)]:
             complain(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -91,6 +92,12 @@ def unknown_key(key: str, words: Sequence[str]) -> InvalidSetting:
     return InvalidSetting(key, value, allowed)
 
 
+def missing_key(error: HydraException, words: Sequence[str]) -> InvalidSetting | None:
+    """The error for a key that the config lacks, if that is what Hydra complains about."""
+    key = re.match(r"Could not override '([^']+)'", str(error))
+    return unknown_key(key[1], words) if key else None
+
+
 def _paths(node: DictConfig, above: str = "") -> Iterator[str]:
     """All keys of a config, in dotted form."""
     for name in node:
@@ -124,12 +131,17 @@ def compose_config(
     require_once(words)
     searched = ",".join(json.dumps(f"file://{folder}") for folder in own_directories())
     own = [f"hydra.searchpath=[{searched}]"] if searched else []
-    with initialize_config_dir(str(conf_directory()), version_base="1.3"):
-        try:
+    try:
+        with initialize_config_dir(str(conf_directory()), version_base="1.3"):
             config = compose("config", [*own, *words], return_hydra_config=True)
-        except (TypeError, ValueError) as error:  # from Hydra: a group's value is not a name
-            reason = value_not_a_name(words)
-            raise reason or InvalidSetting("config", list(words), str(error)) from error
+    except (TypeError, ValueError) as error:  # from Hydra: a group's value is not a name
+        reason = value_not_a_name(words)
+        raise reason or InvalidSetting("config", list(words), str(error)) from error
+    except HydraException as error:
+        missing = missing_key(error, words)
+        if missing:
+            raise missing from error
+        raise
     chosen = {str(group): name for group, name in config.hydra.runtime.choices.items()}
     with open_dict(config):
         del config["hydra"]

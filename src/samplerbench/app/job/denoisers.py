@@ -168,7 +168,8 @@ def _guide(base: Basis, kind: str, trainings: Trainings) -> Denoiser:
 
 def guide_law(base: Basis) -> Dataset:
     """The law of the guide of `guided`."""
-    config, allowed = base.config, "a data set, such as +dataset@guide=gaussian_spectrum"
+    config = base.config
+    allowed = "a data set of the same dimension, such as +dataset@guide=gaussian"
     require(config.get("guide") is not None, "guide", None, allowed)
     # each Gaussian twin has its own coordinates, so twins of two laws cannot be mixed
     require(config.get("law") is None, "law", config.get("law"), "null with denoiser=guided")
