@@ -92,7 +92,7 @@ DIVERGENCES = re.findall(
 def test_the_kl_divergence_can_be_measured_where_it_is_not_a_task(typed, tmp_path):
     assert len(DIVERGENCES) == 3
     for number, line in enumerate(DIVERGENCES):
-        own = line.replace("--config-dir conf trusted=lab sampler=mine", "sampler=heun")
+        own = line.replace("trusted=lab sampler=mine --config-dir conf", "sampler=heun")
         words = (*own.split(), "nfe=[64]", "n_samples=16", f"hydra.run.dir={number}")
         status, _, err = typed(*words, "logger=none", "cache=off")
         assert status == 0, err
