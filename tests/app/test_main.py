@@ -15,6 +15,7 @@ import pytest
 import safetensors.torch
 import yaml
 
+from samplerbench.app.config.compose import require_different_jobs
 from samplerbench.app.config.folders import conf_directory, groups, run_name
 from samplerbench.app.job.build import build
 from samplerbench.app.main import COMMANDS
@@ -172,6 +173,14 @@ MISTAKES = [
         (f"{group}=[{name},{name}]", f"{group}=[{name},{name}]: must be a list in which each name")
         for group, name in (("metric", "sliced"), ("start", "exact"), ("picture", "samples"))
     ),
+    *(
+        (f"{word} -m", f"{word}: must be values for a multirun, each once")
+        for word in (
+            *("sampler=heun,heun", "seed=1,1", "seed=0,2,0", "nfe=8,8", "nfe=[4,8],[4,8]"),
+            *("nfe=8,[8]", "sampler=heun,[heun]", "sampler=ddim,'ddim'", "grid.rho=7,7.0"),
+            *("seed=choice(1,1)", "dataset={a:1,b:2},{b:2,a:1}"),
+        )
+    ),
     ("reports", "reports: must be a command", "did you mean report?"),
     ("two_moon", "two_moon: must be a command", "did you mean dataset=two_moons?"),
     ("train", "train: must be a command", "see samplerbench --help"),
@@ -199,6 +208,24 @@ def test_a_mistake_is_one_line_and_status_2(refuses):
         if find_spec(f"hydra_plugins.hydra_{extra}_{word.split('/')[1].split('=')[0]}") is None:
             line = refuses(["-m", word, "seed=0,1"])
             assert line.endswith(f"(it comes with pip install 'samplerbench[{extra}]')")
+
+
+def test_values_of_a_multirun_that_only_look_alike_are_different():
+    """1 and true, the order of a list, a range, and one value of two keys."""
+    words = ["seed=1,true", "nfe=[4,8],[8,4]", "n_samples=range(1,3)", "repetitions=1"]
+    require_different_jobs([*words, "sampler=heun,ddim", "sampler.ddim.eta=0,1"])
+
+
+def test_equal_jobs_in_a_config_are_refused_before_any_work(typed, tmp_path):
+    own = tmp_path / "conf" / "experiment"
+    own.mkdir(parents=True)
+    text = "# @package _global_\nhydra: {sweeper: {params: {seed: '3,3'}}}\n"
+    (own / "mine.yaml").write_text(text)
+    words = ("-m", "--config-dir", "conf", *ORACLE, "experiment=mine", "hydra.sweep.dir=runs")
+    status, _, err = typed(*words)
+    assert status == 2
+    assert "job 0 of runs: seed=3,3: must be values for a multirun, each once" in err
+    assert not list(tmp_path.rglob("cells.parquet"))
 
 
 def test_debug_shows_the_traceback(typed):

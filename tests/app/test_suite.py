@@ -80,6 +80,28 @@ def test_the_recipe_gives_the_learned_weights(typed, tmp_path):
         assert (again - file).norm() < 0.01 * (file - exact).norm(), (name, row)
 
 
+#: In docs/suite.md: KL divergences that exist and are not tasks of version 1.
+DIVERGENCES = re.findall(
+    r"^samplerbench (experiment=suite/v1/\S+ metric=kl_law .*)$",
+    (Path(__file__).parents[2] / "docs" / "suite.md").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
+
+
+@pytest.mark.slow
+def test_the_kl_divergence_can_be_measured_where_it_is_not_a_task(typed, tmp_path):
+    assert len(DIVERGENCES) == 3
+    for number, line in enumerate(DIVERGENCES):
+        own = line.replace("trusted=lab sampler=mine --config-dir conf", "sampler=heun")
+        words = (*own.split(), "nfe=[64]", "n_samples=16", f"hydra.run.dir={number}")
+        status, _, err = typed(*words, "logger=none", "cache=off")
+        assert status == 0, err
+        table = pd.read_parquet(tmp_path / str(number) / "cells.parquet")
+        assert {*table["metric"]} == {"kl_law"}
+        assert {*table["status"]} == {"ok"}
+        assert table["value"].between(0, 1).all()
+
+
 @pytest.mark.parametrize(
     "names",
     [

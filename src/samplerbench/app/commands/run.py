@@ -36,7 +36,7 @@ from samplerbench.app.commands.complaints import (
     subdirs,
     without_trace,
 )
-from samplerbench.app.config.compose import missing_key, value_not_a_name
+from samplerbench.app.config.compose import missing_key, require_different_jobs, value_not_a_name
 from samplerbench.app.config.construct import trusting
 from samplerbench.app.config.folders import conf_directory, require_own_names
 from samplerbench.app.config.numbers import check_numbers
@@ -100,6 +100,8 @@ def _remove_empty(directory: Path) -> None:
 def _settle(config: DictConfig) -> None:
     """Use the folder that contains this job: its number in the multirun may have changed."""
     hydra = HydraConfig.get()
+    params = hydra.sweeper.get("params") or {}  # `main` has checked the other words
+    require_different_jobs(f"{key}={value}" for key, value in params.items())
     multirun = Path(os.path.abspath(os.path.join(hydra.runtime.cwd, hydra.sweep.dir)))
     directory = Path(os.path.abspath(hydra.runtime.output_dir))
     if multirun not in directory.parents:
@@ -188,6 +190,8 @@ def main(words: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     debug = any(re.fullmatch(r"\+*debug=(true|1|yes|on)", word, re.I) for word in words)
     try:
+        if any(word in ("-m", "--multirun", "hydra.mode=MULTIRUN") for word in words):
+            require_different_jobs(words)
         _job()
     except OverrideParseException as error:
         if debug:

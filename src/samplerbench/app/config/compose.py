@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -65,6 +66,32 @@ def require_once(words: Sequence[str]) -> None:
         names = list(map(str, listed))
         once = len(set(names)) == len(names)
         require(once, group, word.partition("=")[2], "a list in which each name occurs once")
+
+
+def require_different_jobs(words: Iterable[str]) -> None:
+    """Refuse a word of a multirun with a value twice: two equal jobs would share one folder."""
+    for word in words:
+        try:
+            override = OverridesParser.create().parse_override(word)
+        except HydraException:  # refused later
+            continue
+        if override.is_choice_sweep():
+            values = [_spelt_alike(value) for value in cast(ChoiceSweep, override.value()).list]
+            allowed = "values for a multirun, each once"
+            once = len(set(values)) == len(values)
+            require(once, override.key_or_group, word.partition("=")[2], allowed)
+
+
+def _spelt_alike(value: Any) -> Hashable:
+    """One object for all spellings of a value: 8, [8] and 8.0; heun, "heun" and [heun]."""
+    if isinstance(value, dict):
+        return frozenset((str(key), _spelt_alike(one)) for key, one in value.items())
+    if isinstance(value, list):
+        parts = tuple(map(_spelt_alike, value))
+        return parts[0] if len(parts) == 1 else parts
+    if isinstance(value, QuotedString):
+        return str(value.text)
+    return (bool, value) if isinstance(value, bool) else value  # True == 1
 
 
 def _choices(words: Sequence[str]) -> Iterator[tuple[str, str, list[Any]]]:
