@@ -209,6 +209,7 @@ def test_what_other_processes_print_is_in_the_file_too(tmp_path, capfd):
     [
         (["suite=large"], "suite=large: must be left out, or quick"),
         (["nfe=[4]"], "suite=nfe=[4]: must be left out: the tasks of the suite are fixed"),
+        (["sampler=ddim,heun"], "must be one sampler, or a list in brackets: sampler=[ddim,heun]"),
         (["sampler=heun", "seed=7"], "suite=seed=7: must be left out: the tasks of the suite"),
         (["sampler=heun", "grid.rho=3"], "suite=grid.rho=3: must be left out"),
         (["sampler=heun", "hydra.sweep.dir="], "hydra.sweep.dir=: must be the name of a folder"),

@@ -108,6 +108,9 @@ def _run(words: Sequence[str]) -> int:
         fixed = "=" in word and _group(word) not in free
         allowed = f"left out: the tasks of the suite are fixed; free are {', '.join(free)}"
         require(not fixed, "suite", word, allowed)
+    for chosen in entry:  # the jobs of a multirun would be other suites
+        allowed = f"one sampler, or a list in brackets: sampler=[{chosen}]"
+        require("," not in chosen or chosen[0] in "[{", "sampler", chosen, allowed)
     names, noisy = list(QUICK if quick else tasks()), _checked(own)
     if entry:
         allowed = "samplers that all draw noise, or all draw none: they have different tasks"
