@@ -35,7 +35,7 @@ from samplerbench.metrics.outliers import Outliers
 from samplerbench.metrics.sliced import Sliced
 from samplerbench.metrics.tv_law import TVLaw
 from samplerbench.networks.residual_mlp import ResidualMLP
-from samplerbench.samplers.base import final_state
+from samplerbench.samplers.base import Step, final_state
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.euler import Euler
@@ -176,9 +176,20 @@ def test_a_density_that_is_not_normalised_is_named_as_a_cause(factor, cause):
     assert found.info["mean_ratio"] == pytest.approx(factor, rel=1e-3, nan_ok=True)
 
 
+class Clipped(DDIM):
+    """DDIM(0) that clips x̂₀ and does not say that it is not affine."""
+
+    def steps(self, model, x, levels, noise):
+        for _, now, to in levels.pairs():
+            x0_hat = model.denoiser(x, now).clamp(-1, 1)
+            x = to.alpha * x0_hat + to.sigma / now.sigma * (x - now.alpha * x0_hat)
+            yield Step(x, x0_hat)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"samplers": [("mine", Clipped(0.0))]}, "not linear in states and x̂₀ is not known"),
         (
             {"samplers": [("mine", DDIM(0.5))]},
             "draws noise is not known .in one it is.; see metric=kl_paths, and for DDIM eta=0",
