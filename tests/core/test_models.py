@@ -409,6 +409,17 @@ class Bent(DataTarget):
         return y + 0.1 * x * y
 
 
+@pytest.mark.parametrize("count", [1, 40])
+def test_no_states_have_no_derivatives(count):
+    means = torch.randn(count, 2, generator=torch.Generator().manual_seed(0)).double()
+    ones, x = torch.ones(count), torch.empty(0, 2, dtype=torch.float64)
+    round_ones = IsotropicMixtureOracle(EDM(), ones, means, ones.double())
+    for oracle in (round_ones, MixtureOracle(EDM(), ones, means, torch.eye(2).expand(count, 2, 2))):
+        for level in (Level(0.5, 1.0, 0.5), Level(x[:, :1], x[:, :1], x[:, :1])):
+            found = [*oracle.derivative(x, level), *oracle.along(x, x.expand(3, 0, 2), level)]
+            assert [tuple(one.shape) for one in found] == [(0, 2), (0, 2, 2), (0, 2), (3, 0, 2)]
+
+
 @pytest.mark.parametrize("own_levels", [False, True])
 def test_the_derivative_of_a_mixture_with_covariances(own_levels):
     """Forward and backward passes through it are the covariance of its samples' x₀."""

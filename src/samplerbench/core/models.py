@@ -546,7 +546,7 @@ class IsotropicMixtureOracle(Denoiser):
         That is α/σ² times the covariance of x₀ given x, x̂₀ = Σ r_k·m_k.
         """
         part = self._one_by_one if self.products is None else self._by_products
-        both = self._in_pieces(part, x, level).reshape(len(x), -1, x.shape[1])
+        both = self._in_pieces(part, x, level).reshape(len(x), 1 + x.shape[1], x.shape[1])
         return both[:, 0], both[:, 1:]
 
     def _one_by_one(self, u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -591,7 +591,7 @@ class IsotropicMixtureOracle(Denoiser):
 
         J itself is cheaper if there are many components for the number of coordinates.
         """
-        if not self._few:
+        if not self._few or len(x) == 0:
             return super().along(x, tangents, level)
         rows = max(1, self.piece // (1 + len(tangents)))
         scales = _flat(level.alpha, x), _flat(level.sigma, x)
@@ -714,7 +714,7 @@ def _pieces(
     count: int, rows: int, alpha: Tensor, sigma: Tensor
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Some states at a time: their places, and their α and σ, (1, 1) or (1, n)."""
-    for first in range(0, count, rows):
+    for first in range(0, max(1, count), rows):
         own = slice(first, first + rows)
         one = alpha if alpha.shape[1] == 1 else alpha[:, own]
         yield own, one, sigma if sigma.shape[1] == 1 else sigma[:, own]
@@ -770,7 +770,8 @@ class MixtureOracle(Denoiser):
     def _log_joint(self, u: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """ln(w_k·N(x; αμ_k, S_k)), shape (K, n), and Q_kᵀ·S_k⁻¹·(x − αμ_k), shape (dim, K, n)."""
         spread = alpha**2 * self.spectra + sigma**2  # (dim, spectra, 1 or n)
-        rotated = (self.basis @ u).view(len(u), -1, u.shape[1]).sub_(alpha * self.rotated_means)
+        shape = len(u), len(self.means), u.shape[1]
+        rotated = (self.basis @ u).view(shape).sub_(alpha * self.rotated_means)
         solved = rotated / spread[:, self.spectrum_of]
         constant = -0.5 * torch.log(2 * math.pi * spread).sum(0)
         constant = constant[self.spectrum_of] + self.log_weights[:, None]
@@ -808,7 +809,7 @@ class MixtureOracle(Denoiser):
             derivative = own.add_(torch.cat(covariance) * (alpha / sigma**2))
             return torch.cat([mean + self.centre, derivative])
 
-        both = self._in_pieces(part, x, level).reshape(len(x), -1, x.shape[1])
+        both = self._in_pieces(part, x, level).reshape(len(x), 1 + x.shape[1], x.shape[1])
         return both[:, 0], both[:, 1:]
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
