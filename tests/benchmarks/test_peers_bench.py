@@ -1,19 +1,16 @@
 """A sampler of another package here, against that package's own loop: same network, same batch.
 
-As in a job, freed memory is kept. Without that the states that k-diffusion's functions leave are
-asked of the system again and again, and `sample_dpmpp_2m` takes 1.3 instead of 1.03 times its own
-loop. 2026-11-29: functions of k-diffusion 1.02 to 1.06, methods of azula 1.00 to 1.08, twice 21
+As in a job, freed memory is kept. 2026-11-29: functions of k-diffusion 1.02 to 1.06, methods of azula 1.00 to 1.08, twice 21
 turns; schedulers of diffusers 1.02 to 1.09, 13 turns (2 % of it is x̂₀ made into ε̂). They were 1.06
 to 1.14 before the prepared scheduler and the levels of a run were kept for the next one.
 
 2026-11-30, AMD EPYC with other work beside it: schedulers 1.02 to 1.07, functions 1.02 to 1.07,
 methods of azula 0.93 to 1.00. Methods that run step by step no longer keep their states.
 
-2026-11-30, another machine (Intel Xeon, two virtual cores of one): schedulers 1.05 to 1.15, but
-functions 1.33 to 1.83 and methods of azula 1.33 to 1.56, before and after the changes of that day.
-There the package's own `sample_dpmpp_2m` takes 1.37 times as long if a callback keeps its states,
-as ours must: 80 tensors of 256 kB leave the processor's cache. With an eighth of the states it is
-1.11, and ours 1.20.
+2026-11-30, Intel Xeon (two virtual cores of one): schedulers 1.06 to 1.18 (median 1.13), functions
+1.05 to 1.21 (median 1.09), methods of azula .65 to .97. Functions took 1.19 to 1.48 and `zABSampler`
+1.35 to 1.52 in the minutes before, when runs for the last state alone kept all states: 80 tensors
+of 256 kB leave the processor's cache there.
 """
 
 from __future__ import annotations

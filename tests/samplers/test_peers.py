@@ -28,7 +28,7 @@ from samplerbench.core.schedules import EDM, DDPMTable, Rectified, VPCosine, VPL
 from samplerbench.errors import InvalidSetting
 from samplerbench.figures.distance_families import FAMILIES, family
 from samplerbench.samplers.azula import Azula
-from samplerbench.samplers.base import final_state
+from samplerbench.samplers.base import final_state, iterate
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.diffusers import Diffusers, Network, quiet
 from samplerbench.samplers.heun import Heun
@@ -984,3 +984,20 @@ def test_threads_that_ask_for_a_fact_at_the_same_time_get_one_answer(made):
         with ThreadPoolExecutor(4) as workers:
             found = list(workers.map(lambda _, one=shared, f=fact: getattr(one, f), range(12)))
         assert found == [getattr(alone, fact)] * 12, fact
+
+
+@pytest.mark.parametrize(
+    ("peer", "name"),
+    [
+        *((KDiffusion, name) for name in ("sample_dpmpp_2m", "sample_euler_ancestral")),
+        *((KDiffusion, name) for name in ("sample_dpm_fast", "sample_dpmpp_sde")),
+        *((Azula, name) for name in ("zABSampler", "HeunSampler")),
+    ],
+)
+def test_the_last_state_alone_is_that_of_the_steps(peer, name):
+    """`final_state` may leave out the states before it."""
+    sampler, noise = peer(name), KeyedNoise(("last",))
+    model, x = Toy(EDM(1000.0)), 80.0 * torch.linspace(-1, 1, 10).double().view(5, 2)
+    levels = sampler.levels(grids.uniform, model.schedule, 8)
+    *_, last = iterate(sampler, model, x, levels, noise)
+    assert torch.equal(final_state(sampler, model, x, levels, noise), last.x)

@@ -103,25 +103,39 @@ class Azula(Peer):
         return own_levels(schedule, scales, steps)
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
-        assert isinstance(levels, OwnLevels)
-        draws = Drawing(noise, self.stochastic or bool(self.settings))
-        posterior = Posterior(model, self._path, draws)
-        sampler = self._built(posterior, levels.requested)
-        posterior.at(sampler.timesteps, self._scales(levels.requested))
+        sampler, posterior = self._ready(model, levels, noise)
         if type(sampler).__call__ is _module("sample").Sampler.__call__:
             # this is azula's whole loop
             posterior.keeps = False
             pairs = sampler.timesteps.unfold(0, 2, 1).to(device=x.device)
             for step, (t, s) in enumerate(pairs):
-                with self.drawing(draws.at(step)):
+                with self.drawing(posterior.draws.at(step)):
                     x = sampler.step(x, t, s)
                 yield Step(x, posterior.x0_hat)
             return
-        with self.drawing(draws):
+        with self.drawing(posterior.draws):
             last = sampler(x)
         # a multistep method evaluates each state once
         for x, x0_hat in zip([*posterior.states[1:], last], posterior.outputs, strict=True):
             yield Step(x, x0_hat)
+
+    def last_state(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Tensor | None:
+        sampler, posterior = self._ready(model, levels, noise)
+        if type(sampler).__call__ is _module("sample").Sampler.__call__:
+            return None
+        posterior.keeps = False
+        with self.drawing(posterior.draws):
+            last: Tensor = sampler(x)
+        return last
+
+    def _ready(self, model: Denoiser, levels: Levels, noise: Noise) -> tuple[Any, Posterior]:
+        """Their sampler for a run, and the model that it calls."""
+        assert isinstance(levels, OwnLevels)
+        draws = Drawing(noise, self.stochastic or bool(self.settings))
+        posterior = Posterior(model, self._path, draws)
+        sampler = self._built(posterior, levels.requested)
+        posterior.at(sampler.timesteps, self._scales(levels.requested))
+        return sampler, posterior
 
 
 class Posterior:

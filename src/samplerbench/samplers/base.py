@@ -102,6 +102,13 @@ class Sampler(ABC):
         """
         return not self.adaptive
 
+    def last_state(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Tensor | None:
+        """The last state of `steps` alone; None if the steps are as fast.
+
+        For codes that cannot stop after a step: all states of a run need memory.
+        """
+        return None
+
     @property
     def ends_at_data(self) -> bool:
         """Whether the state after the step to the data is x̂₀."""
@@ -288,6 +295,9 @@ def place_of(sampler: Sampler, levels: Levels, count: int) -> str:
 
 def final_state(sampler: Sampler, model: Score, x: Tensor, levels: Levels, noise: Noise) -> Tensor:
     """The state after the last step, shape (*batch, dim)."""
+    last = sampler.last_state(cast(Denoiser, model), x, levels, noise)
+    if last is not None:
+        return last
     for step in iterate(sampler, model, x, levels, noise):
         x = step.x
     return x

@@ -148,6 +148,32 @@ class KDiffusion(Peer):
         return own_levels(schedule, [(1.0, sigma) for sigma in sigmas], steps)
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
+        states: list[Tensor] = []
+        outputs: list[Tensor] = []
+
+        def keep(info: Mapping[str, Any]) -> None:
+            states.append(info["x"])
+            outputs.append(info["denoised"])
+
+        last, ask = self._run(model, x, levels, noise, {"callback": keep})
+        if not self._takes_sigmas:
+            yield Step(last, ask.x0_hat)
+            return
+        for x, x0_hat in zip([*states[1:], last], outputs, strict=True):
+            yield Step(x, x0_hat)
+
+    def last_state(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Tensor:
+        return self._run(model, x, levels, noise, {})[0]
+
+    def _run(
+        self,
+        model: Denoiser,
+        x: Tensor,
+        levels: Levels,
+        noise: Noise,
+        callback: Mapping[str, Callable[[Mapping[str, Any]], None]],
+    ) -> tuple[Tensor, Denoised]:
+        """The last state of a run, and the model that it called."""
         assert isinstance(levels, OwnLevels)
         function = self.code
         known = _known(function)
@@ -160,20 +186,9 @@ class KDiffusion(Peer):
         if not self._takes_sigmas:
             more |= self._scales(function) | ({"n": levels.requested} if "n" in known else {})
             with self.drawing(draws):
-                x = function(ask, x, **more)
-            yield Step(x, ask.x0_hat)
-            return
-        states: list[Tensor] = []
-        outputs: list[Tensor] = []
-
-        def keep(info: Mapping[str, Any]) -> None:
-            states.append(info["x"])
-            outputs.append(info["denoised"])
-
+                return function(ask, x, **more), ask
         with self.drawing(draws):
-            last = function(ask, x, grid, callback=keep, **more)
-        for x, x0_hat in zip([*states[1:], last], outputs, strict=True):
-            yield Step(x, x0_hat)
+            return function(ask, x, grid, **callback, **more), ask
 
 
 class Denoised:
