@@ -1,14 +1,15 @@
 """A sampler of another package here, against that package's own loop: same network, same batch.
 
-As in a job, freed memory is kept. 2026-11-29: functions of k-diffusion 1.02 to 1.06, methods of azula 1.00 to 1.08, twice 21
-turns; schedulers of diffusers 1.02 to 1.09, 13 turns (2 % of it is x̂₀ made into ε̂). They were 1.06
-to 1.14 before the prepared scheduler and the levels of a run were kept for the next one.
+As in a job, freed memory is kept. 2026-11-29: functions of k-diffusion 1.02 to 1.06, methods of
+azula 1.00 to 1.08, twice 21 turns; schedulers of diffusers 1.02 to 1.09, 13 turns (2 % of it is x̂₀
+made into ε̂). They were 1.06 to 1.14 before the prepared scheduler and the levels of a run were kept
+for the next one.
 
 2026-11-30, AMD EPYC with other work beside it: schedulers 1.02 to 1.07, functions 1.02 to 1.07,
 methods of azula 0.93 to 1.00. Methods that run step by step no longer keep their states.
 
 2026-11-30, Intel Xeon (two virtual cores of one): schedulers 1.06 to 1.18 (median 1.13), functions
-1.05 to 1.21 (median 1.09), methods of azula .65 to .97. Functions took 1.19 to 1.48 and `zABSampler`
+1.05 to 1.21 (median 1.09), methods of azula .65 to .97. Functions took 1.19 to 1.48, `zABSampler`
 1.35 to 1.52 in the minutes before, when runs for the last state alone kept all states: 80 tensors
 of 256 kB leave the processor's cache there.
 """
