@@ -33,7 +33,8 @@ from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.diffusers import Diffusers, Network, quiet
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.k_diffusion import KDiffusion, sampling
-from samplerbench.samplers.peers import Brownian, Drawing, Toy, by_name, places
+from samplerbench.samplers.peers import Brownian, Drawing, by_name, places
+from samplerbench.samplers.toy import Toy
 from samplerbench.verify.peer_curves import point
 from samplerbench.verify.sampler_contract import evaluations
 
@@ -1001,3 +1002,14 @@ def test_the_last_state_alone_is_that_of_the_steps(peer, name):
     levels = sampler.levels(grids.uniform, model.schedule, 8)
     *_, last = iterate(sampler, model, x, levels, noise)
     assert torch.equal(final_state(sampler, model, x, levels, noise), last.x)
+
+
+def test_a_last_state_of_another_shape_is_refused():
+    class Wrong(Heun):
+        def last_state(self, model, x, levels, noise):
+            return x[:, :1]
+
+    model, x = Toy(EDM()), torch.zeros(3, 2, dtype=torch.float64)
+    levels = grids.uniform(model.schedule, 4)
+    with pytest.raises(InvalidSetting, match=r"step\.x\.shape=\(3, 1\): .*\(3, 2\)"):
+        final_state(Wrong(), model, x, levels, KeyedNoise(("wrong",)))

@@ -42,7 +42,7 @@ from samplerbench.core.tangents import WithTangents, jacobian, log_volume, with_
 from samplerbench.datasets.base import log_density_of
 from samplerbench.metrics.base import mean_ratio
 from samplerbench.samplers.base import Sampler, final_state
-from samplerbench.samplers.peers import Toy
+from samplerbench.samplers.toy import Toy, is_affine_run
 
 if TYPE_CHECKING:
     from samplerbench.bench.sweep import Sweep
@@ -93,22 +93,11 @@ def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
 
 
 def _is_linear(sweep: Sweep, sampler: Sampler) -> bool:
-    """Whether a run of four steps maps the middle of two starts to the middle of their outputs.
-
-    Tangents of other samplers would be wrong, and a sampler may not say that it is not affine.
-    """
-    model, levels = Toy(sweep.schedule), sweep.levels(4, sampler)
-    if sampler.why_incompatible(model, levels) is not None:
+    """Whether four steps are linear; tangents of others would be wrong, whatever `affine` says."""
+    levels = sweep.levels(4, sampler)
+    if sampler.why_incompatible(Toy(sweep.schedule), levels) is not None:
         return True  # refused elsewhere
-    first, noise = levels.rows[0], KeyedNoise(("is linear",))
-    size = 1e3 * math.hypot(first.alpha, first.sigma)  # a clipped x̂₀ is clipped there
-    pair = size * noise.normal(torch.empty(2, sweep.dataset.dim, dtype=torch.float64), 0)
-    with torch.no_grad():
-        one, two, middle = final_state(
-            sampler, model, torch.cat([pair, pair.mean(0, keepdim=True)]), levels, noise
-        )
-    largest = torch.stack([one, two]).abs().max()
-    return bool(((one + two) / 2 - middle).abs().max() <= 1e-6 * largest)
+    return is_affine_run(sampler, sweep.schedule, levels, 1e-6)
 
 
 def why_no_start(sweep: Sweep, cell: Cell) -> str | None:

@@ -104,8 +104,7 @@ class Azula(Peer):
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         sampler, posterior = self._ready(model, levels, noise)
-        if type(sampler).__call__ is _module("sample").Sampler.__call__:
-            # this is azula's whole loop
+        if _stops_after_steps(sampler):
             posterior.keeps = False
             pairs = sampler.timesteps.unfold(0, 2, 1).to(device=x.device)
             for step, (t, s) in enumerate(pairs):
@@ -121,7 +120,7 @@ class Azula(Peer):
 
     def last_state(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Tensor | None:
         sampler, posterior = self._ready(model, levels, noise)
-        if type(sampler).__call__ is _module("sample").Sampler.__call__:
+        if _stops_after_steps(sampler):
             return None
         posterior.keeps = False
         with self.drawing(posterior.draws):
@@ -136,6 +135,11 @@ class Azula(Peer):
         sampler = self._built(posterior, levels.requested)
         posterior.at(sampler.timesteps, self._scales(levels.requested))
         return sampler, posterior
+
+
+def _stops_after_steps(sampler: Any) -> bool:
+    """Whether its loop is azula's own: a call of `step` for each pair of times, and no more."""
+    return type(sampler).__call__ is _module("sample").Sampler.__call__
 
 
 class Posterior:

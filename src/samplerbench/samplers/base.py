@@ -103,9 +103,10 @@ class Sampler(ABC):
         return not self.adaptive
 
     def last_state(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Tensor | None:
-        """The last state of `steps` alone; None if the steps are as fast.
+        """The last state that `steps` yields, shape (*batch, dim); None if `steps` is as fast.
 
-        For codes that cannot stop after a step: all states of a run need memory.
+        For codes that cannot stop after a step: their `steps` must keep all states of a run, which
+        takes memory and time.
         """
         return None
 
@@ -297,6 +298,8 @@ def final_state(sampler: Sampler, model: Score, x: Tensor, levels: Levels, noise
     """The state after the last step, shape (*batch, dim)."""
     last = sampler.last_state(cast(Denoiser, model), x, levels, noise)
     if last is not None:
+        if last.shape != x.shape:
+            _refuse(Step(last, last), x.shape)
         return last
     for step in iterate(sampler, model, x, levels, noise):
         x = step.x

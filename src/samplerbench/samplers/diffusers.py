@@ -34,10 +34,10 @@ from torch import Tensor
 
 from samplerbench.core.grids import Level, Levels
 from samplerbench.core.models import Denoiser
-from samplerbench.core.noise import KeyedNoise, Noise
+from samplerbench.core.noise import Noise
 from samplerbench.core.schedules import EDM, DDPMTable, NoiseSchedule
 from samplerbench.errors import InvalidSetting, first_line, require, similar
-from samplerbench.samplers.base import Step, final_state
+from samplerbench.samplers.base import Step
 from samplerbench.samplers.diffusers_loops import (
     PREDICTIONS,
     Loop,
@@ -53,10 +53,10 @@ from samplerbench.samplers.peers import (
     OwnLevels,
     Peer,
     Place,
-    Toy,
     own_levels,
     places,
 )
+from samplerbench.samplers.toy import is_affine_run
 
 #: Arguments of the methods that every loop sets.
 _OURS = (
@@ -140,16 +140,8 @@ class Diffusers(Peer):
 
         Some schedulers have `clip_sample` in their config and do not clip.
         """
-        one, two, middle = (self._toy_end(w) for w in ((500.0, 0.0), (0.0, 300.0), (250.0, 150.0)))
-        off, size = (one + two) / 2 - middle, torch.stack([one, two]).abs().max()
-        return not bool((off.abs() > 1e-4 * size).any())
-
-    @torch.no_grad()
-    def _toy_end(self, weights: tuple[float, float]) -> Tensor:
-        """The end of a run on `Toy` whose start and noise are sums of two with these weights."""
-        levels, noise = self.own(EDM(), self.few), _Sum(weights)
-        x = levels.rows[0].sigma * noise.normal(torch.empty((1, 2), dtype=torch.float64), -1)
-        return final_state(self, Toy(EDM()), x, levels, noise)
+        # some of their codes compute in float32
+        return is_affine_run(self, EDM(), self.own(EDM(), self.few), 1e-4)
 
     @property
     def clips(self) -> str:
@@ -269,22 +261,6 @@ class Diffusers(Peer):
 
     def evaluations(self, steps: int) -> int:
         return len(self._loop.calls(self._prepared(steps)))
-
-
-class _Sum:
-    """Noise that is a sum of two noises with the given weights."""
-
-    def __init__(self, weights: tuple[float, float]) -> None:
-        self.parts = [(weight, KeyedNoise(("sum", of))) for of, weight in enumerate(weights)]
-
-    def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
-        """The weighted sum of standard normal numbers."""
-        first, second = (weight * noise.normal(like, step, draw) for weight, noise in self.parts)
-        return first + second
-
-    def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
-        """Uniform numbers, the same for all weights."""
-        return self.parts[0][1].uniform(like, step, draw)
 
 
 class Network:

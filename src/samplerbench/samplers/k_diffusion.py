@@ -155,7 +155,7 @@ class KDiffusion(Peer):
             states.append(info["x"])
             outputs.append(info["denoised"])
 
-        last, ask = self._run(model, x, levels, noise, {"callback": keep})
+        last, ask = self._run(model, x, levels, noise, keep)
         if not self._takes_sigmas:
             yield Step(last, ask.x0_hat)
             return
@@ -163,7 +163,7 @@ class KDiffusion(Peer):
             yield Step(x, x0_hat)
 
     def last_state(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Tensor:
-        return self._run(model, x, levels, noise, {})[0]
+        return self._run(model, x, levels, noise)[0]
 
     def _run(
         self,
@@ -171,7 +171,7 @@ class KDiffusion(Peer):
         x: Tensor,
         levels: Levels,
         noise: Noise,
-        callback: Mapping[str, Callable[[Mapping[str, Any]], None]],
+        callback: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> tuple[Tensor, Denoised]:
         """The last state of a run, and the model that it called."""
         assert isinstance(levels, OwnLevels)
@@ -188,7 +188,7 @@ class KDiffusion(Peer):
             with self.drawing(draws):
                 return function(ask, x, **more), ask
         with self.drawing(draws):
-            return function(ask, x, grid, **callback, **more), ask
+            return function(ask, x, grid, callback=callback, **more), ask
 
 
 class Denoised:

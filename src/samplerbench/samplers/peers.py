@@ -45,6 +45,7 @@ from samplerbench.core.schedules import EDM, NoiseSchedule
 from samplerbench.errors import InvalidSetting, first_line, require
 from samplerbench.extras import missing
 from samplerbench.samplers.base import Sampler, final_state
+from samplerbench.samplers.toy import Toy
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,18 +304,6 @@ class Brownian:
             self.known[to] = mean + deviation * fresh
         increment: Tensor = self.known[to] / (first - to) ** 0.5
         return increment
-
-
-class Toy(Denoiser):
-    """The oracle of N(0, I)."""
-
-    def __init__(self, schedule: NoiseSchedule) -> None:
-        super().__init__()
-        self.schedule = schedule
-
-    def denoiser(self, x: Tensor, level: Level[Any]) -> Tensor:
-        x0_hat: Tensor = x * (level.alpha / (level.alpha**2 + level.sigma**2))
-        return x0_hat
 
 
 class Peer(Sampler):
