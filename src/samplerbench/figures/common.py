@@ -211,8 +211,9 @@ def score_title(denoiser: str) -> str:
     names = {"oracle": "exact score", "empirical": "training set's score"}
     kind, _, settings = denoiser.partition(" ")
     # with several settings: "guided 2" has its weight, "corrupted 0.3 noise" amplitude and profile
-    weight = "weight " if kind in ("guided", "autoguided") else ""
-    several = f"{kind} score, {weight}{settings}" if settings else f"{kind} score"
+    number = "amplitude " if kind == "corrupted" else "weight "
+    number = number if settings[:1].isdigit() else ""
+    several = f"{kind} score, {number}{settings}" if settings else f"{kind} score"
     return names.get(denoiser, several)
 
 
