@@ -96,6 +96,16 @@ def test_their_names_are_known_at_the_other_doors(here, command, capsys):
     assert command("check", "mine") == 2
 
 
+def test_classes_without_a_yaml_keep_their_contracts(here, command, capsys):
+    chosen = ["dataset=lab.logistic.Logistic", "dataset=lab.blob.Blob", "grid=lab.grid.Moves"]
+    assert {f"{name.split('.')[1]}.py" for name in chosen} <= {Path(name).name for name in FILES}
+    command("check", *chosen)
+    printed = capsys.readouterr().out
+    assert "broken" not in printed
+    for name in chosen:
+        assert name in printed
+
+
 @pytest.mark.slow
 def test_a_multirun_over_ours_and_theirs(ours_and_theirs):
     tables = [open_run(path).table() for path in find_runs(ours_and_theirs)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import cache, partial
 from itertools import count
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import softplus
 
 from samplerbench.app.commands.examine import objects
 from samplerbench.core.fitted_grids import EqualCost, FittedGrid
@@ -21,6 +23,7 @@ from samplerbench.core.schedules import EDM, Rectified
 from samplerbench.core.starts import Exact, Moments, Prior, Start
 from samplerbench.core.targets import DataTarget, NoiseTarget, VTarget
 from samplerbench.core.weightings import Uniform, Weighting
+from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.rings import Rings, RingsOracle
 from samplerbench.metrics.base import Distance, LawMetric, Measurement, Metric
 from samplerbench.metrics.kl_law import KLLaw
@@ -188,6 +191,7 @@ SCHEDULES = [
         ({"variance": lambda self, t: t.square() - 1e-3}, "scales", "negative"),
         ({"variance": lambda self, t: (t * (1 - t)).square()}, "growth", "does not grow"),
         ({"time_at": lambda self, k: time_at(self, k) + 1e-9}, "inverse", "signal(t)) differs"),
+        ({"time_at": lambda self, k: k / (1 + k)}, "inverse", "time_at(inf) is not a number"),
         ({"time_at": wrong_between_the_times}, "inverse", "time_at(κ)) differs"),
         ({"rates": lambda self, t: (0 * t - 1.001, 2 * t)}, "rates", "the rate of α"),
         ({"rates": lambda self, t: (0 * t - 1, 2.001 * t)}, "rates", "the rate of σ²"),
@@ -307,12 +311,24 @@ STARTS = [
         (Exact, {"combine": lambda self, x0, eps, at: x0 + at.sigma * eps}, "moments", "the mean"),
         (Exact, {"combine": lambda self, x0, eps, at: 0.8 * x0 + eps}, "moments", "the covariance"),
         (Prior, {"moments": lambda self, mean, var, at: (mean, var)}, "moments", "the mean is"),
-        (Prior, {"log_density": lambda self, x, at, path: path(x, at)}, "density", "not that of"),
+        (Prior, {"log_density": lambda self, x, at, path: path(x, at)}, "density", "differs from"),
+        (Prior, {"log_density": lambda self, x, at, path: x}, "density", "has shape (30, 2)"),
+        (Prior, {"combine": lambda self, x0, eps, at: x0 + eps}, "type", "is NaN unless uses_data"),
         (Prior, {"draw": unkeyed}, "key", "other bits"),
         (Prior, {"draw": same}, "key", "the seed does not matter"),
         (Prior, {"draw": single}, "type", "torch.float32"),
     )
 ]
+
+
+def in_order(self, count, path, generator):
+    return torch.rand(count, generator=generator).double().sort().values
+
+
+def one_for_all(self, count, path, generator):
+    return torch.rand(1, generator=generator).double().expand(count)
+
+
 LEVEL_LAWS = [
     (changed(UniformTime, **methods), promise, words)
     for methods, promise, words in (
@@ -325,6 +341,8 @@ LEVEL_LAWS = [
         ({"sample": lambda self, n, path, g: torch.zeros(1000).double()}, "type", "7 draws are"),
         ({"sample": lambda self, n, path, g: torch.rand(n).double()}, "generator", "a global"),
         ({"sample": lambda self, n, path, g: torch.ones(n).double()}, "generator", "not determine"),
+        ({"sample": in_order}, "independent", "different means"),
+        ({"sample": one_for_all}, "independent", "are correlated"),
         ({"largest": lambda self, path: 1.0}, "largest", "more noise than the largest"),
         ({"largest": lambda self, path: 99.0}, "largest", "ends at 10"),
     )
@@ -376,6 +394,20 @@ def sorted_draws(self, count, generator):
     return x[x.norm(dim=-1).argsort()]
 
 
+@dataclasses.dataclass(frozen=True)
+class Logistic(Dataset):
+    """Logistic draws, with a log-density of its own and no oracle."""
+
+    ln_p: Callable[[torch.Tensor], torch.Tensor]
+    event_shape = (2,)
+
+    def sample(self, count, generator):
+        return torch.from_numpy(generator.logistic(size=(count, 2)))
+
+    def log_density(self, x):
+        return self.ln_p(x)
+
+
 def without_alpha(self, x, level):
     return RingsOracle.denoiser(self, x, Level(level.t, 1.0, level.sigma))
 
@@ -408,13 +440,17 @@ DATASETS = [
     (changed(Rings, oracle=lambda self, path: Rings().oracle(EDM())), "oracle", "schedule"),
     (Wide(), "moments", "a variance is"),
     (changed(Rings, covariance=lambda self: torch.eye(2).double()), "moments", "a covariance is"),
-    (Noisier(), "oracle", "standard errors from 0"),
+    (Noisier(), "oracle", "is not the mean of x₀ given x"),
     (with_oracle(log_density=of_other_rings), "score", "the slope of log_density"),
     (
         with_oracle(log_density=lambda o, x, at: RingsOracle.log_density(o, x, at) - 0.01),
         "mass",
         "the density integrates to 0.99",
     ),
+    (Logistic(lambda x: 0 * x[:, 0] - torch.inf), "density", "of a draw is not finite"),
+    (Logistic(lambda x: -(x + softplus(-x)).sum(-1)), "density", "exp(log_density) integrates to"),
+    (Logistic(lambda x: -(x + 2 * softplus(-x)).sum(-1) + 0.2), "density", "to 1.2"),
+    (Logistic(lambda x: -(x - 1 + 2 * softplus(1 - x)).sum(-1)), "density", "standard errors off"),
     (
         with_oracle(denoiser=lambda o, x, at: RingsOracle.denoiser(o, x, at) + 1e-6 * x.mean()),
         "rows",
@@ -448,6 +484,17 @@ class Sound(Network):
         slopes = 1 - self.first(u).tanh().square()
         chained = slopes[:, None] * self.first.weight.T @ self.last.weight.T
         return self(u, level), (sigma[..., None] * chained).transpose(0, 1)
+
+
+class OfOddSeeds(Sound):
+    """A network that mixes states if its seed is odd."""
+
+    def __init__(self, seed):
+        super().__init__(seed)
+        self.odd = seed % 2
+
+    def forward(self, u, level):
+        return super().forward(u, level) + self.odd * u.mean()
 
 
 def of_fewer_rows(u, level):
@@ -505,6 +552,8 @@ NETWORKS = (
     ]
     + [
         (lambda seed: Sound(0), "seed", "another seed gives the same first.weight"),
+        (lambda seed: Sound(seed % 2), "seed", "another seed gives the same first.weight"),
+        (OfOddSeeds, "seed", "the network of seed 1 gives another y"),
         (
             lambda seed: nn.Sequential(Sound(seed), nn.Linear(2, 2)),
             "seed",

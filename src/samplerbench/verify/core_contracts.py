@@ -74,7 +74,11 @@ def growing_noise(schedule: NoiseSchedule) -> str | None:
 def inverse(schedule: NoiseSchedule) -> str | None:
     """`time_at` is the inverse of `noise_to_signal`."""
     t = TIMES.double()
-    error = (schedule.time_at(schedule.noise_to_signal(t)) - t).abs().max()
+    ratio = schedule.noise_to_signal(t)
+    time = schedule.time_at(ratio)
+    if time.isnan().any():
+        return f"time_at({float(ratio[time.isnan()][0]):.3g}) is not a number"
+    error = (time - t).abs().max()
     if not error < 1e-11:
         return f"time_at(noise_to_signal(t)) differs from t by {error:.1e}"
     least, largest = schedule.noise_range
@@ -294,16 +298,20 @@ def _start(start: Start, count: int, *key: int) -> Tensor:
 
 
 def start_type(start: Start) -> str | None:
-    """n draws are float64 numbers of shape (n, dim)."""
+    """n draws are finite float64 numbers of shape (n, dim)."""
     x = _start(start, 4, 0, 0, 0)
-    if (x.shape, x.dtype) == ((4, 2), torch.float64):
+    if (x.shape, x.dtype) != ((4, 2), torch.float64):
+        return f"4 draws in the plane are {x.dtype} of shape {tuple(x.shape)}"
+    if x.isfinite().all():
         return None
-    return f"4 draws in the plane are {x.dtype} of shape {tuple(x.shape)}"
+    return "a draw is not finite" + ("" if start.uses_data else ": x0 is NaN unless uses_data")
 
 
 def start_key(start: Start) -> str | None:
     """The same key gives the same bits; another seed, repetition or block gives different bits."""
     first = _start(start, 4, 0, 0, 0)
+    if first.isnan().any():
+        return DOES_NOT_APPLY  # a fault of `type`
     if not torch.equal(first, _start(start, 4, 0, 0, 0)):
         return "the same key gives other bits"
     for key, name in (((1, 0, 0), "seed"), ((0, 1, 0), "repetition"), ((0, 0, 1), "block")):
@@ -357,8 +365,11 @@ def start_density(start: Start) -> str | None:
         return DOES_NOT_APPLY
     law: Any = torch.distributions.MultivariateNormal(*known)
     want = law.log_prob(x)
-    same = got.shape == want.shape and torch.allclose(got, want, rtol=1e-9, atol=1e-9)
-    return None if same else "log_density is not that of the first state"
+    if got.shape != want.shape:
+        return f"log_density of states {tuple(x.shape)} has shape {tuple(got.shape)}"
+    if torch.allclose(got, want, rtol=1e-9, atol=1e-9):
+        return None
+    return f"log_density differs from that of the first state by {(got - want).abs().max():.1e}"
 
 
 START: dict[str, Check] = {
@@ -409,8 +420,28 @@ def level_law_largest(law: LevelLaw, paths: Sequence[NoiseSchedule] = PATHS) -> 
     return None
 
 
+def level_law_independence(law: LevelLaw, paths: Sequence[NoiseSchedule] = PATHS) -> str | None:
+    """Draws are independent: the first and the last have one law, and are not correlated."""
+    count = 200
+
+    def blocks(path: NoiseSchedule) -> Tensor:
+        """Times of blocks of 8 draws, each with its own generator, shape (blocks, 8)."""
+        generators = [torch_generator("law", seed) for seed in range(count)]
+        return torch.stack([law.sample(8, path, one) for one in generators])
+
+    for path, times in _accepted(blocks, paths):
+        first, last = times[:, 0], times[:, -1]
+        error = float((first.var() + last.var()).div(count).sqrt())
+        if abs(float(first.mean() - last.mean())) > 6 * error + 1e-12:
+            return f"on {path} the first and the last of 8 draws have different means"
+        if float(times.T.corrcoef()[0, -1]) ** 2 > 36 / count:
+            return f"on {path} the first and the last of 8 draws are correlated"
+    return None
+
+
 LEVEL_LAW: dict[str, Check] = {
     "type": level_law_type,
+    "independent": level_law_independence,
     "generator": level_law_generator,
     "largest": level_law_largest,
 }

@@ -105,14 +105,22 @@ def needs_level(make: Make) -> str | None:
 
 
 def seed(make: Make) -> str | None:
-    """The seed determines all weights."""
-    first, other, again = make(0), make(1), make(0)
-    for name, values in first.state_dict().items():
+    """The seed determines all weights, and nothing else."""
+    first, again, *others = make(0), make(0), make(1), make(2)
+    weights = {name: values.clone() for name, values in first.state_dict().items()}
+    for name, values in weights.items():
         if not torch.equal(values, again.state_dict()[name]):
             return f"the same seed gives another {name}"
-    for name, values in first.named_parameters():
-        if values.ndim > 1 and values.any() and torch.equal(values, other.state_dict()[name]):
-            return f"another seed gives the same {name}"
+    randomised(first)
+    for seed, other in enumerate(others, 1):
+        for name, values in other.named_parameters():
+            same = values.ndim > 1 and values.any() and torch.equal(values, weights[name])
+            if same:
+                return f"another seed gives the same {name}"
+        other.load_state_dict(first.state_dict())
+        u, level = _states(4), Level(*LEVELS[1])
+        if not _same(first(u, level), other(u, level)):
+            return f"with the weights of seed 0 the network of seed {seed} gives another y"
     return None
 
 
