@@ -12,10 +12,10 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 def keep_freed_memory() -> bool:
     """Let glibc keep up to 128 MiB of freed memory; returns whether it does.
 
-    By default it returns the memory of a few tensors of a megabyte at once, and the next operation
-    gets it again page by page, filled with zeros. This took a quarter of the time of an error
-    budget on a file of 200 rows. Blocks of 32 MiB and more are still returned. Other C libraries
-    are left alone.
+    By default it immediately returns the memory of a few tensors of a megabyte, and the next
+    operation gets it again page by page, filled with zeros. This took a quarter of the time of an
+    error budget on a file of 200 rows. Blocks of 32 MiB and more are still returned. Other C
+    libraries are not changed.
     """
     with suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

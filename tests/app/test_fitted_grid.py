@@ -54,7 +54,7 @@ def test_a_second_run_fits_nothing_and_measures_nothing(run, command, tiny, tmp_
 
 @pytest.mark.slow
 def test_its_table_serves_samples_and_the_library(run, tmp_path, monkeypatch):
-    """Also on a machine on which a new fit would have other bits."""
+    """No grid is fitted again: on another machine a new fit could have other bits."""
     monkeypatch.setattr("samplerbench.app.job.rebuild.fitted", None)
     sweep = rebuild(open_run(run)).sweep
     cell = next(c for c in sweep.cells() if c.sampler == "heun" and c.denoiser == "learned")
@@ -88,7 +88,7 @@ def test_another_grid_of_a_stored_run_is_fitted_there(run, tmp_path):
 
 @pytest.mark.slow
 def test_the_library_fits_the_same_grid(command, tmp_path):
-    """By name, as an object, in a sweep and in `levels`, with the command's bits."""
+    """The same bits for a grid by name and as an object, in a sweep and in `levels`."""
     words = ("experiment=tiny", "denoiser=oracle", "sampler=heun", "steps=[3]", "grid=gits")
     few = ("n_samples=50", "n_reference=100", "block=50", "repetitions=1", "floor_repetitions=0")
     job = (*words, *few, "logger=none", "cache=off", f"hydra.run.dir={tmp_path}/job")

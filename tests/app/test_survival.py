@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from samplerbench.app.folder.runs import find_runs, open_run
-from samplerbench.app.job import run as job  # what a killed child would have to import each time
+from samplerbench.app.job import run as job  # imported once, not in each child
 from samplerbench.app.main import main
 from samplerbench.bench.store import CLOCKS
 
@@ -68,7 +68,7 @@ def whole(tmp_path_factory):
 
 @pytest.mark.slow
 def test_killed_at_twenty_moments_the_table_is_that_of_a_run_left_alone(whole, tmp_path):
-    """A command that ends before its moment is checked, and the next one begins in a new folder."""
+    """If a command ends before it is killed, the next one begins in a new folder."""
     expected, seconds = whole
     moments = random.Random(0)
     killed, folders = 0, [tmp_path / "0"]
@@ -188,7 +188,7 @@ def test_order_workers_and_blocks_of_work_change_no_bit(whole, tmp_path):
 def test_a_full_disk_ends_with_one_line_and_the_command_goes_on(
     whole, tmp_path, monkeypatch, capfd, written
 ):
-    """The disk takes some files after those that claim the run, and then no more."""
+    """The disk is full after the files that claim the run and some others."""
     real, count = os.fsync, iter(range(10_000))
 
     def full(handle: int) -> None:
@@ -209,9 +209,9 @@ def test_a_full_disk_ends_with_one_line_and_the_command_goes_on(
 
 @pytest.mark.slow
 def test_another_number_of_threads_changes_the_last_digits_only(whole, tmp_path):
-    """Sums are taken in another order: the claim of docs/conventions.md, on the oracle's cells.
+    """Sums have another order; docs/conventions.md says how much that changes the oracle's cells.
 
-    Not in a fork: where this process has used two threads a child would wait for them for ever.
+    A new process, not a fork: if this process has used two threads, a fork waits for them forever.
     """
     words = [*WORDS, "threads=2", "cache=off", "denoiser=oracle"]
     subprocess.run([sys.executable, "-m", "samplerbench", *words], cwd=tmp_path, check=True)

@@ -16,7 +16,7 @@ RUN = "grid/seed=0"
 
 @pytest.fixture
 def here(run, tmp_path, monkeypatch):
-    """A folder to stand in, with the run in `grid/seed=0` and a file of samples."""
+    """The current folder, with the run in `grid/seed=0` and a file of samples."""
     monkeypatch.chdir(tmp_path)
     np.save("samples.npy", np.random.default_rng(0).standard_normal((100, 2)))
     return tmp_path
@@ -26,7 +26,7 @@ def here(run, tmp_path, monkeypatch):
 def test_a_word_that_names_a_folder_or_a_file_is_that(here, typed, refuses):
     for words, status, said in (
         (["sample", RUN, "sampler=heun", "steps=4", "n=10", "out=x.npy"], 0, "samples: x.npy"),
-        # it has been read: a run without a U-Net cannot be exported
+        # the folder was read: only a U-Net can be exported
         (["export", RUN, "out=new"], 2, "network=ResidualMLP: must be unet"),
         (["report", RUN, "out=new", "panels=false"], 0, "seed=0: finished"),
         (["cite", RUN], 0, "% sampler ddim: song2021denoising"),

@@ -75,7 +75,7 @@ def test_the_distance_of_paths_is_that_of_the_closed_form():
 
 @pytest.mark.slow
 def test_from_the_prior_a_grid_that_begins_late_shows_its_start(course):
-    """Its converged run begins at the top of the path; from the exact start it begins with it."""
+    """Its converged run begins at t = 1; after an exact start it begins where the grid does."""
 
     def low(schedule, steps):
         return grids.karras(schedule, steps, noise_min=0.02, noise_max=2.0)

@@ -110,7 +110,7 @@ def test_values_of_one_identity_and_several_names_are_all_kept(tmp_path):
     for name in ("ddim", "ancestral"):
         for metric in ("sliced", "renamed"):
             store.write(row(cell_id="a", sampler=name, metric=metric))
-            store.write(row(cell_id="a", sampler=name, metric=metric))  # a second time: the same
+            store.write(row(cell_id="a", sampler=name, metric=metric))  # again
     assert len(store.compact()) == 4
 
 
@@ -128,7 +128,7 @@ def test_a_table_is_of_the_job_as_it_is_now(tmp_path):
 
 
 def test_the_values_of_the_grid_are_distances_to_data_or_law(tmp_path):
-    """Without a budget's neighbours, training points and limits."""
+    """Distances to training points, between two runs of a budget, and of limits are left out."""
     store = Store(tmp_path)
     for reference in ("data", "law", "training", "exact", "doubled", "chain"):
         for sampler in ("heun", "heun limit", "ODE limit"):

@@ -58,7 +58,7 @@ def test_moments_of_draws(mixture_law, normal_law):
 
 
 def test_two_clusters_are_d2():
-    """100 + 200 points to learn from, in no order; what represents the law is drawn."""
+    """Training data are 100 + 200 points in random order; the counts of a floor are random."""
     law, drawn = two_clusters(), two_clusters(exact_shares=False)
     assert law.weights == pytest.approx((1 / 3, 2 / 3))
     assert law.means == ((-10, 1), (10, 0))

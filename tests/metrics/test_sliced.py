@@ -50,7 +50,7 @@ def test_rotation_invariant_up_to_the_directions():
 
 
 def test_components_may_be_larger_than_coordinates():
-    """1e15 is refused as a coordinate of points, not as one of their components."""
+    """A coordinate of 1e15 is refused; a principal component of that size is not."""
     x, y = (torch.randn(30, 1, generator=torch.Generator().manual_seed(k)) for k in range(2))
     value = SlicedPCA(directions=9).against(y.expand(-1, 2), seed=0)(x.expand(-1, 2)).value
     scale = 0.9e15 / float(torch.cat([x, y]).abs().max())
@@ -64,7 +64,7 @@ def test_points_that_are_all_equal_are_at_no_distance():
 
 
 def test_components_are_those_that_the_points_vary_in():
-    """On a line in R³ the two other squares are rounding: one component, whatever is asked for."""
+    """Points on a line in R³ have one component: the variance along two others is a rounding."""
     line = torch.linspace(-1, 1, 50, dtype=torch.float64)[:, None]
     direction = torch.tensor([[-2.0, 6.0, -3.0]], dtype=torch.float64) / 7
     for points in (line @ direction, (line @ direction)[:2]):  # more points than axes, and fewer

@@ -31,7 +31,7 @@ def objective(recipe):
     )
 
 
-#: f + (1 − f)·½·(1 + cos(π·k/4)) with f = 0.1, and the rise over two steps, worked out by hand.
+#: By hand: f + (1 − f)·½·(1 + cos(π·k/4)) with f = 0.1, times the warm-up over two steps.
 RATES = [0.5 * 1.0, 0.1 + 0.9 * 0.853553390593, 0.1 + 0.9 * 0.5, 0.1 + 0.9 * 0.146446609407]
 
 
@@ -45,7 +45,7 @@ def test_the_rate_rises_and_falls_as_a_cosine():
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_gradient_descent(momentum, tmp_path):
-    """θ ← θ − lr·v, v ← momentum·v + ∇L + λ·θ, at a warming rate."""
+    """θ ← θ − lr·v, v ← momentum·v + ∇L + λ·θ, with a warm-up of the rate."""
     recipe = Recipe(
         steps=4, batch_size=8, lr=1e-3, lr_final=0.1, warmup=2, momentum=momentum, weight_decay=0.1
     )
@@ -114,7 +114,8 @@ def test_auto_is_the_arithmetic_of_the_processor(monkeypatch, able, device, prec
     recipe = Recipe(steps=1, batch_size=1, lr=1e-3, precision="auto")
     with_levels = SimpleNamespace(recipe=recipe, conditional=True)
     assert Objective.precision(with_levels, device) == precision
-    assert objective(recipe).precision(device) == "32-true"  # it may differentiate its network
+    # this objective may differentiate its network
+    assert objective(recipe).precision(device) == "32-true"
     chosen = replace(recipe, precision="64-true")
     assert Objective.precision(SimpleNamespace(recipe=chosen), device) == "64-true"
 

@@ -34,7 +34,7 @@ def test_first_order_is_ddim(schedule, mixture_law, states):
 
 @each("sampler", [DPMSolver1(), DPMSolver2(), DPMSolver3()])
 def test_exact_for_a_point(sampler, schedule, states):
-    """Where ε̂ does not change along the path one step of any length is exact."""
+    """If ε̂ is constant along the path, one step of any length is exact."""
     mean = (0.7, -1.2, 0.3)
     law, eps = gaussian(mean, torch.zeros(3, 3).tolist()), states(5, 3)
     levels = interior(schedule, 1)
@@ -62,7 +62,7 @@ def test_stages_are_levels_of_the_path(sampler, schedule, mixture_law, states):
 
 
 def test_second_order_is_diffusers(mixture_law, states):
-    """Their single-step scheduler on a grid that holds our midpoints too, ε-form."""
+    """Their single-step scheduler, for ε, on a grid that also contains our midpoints."""
     module = pytest.importorskip("diffusers.schedulers.scheduling_dpmsolver_singlestep")
     schedule = VPLinear()
     times = torch.tensor([0.93, 0.8, 0.7, 0.45, 0.3, 0.12]).double()

@@ -81,7 +81,7 @@ def test_covariance_of_a_step(step, schedule, normal_law, gaussian_moments, eta)
 def test_the_inference_process(schedule, eta):
     """P3: for a known x₀ DDIM(η) draws x_s ~ N(α_s·x₀, σ_s²·I) at every level of the grid.
 
-    A known x₀ is the oracle of data that are one point: the exact x̂₀ is x₀ whatever the state.
+    The data are one point, so the exact x̂₀ is x₀ for every state.
     """
     law = gaussian((0.7, -1.2), torch.zeros(2, 2).tolist())
     levels = karras(schedule, 100, noise_min=0.02, rho=5.0)
@@ -95,9 +95,9 @@ def test_the_inference_process(schedule, eta):
 
 
 def test_the_others_are_not_affine(all_samplers, normal_law, gaussian_moments):
-    """What `affine` denies is found by the probe, or by a draw that is not normal.
+    """`output_law` refuses samplers with affine = False, unless they choose their own steps.
 
-    But for adaptive ones: where all rows happen to take the same steps, they are.
+    An adaptive sampler is affine if all rows happen to take the same steps.
     """
     for sampler in (s for s in all_samplers if not s.affine and not s.adaptive):
         levels = hold(EDM(), 4, noise=0.5) if sampler.holds else interior(EDM(), 4)
@@ -120,7 +120,7 @@ def test_the_others_are_not_affine(all_samplers, normal_law, gaussian_moments):
     ids=repr,
 )
 def test_monte_carlo_agrees(affine, normal_law, gaussian_moments, states):
-    """With one draw a step, with several, and with velocities."""
+    """Samplers with one draw per step, with several, and with velocities."""
     schedule, count = EDM(), 40_000
     data = karras(schedule, 7, noise_max=1.9, noise_min=0.2)
     if affine.holds:

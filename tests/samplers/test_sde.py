@@ -30,7 +30,7 @@ IDENTITY = torch.eye(3, dtype=torch.float64)
 
 
 def test_without_churn_it_is_heun(mixture_law, schedule, states):
-    """Bit for bit: also where the window holds no level."""
+    """The bits are the same, also if no level is in the window of churn."""
     levels, oracle = uniform(schedule, 9), mixture_law.oracle(schedule)
     x = levels.rows[0].sigma * states(8, 2)
     expected = final_state(Heun(), oracle, x, levels, NOISE)
@@ -62,7 +62,7 @@ def test_churn_is_edm_algorithm_2(mixture_law, states, churn):
 
 
 def test_churn_is_capped_where_the_path_begins(mixture_law, states):
-    """No level above t = 1 is asked for, and the first one of a whole path is not raised."""
+    """The model is evaluated at no level above t = 1; the first level, t = 1, is not raised."""
     asked = []
     oracle = mixture_law.oracle(EDM(10.0))
     denoise = oracle.denoiser
@@ -76,7 +76,7 @@ def test_churn_is_capped_where_the_path_begins(mixture_law, states):
 
 
 def test_churn_raises_the_same_ratio_on_every_path(mixture_law, states):
-    """One raised step to the data, in x/α: Heun's own step is another one in another time."""
+    """One raised step to the data, for x/α; more steps of Heun depend on the time of the path."""
     runs = []
     for path in (VPLinear(), EDM(80.0)):
         levels = to_data(path, path.time_at(torch.tensor([2.0], dtype=torch.float64)))
@@ -97,7 +97,7 @@ def test_both_ends_of_sde_dpmpp_1_are_ddim(mixture_law, schedule, states, eta):
 @pytest.mark.parametrize("w", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("second", [False, True])
 def test_sde_dpmpp_is_k_diffusions_formula(mixture_law, states, w, second):
-    """Its `sample_dpmpp_2m_sde` with solver_type "midpoint", and that without its memory."""
+    """`sample_dpmpp_2m_sde` with solver_type "midpoint"; order 1 is without its memory."""
     levels, oracle = karras(EDM(20.0), 12, noise_min=0.02), mixture_law.oracle(EDM(20.0))
     x, old, h_last = 20 * states(8, 2), None, None
     sampler = SDEDPMpp2M(w) if second else SDEDPMpp1(w)
@@ -119,7 +119,7 @@ def test_sde_dpmpp_is_k_diffusions_formula(mixture_law, states, w, second):
 
 
 def vp_levels(kept):
-    """Levels of a table of ᾱ, with times of no importance, then the data."""
+    """Levels of a table of ᾱ, then the data; the times do not matter."""
     kept = torch.cat([kept.double(), torch.ones(1).double()])
     t = torch.linspace(1, 0, len(kept), dtype=torch.float64)
     return Levels(t, kept.sqrt(), (1 - kept).sqrt())
@@ -127,7 +127,7 @@ def vp_levels(kept):
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_sde_dpmpp_is_diffusers(mixture_law, states, order):
-    """Their sde-dpmsolver++ on VP; its table is float32, replaced by the same in float64."""
+    """Their sde-dpmsolver++ on VP, with its float32 table in float64."""
     module = pytest.importorskip("diffusers.schedulers.scheduling_dpmsolver_multistep")
     theirs = module.DPMSolverMultistepScheduler(
         algorithm_type="sde-dpmsolver++", solver_order=order, lower_order_final=False,
@@ -185,7 +185,7 @@ def test_without_a_corrector_it_is_the_predictor(mixture_law, schedule, states, 
 
 
 def test_a_corrector_step_is_diffusers(mixture_law, states, monkeypatch):
-    """Of one sample: they average norms over the batch, so that samples depend on each other."""
+    """On one sample: diffusers averages norms over the batch, so samples depend on others."""
     module = pytest.importorskip("diffusers.schedulers.scheduling_sde_ve")
     theirs, r = module.ScoreSdeVeScheduler(snr=0.2), 0.2
     theirs.set_timesteps(10)
@@ -208,7 +208,7 @@ def _part(levels, rows):
 
 @pytest.mark.parametrize(("inner", "flow"), [(1, False), (3, False), (1, True), (3, True)])
 def test_predictor_corrector_on_a_gaussian(normal_law, gaussian_moments, schedule, inner, flow):
-    """One matrix a step, for x/α: Bayes' step or the flow's, then ULA with h = 2(rκ)²."""
+    """Each step multiplies x/α by a matrix: Bayes' rule or the flow, then ULA with h = 2(rκ)²."""
     mean, covariance = gaussian_moments(normal_law)
     levels, r = interior(schedule, 6), 0.3
     start = noised_law(mean, 2 * covariance, levels.rows[0])
@@ -246,7 +246,7 @@ def test_churn_above_what_was_trained_is_refused():
     assert message in reason(EDM(80.0), 10.0, EDMChurn(9.0))
     assert reason(EDM(80.0), 14.2, EDMChurn(9.0)) is None
     assert "9 and the grid begins at 10" in reason(EDM(80.0), 9.0, Heun())
-    # where the path itself ends, so does churn
+    # churn does not go beyond the end of the path
     assert reason(EDM(10.0), 10.0, EDMChurn(9.0)) is None
-    # what was not trained knows all levels
+    # an exact denoiser is defined at all levels
     assert reason(EDM(80.0), math.inf, EDMChurn(9.0)) is None

@@ -56,8 +56,8 @@ def score_errors(
     """One row for each score, level and repetition, with the columns `COLUMNS`.
 
     Scores and errors are those of x at the level, in units of 1/x. `noise_to_signal` is σ/α.
-    `moving` is E‖∇φ‖², the part of the error that moves the law: NaN if there are not two
-    coordinates, without a density, and if the grid does not resolve the law.
+    `moving` is E‖∇φ‖², the part of the error that moves the law. It is a number only if the
+    data have two coordinates and a density, and the grid resolves the law; otherwise NaN.
 
     Args:
         denoisers: scores by name; the one named oracle is left out.

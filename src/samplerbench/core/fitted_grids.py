@@ -390,7 +390,7 @@ class AlignYourSteps(FittedGrid):
 
 @dataclass(frozen=True, kw_only=True)
 class GITS(FittedGrid):
-    """The levels whose Euler steps, each from a fine trajectory, deviate from it least in total.
+    """The levels whose Euler steps, all begun on a fine trajectory, deviate from it least.
 
     Euler's method with M levels gives the states x̄_i of the fine trajectory, from exact starts. A
     step from level i to level j costs the root mean square of ‖x̄_i + (κ_j − κ_i)·d_i − x̄_j‖, with

@@ -58,7 +58,7 @@ def _branches(
     direction = np.array([math.cos(angle), math.sin(angle)])
     yield _Branch(start, direction, length, depth)
     for side in (1, -1):
-        # also draw at the ends, whose turns are not used: later draws then agree with the paper's
+        # the ends do not use their turns, but draw them: later draws then agree with the paper's
         turn = side * 0.7**depth * (1 + 0.2 * random.randn())
         if depth + 1 < DEPTH:
             yield from _branches(random, start + length * direction, angle + turn, depth + 1)

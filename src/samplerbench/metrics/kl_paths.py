@@ -1,9 +1,9 @@
 """KL(paths of a sampler ‖ paths of the data), in nats: an upper bound for samplers with noise.
 
-It is at least the KL divergence of the law of the sampler's last state with noise from the law at
-that level, in any dimension. `bench.paths` explains how it is computed and where the bound is
-loose. The estimate is that of `kl_law`, with r the ratio of the densities of a path. If the mean of
-r is not near 1, the rare large values of r are missing; then c = 0, which gives the plain mean.
+In any dimension it is at least KL(law of the sampler's last state with noise ‖ law of the path at
+that level). `bench.paths` explains how it is computed and where the bound is loose. The estimate is
+that of `kl_law`, with r the ratio of the densities of a path. If the mean of r is not near 1, the
+rare large values of r are missing; then c = 0, which gives the plain mean.
 """
 
 from __future__ import annotations

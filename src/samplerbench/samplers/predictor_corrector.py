@@ -32,14 +32,14 @@ class PredictorCorrector(Sampler):
 
     With `probability_flow` the predictor is DDIM(0), the first-order step of the flow, and only the
     corrector draws noise. The paper's predictor (Appendix D.3) is x + ½(σ_t² − σ_s²)·s on VE paths,
-    another discretisation of the same flow. They differ by O(h²). After a long step at least half
-    of the noise is left for the corrector in the paper's, and the share σ_s/σ_t with DDIM(0).
+    another discretisation of the same flow. They differ by O(h²). After a long step the paper's
+    predictor leaves at least half of the noise to the corrector, and DDIM(0) the share σ_s/σ_t.
 
     There is no corrector at the data: the last step is x̂₀. N + inner·(N − 1) evaluations. With many
-    steps the law at each level is that of ULA, with covariance S·(I − ½h·S⁻¹)⁻¹ in place of S on a
-    Gaussian; before the last step its error is a share r² of the noise. Song et al. 2021 (arXiv
-    2011.13456), Algorithms 2 to 5, without the factor α_i that h has there on VP paths, so that the
-    method for x/α is the same on every path.
+    steps the law at each level is that of ULA: on a Gaussian its covariance is S·(I − ½h·S⁻¹)⁻¹
+    instead of S. Before the last step this error is a share r² of the noise. Song et al. 2021
+    (arXiv 2011.13456), Algorithms 2 to 5, without the factor α_i that h has there on VP paths, so
+    that the method for x/α is the same on every path.
 
     Args:
         signal_to_noise: r; .16 in the paper for VE paths.
