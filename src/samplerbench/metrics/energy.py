@@ -18,33 +18,21 @@ kernel −‖x − y‖, to which the U-statistic of `mmd` applies).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from samplerbench.metrics.base import Distance, Measurement, Metric
+from samplerbench.metrics.base import Distance, Measurement
 from samplerbench.metrics.pairs import (
+    PairMetric,
     mean_over_own_pairs,
     mean_over_pairs,
     require_pairs,
-    why_too_many,
 )
 
 
 @dataclass(frozen=True)
-class Energy(Metric):
+class Energy(PairMetric):
     """The squared energy distance, unbiased: it may be negative. It has no settings."""
-
-    is_wasserstein: ClassVar[bool] = False
-    allows_coupled: ClassVar[bool] = False  # clouds with the same starts would seem too close
-
-    @property
-    def floor_exponent(self) -> float:
-        """1: between samples of one law, the linear part of the U-statistic vanishes."""
-        return 1.0
-
-    def why_too_large(self, n: int, m: int) -> str | None:
-        return why_too_many(n, m)
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:
         require_pairs(reference, "reference")

@@ -22,18 +22,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from samplerbench.errors import require
-from samplerbench.metrics.base import Distance, Measurement, Metric
+from samplerbench.metrics.base import Distance, Measurement
 from samplerbench.metrics.pairs import (
+    PairMetric,
     mean_over_own_pairs,
     mean_over_pairs,
     require_pairs,
-    why_too_many,
 )
 
 _MEDIAN_POINTS = 1000
@@ -41,7 +40,7 @@ _MEDIAN_POINTS = 1000
 
 
 @dataclass(frozen=True)
-class MMD(Metric):
+class MMD(PairMetric):
     """The squared MMD with a Gaussian kernel, unbiased: it may be negative.
 
     Args:
@@ -53,17 +52,6 @@ class MMD(Metric):
     def __post_init__(self) -> None:
         fits = self.bandwidth is None or 0 < self.bandwidth < math.inf
         require(fits, "bandwidth", self.bandwidth, "above 0 and finite, or null for the median")
-
-    is_wasserstein: ClassVar[bool] = False
-    allows_coupled: ClassVar[bool] = False  # clouds with the same starts would seem too close
-
-    @property
-    def floor_exponent(self) -> float:
-        """1: between samples of one law, the linear part of the U-statistic vanishes."""
-        return 1.0
-
-    def why_too_large(self, n: int, m: int) -> str | None:
-        return why_too_many(n, m)
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:
         require_pairs(reference, "reference")

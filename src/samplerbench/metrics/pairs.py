@@ -12,17 +12,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from samplerbench.errors import require
+from samplerbench.metrics.base import Metric
 
 PIECE = 2**20
 """The number of pairs at a time, at least one row: 8 MB."""
 
 MOST_PAIRS = 10**11
 """The largest number of pairs: such a sum takes about ten minutes on one core."""
+
+
+class PairMetric(Metric):
+    """A squared distance from unbiased sums over pairs; it may be negative."""
+
+    is_wasserstein: ClassVar[bool] = False
+    allows_coupled: ClassVar[bool] = False  # clouds with the same starts would seem too close
+
+    @property
+    def floor_exponent(self) -> float:
+        """1: between samples of one law, the linear part of the U-statistic vanishes."""
+        return 1.0
+
+    def why_too_large(self, n: int, m: int) -> str | None:
+        return why_too_many(n, m)
 
 
 def require_pairs(points: Tensor, name: str) -> None:
