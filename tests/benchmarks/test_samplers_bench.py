@@ -44,7 +44,6 @@ STEPS, BATCH, ROUNDS = 50, 2000, 100
 
 Network = Callable[[Tensor], Tensor]  # x ↦ x̂₀
 Loop = Callable[[Tensor], Tensor]  # the first state ↦ the last one
-Way = Callable[[Network], Loop]  # what is done before the clock starts
 
 
 def identity(x):

@@ -120,7 +120,9 @@ class GeometricVE(NoiseSchedule):
     sigma_max: float = 2.0
 
     def __post_init__(self) -> None:
-        _require_ordered(self.sigma_min, self.sigma_max)
+        low, high = self.sigma_min, self.sigma_max
+        require(0 < low < math.inf, "sigma_min", low, "positive")
+        require(low < high < math.inf, "sigma_max", high, f"above sigma_min={low}")
 
     def alpha(self, t: Tensor) -> Tensor:
         """α = 1."""
@@ -350,10 +352,3 @@ def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
         if not values.requires_grad:  # a constant
             return torch.zeros_like(t)
         return torch.autograd.grad(values.sum(), t)[0]
-
-
-def _require_ordered(sigma_min: float, sigma_max: float) -> None:
-    require(0 < sigma_min < math.inf, "sigma_min", sigma_min, "positive")
-    require(
-        sigma_min < sigma_max < math.inf, "sigma_max", sigma_max, f"above sigma_min={sigma_min}"
-    )

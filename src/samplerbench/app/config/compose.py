@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -70,11 +71,7 @@ def require_once(words: Sequence[str]) -> None:
 
 def require_different_jobs(words: Iterable[str]) -> None:
     """Refuse a word of a multirun with a value twice: two equal jobs would share one folder."""
-    for word in words:
-        try:
-            override = OverridesParser.create().parse_override(word)
-        except HydraException:  # refused later
-            continue
+    for word, override in _overrides(words):
         if override.is_choice_sweep():
             values = [_spelt_alike(value) for value in cast(ChoiceSweep, override.value()).list]
             allowed = "values for a multirun, each once"
@@ -94,13 +91,16 @@ def _spelt_alike(value: Any) -> Hashable:
     return (bool, value) if isinstance(value, bool) else value  # True == 1
 
 
+def _overrides(words: Iterable[str]) -> Iterator[tuple[str, Override]]:
+    """The words with what Hydra reads in them, without those that it refuses later."""
+    for word in words:
+        with suppress(HydraException):
+            yield word, OverridesParser.create().parse_override(word)
+
+
 def _choices(words: Sequence[str]) -> Iterator[tuple[str, str, list[Any]]]:
     """The words that choose members of a group, with the group and what they choose."""
-    for word in words:
-        try:
-            override = OverridesParser.create().parse_override(word)
-        except HydraException:
-            continue
+    for word, override in _overrides(words):
         group, value = override.key_or_group, override.value()
         if (conf_directory() / group).is_dir():
             yield word, group, value if isinstance(value, list) else [value]

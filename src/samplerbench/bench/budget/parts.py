@@ -159,11 +159,6 @@ def _complete(differences: dict[str, pd.Series]) -> dict[str, pd.Series]:
     return {part: values.where(whole | ~some) for part, values in differences.items()}
 
 
-def _of_laws(table: pd.DataFrame) -> list[str]:
-    """The names of the metrics to the law itself."""
-    return list(table.loc[table["reference"] == "law", "metric"].unique())
-
-
 def _metrics_without_repetitions(table: pd.DataFrame) -> list[str]:
     """Exact metrics, which have one repetition; all other metrics of a budget have at least two."""
     most = table.groupby("metric")["repetition"].max()
@@ -219,7 +214,7 @@ def convergence(table: pd.DataFrame, converged_steps: int, tolerance: float) -> 
     apart = _means(between, once).rename(columns={"mean": "apart", "half": "apart_half"})
     squares = wide[2 * converged_steps].pow(2).groupby(level=KEY).mean()
     own = squares.pow(0.5)
-    of_laws = _of_laws(table)
+    of_laws = list(table.loc[table["reference"] == "law", "metric"].unique())
     smallest: pd.Series = pd.Series(dtype=float)
     if of_laws:
         found = parts(whole, converged_steps)
