@@ -353,10 +353,10 @@ def units(table: pd.DataFrame, selection: Selection, name: str, over: str) -> pd
     return chosen["value"].where(chosen["status"] == "ok").set_axis(index)
 
 
-def welch(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Estimate:
+def welch(first: ArrayLike, second: ArrayLike) -> Estimate:
     """The difference of two expectations from independent values, shapes (R,) and (S,), R, S > 1.
 
-    In the estimate, count is the smaller of R and S, and sd is that of the first.
+    The interval has the level .95; count is the smaller of R and S, and sd is that of the first.
     """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     require_repetitions(min(len(a), len(b)), what="a comparison")
@@ -367,7 +367,7 @@ def welch(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Estimate:
     if error > 0:
         freedom = error**4 / (square_a**2 / (len(a) - 1) + square_b**2 / (len(b) - 1))
     mean = float(a.mean() - b.mean())
-    half = float(stdtrit(freedom, 0.5 + level / 2) * error)
+    half = float(stdtrit(freedom, 0.975) * error)
     p_value = float(_two_sided(mean, error, freedom))
     return Estimate(mean, mean - half, mean + half, sd_a, p_value, min(len(a), len(b)))
 

@@ -188,11 +188,11 @@ def scatter(axes: Axes, points: Tensor, colour: str, size: float = 3.0, **style:
     axes.plot(points[:, 0], points[:, 1], "o", ls="", ms=size, color=colour, **style)
 
 
-def line_by_time(x: Tensor, y: Tensor, width: float = 0.7) -> LineCollection:
+def line_by_time(x: Tensor, y: Tensor) -> LineCollection:
     """A line through points, shape (n,) each, coloured by time from black to red."""
     points = torch.stack([x, y], -1)
     segments = torch.stack([points[:-1], points[1:]], 1).numpy()
-    lines = LineCollection(list(segments), cmap=BLACK_TO_RED, linewidths=width)
+    lines = LineCollection(list(segments), cmap=BLACK_TO_RED, linewidths=0.7)
     lines.set_array(torch.arange(len(segments)).numpy())
     return lines
 
@@ -277,9 +277,9 @@ def law_density(scene: Scene, x: Tensor) -> Tensor | None:
     return values.exp() if bool(values.isfinite().all()) else None
 
 
-def panel_columns(panels: int, most: int = 3) -> int:
-    """The number of columns for a number of panels: four panels are two rows of two."""
-    return panels if panels <= most else -(-panels // (-(-panels // most)))
+def panel_columns(panels: int) -> int:
+    """The number of columns for a number of panels, at most 3: four panels are two rows of two."""
+    return panels if panels <= 3 else math.ceil(panels / math.ceil(panels / 3))
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:

@@ -220,7 +220,7 @@ def warnings(entries: Sequence[Entry], rows: pd.DataFrame) -> list[str]:
     return lines
 
 
-def few(labels: Sequence[str], separator: str = ", ", most: int = 6) -> str:
-    """The first labels, and the number of the remaining ones."""
-    more = f" and {len(labels) - most:,} more" if len(labels) > most else ""
-    return separator.join(labels[:most]) + more
+def few(labels: Sequence[str], separator: str = ", ") -> str:
+    """The first six labels, and the number of the remaining ones."""
+    more = f" and {len(labels) - 6:,} more" if len(labels) > 6 else ""
+    return separator.join(labels[:6]) + more

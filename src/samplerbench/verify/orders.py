@@ -112,7 +112,7 @@ def _between_ends(schedule: NoiseSchedule, shares: Tensor) -> Levels:
 
 
 def relative_error(
-    sampler: Sampler, levels: Callable[[NoiseSchedule, int], Levels], steps: int = STEPS[2]
+    sampler: Sampler, levels: Callable[[NoiseSchedule, int], Levels]
 ) -> float | None:
     """The error on the mixture, divided by that of the reference method of the declared order.
 
@@ -122,7 +122,7 @@ def relative_error(
     reference = REFERENCES.get(sampler.order or 0)
     if reference is None or sampler.stochastic or sampler.adaptive:
         return None
-    on = levels(VPLinear(), steps)
+    on = levels(VPLinear(), STEPS[2])
     one, other = (
         _error_of_states(method, VPLinear(), "mixture", on) for method in (sampler, reference)
     )

@@ -476,18 +476,18 @@ class _InOrder:
 
 
 @torch.no_grad()
-def apart_from(peer: Peer, ours: Mapping[str, Sampler], steps: int = 20) -> dict[str, float]:
-    """The largest distance between a peer and each of our samplers on the peer's own levels.
+def apart_from(peer: Peer, ours: Mapping[str, Sampler]) -> dict[str, float]:
+    """The largest distance between a peer and each of our samplers on the peer's own 20 levels.
 
     It is in standard deviations of the data, at the quantiles of the mixture, with the same draws
     in the same order. NaN if a sampler does not run there. A level at which the peer evaluates
     twice is one level for our samplers.
     """
     line = Line([MIXTURE] * len(_QUANTILES[MIXTURE]))
-    own = peer.levels(uniform, line.schedule, steps)
+    own = peer.levels(uniform, line.schedule, 20)
     if own.rows[0].alpha == 1:  # our Heun, for example, depends on the path
         line.schedule = EDM(1e9)
-        own = peer.levels(uniform, line.schedule, steps)
+        own = peer.levels(uniform, line.schedule, 20)
     kappa = own.sigma / own.alpha
     kept = torch.cat([torch.ones(1, dtype=torch.bool), kappa.diff() < 0])
     levels = Levels(own.t[kept], own.alpha[kept], own.sigma[kept])
