@@ -406,7 +406,7 @@ def test_a_plot_shows_itself_in_a_notebook(run, monkeypatch):
 
 @dataclass
 class Loose:
-    """No sampler at all."""
+    """A class that is not a sampler."""
 
 
 class Plain(Sampler):

@@ -282,7 +282,7 @@ def test_the_empirical_denoiser_is_of_the_training_points(composed):
 
 @pytest.mark.slow
 def test_points_of_another_data_seed_are_another_reference(composed):
-    """Also the training points of a budget, which are used if the law is not known."""
+    """The training points of a budget differ too; they are used if the law is not known."""
     words = ("experiment=tiny", "dataset=four_well", "metric=sliced", "denoiser=oracle", *FEW)
     budget = ("+budget.converged_steps=8", "+budget.tolerance=0.5", "start=exact", "steps=4")
     few = ("sampler.ddim.eta=0", "floor_repetitions=0", "block=50", "logger=none")

@@ -132,7 +132,7 @@ MANY = {
 
 
 def jobs():
-    """The words of jobs that choose each member; groups that hold several have one job for all."""
+    """The words of jobs that choose each member; of some groups one job has all members."""
     chosen = {}
     for group, member in MEMBERS:
         needs = tuple(NEEDS.get((group, member), ()))

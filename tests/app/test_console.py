@@ -128,7 +128,7 @@ def test_failures_of_the_whole_table_are_named():
 
 
 def test_divergence_is_a_line_a_kind_and_names_the_samplers():
-    """Messages of one kind are one line, whatever the sampler and the number of samples."""
+    """Messages of one kind are one line, for all samplers and numbers of samples."""
 
     def diverged(sampler, count, settings=""):
         message = f"{count} of 50 samples are not finite, or 1e+15 and more"

@@ -214,7 +214,7 @@ def signal_job(slurm: dict[str, str], folder: Path, job: int) -> None:
 
 
 def until(there: Callable[[], object], seconds: float = 120) -> None:
-    """Wait until a condition holds, with a time limit."""
+    """Wait until a condition is true, with a time limit."""
     deadline = time.monotonic() + seconds
     while not there():
         assert time.monotonic() < deadline

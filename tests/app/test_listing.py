@@ -110,7 +110,7 @@ def test_the_shell_completes_groups_members_and_keys(typed, monkeypatch):
 
 
 def test_a_sampler_of_a_missing_package_leaves_the_others_their_width(typed, monkeypatch):
-    """As after `make run`: a long line of one member would squeeze the descriptions of all."""
+    """A long line of one member would make the column of all descriptions narrow."""
 
     def version(name):
         raise PackageNotFoundError(name)

@@ -111,7 +111,7 @@ def test_nested_folders_of_jobs_are_counted(multirun, capfd):
 
 @pytest.mark.slow
 def test_workers_of_joblib_end_with_the_command(tmp_path):
-    """The command was killed: then its jobs no longer hold their folders."""
+    """After the command was killed, its jobs are interrupted, and their folders are free."""
     words = ["-m", *WORDS, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "repetitions=50000"]
     command = [sys.executable, "-m", "samplerbench", *words, "seed=0,1"]
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)

@@ -183,7 +183,7 @@ def test_a_run_has_its_own_data(finished, command, capsys):
 
 
 def test_members_of_packages_that_are_not_installed_take_no_part(finished, monkeypatch):
-    """As after `make run`, which installs no package of other samplers; named ones are refused."""
+    """`make run` installs no package of other samplers; samplers of these are refused by name."""
 
     def version(name):
         raise PackageNotFoundError(name)

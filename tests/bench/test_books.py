@@ -365,7 +365,7 @@ def changed(field: Field[Any], value: object) -> object:
 
 @each("kind", members())
 def test_every_setting_of_every_member_is_in_its_identity(kind):
-    """Only the fields are compared; their values need not make sense."""
+    """The test changes each field; the values need not make sense."""
     one = object.__new__(kind)
     for field in fields(kind):
         default = 1.0 if field.default is MISSING else field.default

@@ -197,7 +197,7 @@ def test_chains_that_cannot_be_examined_are_named():
 
 
 def test_each_langevin_sampler_brings_its_grid_and_its_start():
-    """Both in one job; chains have the same values as in a job with grid=hold."""
+    """In a job with other samplers chains have the same values as in a job with grid=hold."""
     law = isotropic((0.5, 0.5), ((-1.0,), (1.0,)), 0.1)
     samplers = [("ula", ULA(0.02)), ("annealed", AnnealedLangevin(1e-5)), ("ddim", DDIM())]
     of = replace(
@@ -226,7 +226,7 @@ def test_each_langevin_sampler_brings_its_grid_and_its_start():
 
 
 def test_evaluations_until_second_moments_are_right(states):
-    """Of independent draws about 100; of an AR(1) process more, as its x² is slower."""
+    """About 100 independent draws suffice; an AR(1) process, whose x² is slower, needs more."""
     law = gaussian((0.0, 0.0), ((1.0, 0.0), (0.0, 4.0)))
     cell = next(cell for cell in chained(law, [("ula", ULA())], 10).cells() if cell.settings)
     known = _Law.at(chained(law, [("ula", ULA())], 10), cell)

@@ -117,7 +117,7 @@ def test_a_wrong_start_is_in_it():
 
 
 def test_rare_large_ratios_are_not_taken_for_known():
-    """N(0, 1) from N(3, 1), by 256 points none of which is where most of the latter is."""
+    """The KL divergence of N(0, 1) and N(3, 1), from 256 points; none is near 3."""
     x = torch.special.ndtri((torch.arange(256).double() + 0.5) / 256)
     far, near = (KLPaths().estimate(m * x - m**2 / 2) for m in (3.0, 0.1))
     assert far.value == pytest.approx(4.5, rel=0.01)

@@ -114,7 +114,7 @@ def test_at_equal_evaluations(table):
 
 
 def test_a_sampler_that_lost_repetitions_has_no_rank(table):
-    """Also if the mean of the survivors is the smallest."""
+    """It has no rank even if the mean of its other repetitions is the smallest."""
     lost = (table["sampler"] == "heun") & (table["repetition"] > 1)
     table.loc[lost, ["status", "value"]] = ["diverged", math.nan]
     table.loc[table["sampler"] == "heun", "value"] -= 1

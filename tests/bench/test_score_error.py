@@ -68,7 +68,7 @@ def test_repetitions_see_points_of_their_own(errors):
 
 
 class Watching(Shrunk):
-    """Keeps the points that it is asked about, by level."""
+    """A score that keeps the points of its calls, by level."""
 
     def __init__(self, oracle):
         super().__init__(oracle, 0.1)

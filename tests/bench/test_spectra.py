@@ -295,7 +295,7 @@ def test_spectra_from_files(tmp_path):
 
 
 def test_directions_without_variance_are_kept_at_every_door(tmp_path):
-    """Also an eigenvalue that rounding made negative; the divergence refuses them, W₂ does not."""
+    """A small negative eigenvalue counts as 0. The divergence refuses it, W₂ does not."""
     for name, array in (("list", [2.0, 0.0, -1e-15]), ("matrix", np.diag([2.0, 0.0, -1e-15]))):
         np.save(tmp_path / f"{name}.npy", array)
         law = gaussian_spectrum(str(tmp_path / f"{name}.npy"))

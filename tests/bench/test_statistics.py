@@ -40,7 +40,7 @@ def test_the_interval_is_student_s():
 
 
 def test_the_interval_of_a_distance_ends_at_zero():
-    """Unless the mean is negative, as that of an unbiased estimate may be."""
+    """The end may be below zero if the mean is, as for unbiased estimates."""
     assert summary(rows_of([0.1, 0.3])).iloc[0]["lower"] == 0
     assert summary(rows_of([-0.1, -0.3])).iloc[0]["lower"] < -0.5
 
@@ -225,7 +225,7 @@ CELLS, R = 5000, 8
 
 
 class TestCoverage:
-    """95 % intervals from 8 repetitions hold the expectation in 93 to 97 % of 5 000 cells.
+    """95 % intervals from 8 repetitions contain the expectation in 93 to 97 % of 5 000 cells.
 
     The share's own sd is .3 %; seeds are fixed. Truths: means of 50 000 distances, or exact.
     """
@@ -353,7 +353,7 @@ class TestAgainstFloor:
         assert ties == pytest.approx(floor_p_values([(np.full(3, 38.5), floor)]))
 
     def test_where_ranks_are_too_few_it_is_student_s(self):
-        """With the pooled variance of logarithms; nothing where a distance is not positive."""
+        """Student's test on logarithms, of one variance; ranks if a distance is not positive."""
         values, floor = np.array([2.1, 2.0]), np.array([1.0, 1.1, 0.9, 1.2])
         theirs = stats.ttest_ind(np.log(values), np.log(floor))
         assert floor_p_values([(values, floor)] * 9) == pytest.approx([theirs.pvalue] * 9)

@@ -115,7 +115,7 @@ def in_the_plane(samplers=FEW, metrics=(KLLaw(), KLPaths(), MaxSlicedLaw())):
 
 
 def with_peers():
-    """Also samplers of the other packages that are installed."""
+    """Our samplers, and those of other packages that are installed."""
     peers = [one for kind in (Diffusers, KDiffusion, Azula) for one in kind.variants()]
     samplers = [*FEW, UniPC(), EDMChurn(), DormandPrince(), *peers]
     return in_the_plane(samplers, [KLLaw(), TVLaw(), Paired(), MaxSlicedLaw()])
@@ -161,7 +161,7 @@ def test_other_cells_do_not_change_a_bit(sweep):
 
 
 def test_fewer_samples_are_a_prefix(sweep):
-    """Sample i sits in row i mod block, whatever n is."""
+    """Sample i is row i mod block, for every n."""
     cell = sweep.cells()[-1]
     oracle = sweep.denoisers["oracle"]
     many = torch.cat(list(sweep.samples(cell, oracle)))
@@ -250,7 +250,7 @@ def test_samples_and_floor_are_held_against_the_truth(sweep):
 
 
 def test_even_starts_have_a_floor_of_even_draws(sweep):
-    """Of 128 even draws of a law on the line, one is in each 128th of it."""
+    """Of 128 even draws of a law on the line, each part with 1/128 of the mass contains one."""
     starts = {"prior": Prior(), "exact": Exact(), "even": sobol_exact()}
     truth = gaussian([1.0], [[4.0]])
     of = replace(sweep, truth=truth, starts=starts, n_samples=128, floor_repetitions=2)
@@ -362,7 +362,7 @@ def test_evaluations_are_a_mean_over_samples():
 
 
 def test_evaluations_of_an_adaptive_sampler_are_the_same_from_both_doors(sweep):
-    """Only the samples of a cut block that are kept count."""
+    """Of a last, cut block only the samples that are kept count."""
     adaptive = replace(
         sweep, samplers=[("a", DormandPrince())], steps=[4], repetitions=1, n_samples=110
     )

@@ -74,7 +74,7 @@ def test_the_output_is_the_state_at_the_last_level_in_units_of_the_data():
     "schedule", mostly_slow([EDM(10.0), VPLinear()], 1), ids=lambda s: type(s).__name__
 )
 def test_the_law_of_a_converged_run_is_that_of_the_noised_data(schedule):
-    """Exactly x₀ + κ·ε on every path, whatever α is: by spectra, and in nats by densities."""
+    """It is that of x₀ + κ·ε on every path, for every α, by spectra and by densities, in nats."""
     law = gaussian_spectrum(dim=20)
     spectrum = truncated(law, [Heun()], [400], {"w2": W2LawGaussian()}, schedule=schedule)
     (row,) = spectrum.run()

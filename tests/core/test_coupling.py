@@ -22,7 +22,7 @@ KEY = ("sampler", 0, 0, 0)
 
 @pytest.fixture(autouse=True)
 def drawn_anew(monkeypatch):
-    """Nothing is kept from one run to another."""
+    """Each run draws its numbers anew."""
     monkeypatch.setattr(coupling, "_KEPT", 0)
 
 
@@ -49,7 +49,7 @@ def test_coarse_increments_are_sums_of_fine_ones():
 
 
 def test_a_number_depends_on_its_place_only():
-    """Not on what was asked for before, nor on the other levels; another key, another path."""
+    """Earlier draws and the other levels do not matter; another key gives another path."""
     levels = grid(12)
     forward = BrownianNoise(KEY, levels)
     numbers = [forward.normal(LIKE, step) for step in range(11)]
@@ -121,7 +121,7 @@ def test_shape_and_precision_are_those_of_the_state():
 
 
 def test_what_is_kept_is_what_is_drawn(monkeypatch):
-    """Also after a sampler has changed its numbers in place, and in any order of steps."""
+    """Numbers from memory are the same, even after a sampler has changed its own in place."""
     levels, other = grid(6), grid(7)
     fresh = [BrownianNoise(KEY, levels).normal(LIKE, step) for step in range(6)]
     monkeypatch.setattr(coupling, "_KEPT", 6 * LIKE.numel())

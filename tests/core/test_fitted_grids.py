@@ -177,7 +177,7 @@ def test_spectral_levels_of_one_eigenvalue_are_the_tangents():
 
 @pytest.mark.parametrize("path", [PATH, VPLinear()], ids=["EDM", "VP"])
 def test_spectral_levels_are_nearly_the_best_for_two_eigenvalues(path):
-    """Of all levels with these ends, by exact laws; no tangent grid comes near."""
+    """The best levels with these ends are found by exact laws; tangent grids are far worse."""
     variances, steps = [4.0, 0.0025], 24
     law = GaussianSpectrum(torch.tensor(variances).double(), torch.zeros(2).double())
     grid = Spectral(noise_max=10.0).fit(fitting(law, path))
@@ -285,7 +285,7 @@ def test_evaluations_are_counted_and_states_are_the_fits_own():
 
 
 def test_states_are_even_where_the_law_is_a_map_of_the_cube():
-    """The mean of Sobol points is far nearer than that of independent ones, and has its own key."""
+    """The mean is far nearer than that of independent draws, and the points have their own key."""
     to = fitting(GaussianSpectrum(torch.ones(2).double(), torch.zeros(2).double()))
     x0, eps = to.pairs(1024, 0)
     assert torch.cat([x0, eps], 1).mean(0).abs().max() < 3e-3

@@ -162,7 +162,7 @@ def test_ddpms_integers_are_diffusers():
 
 
 def test_ddpms_integers_by_hand():
-    """Where N does not divide T, and one step."""
+    """An N that does not divide T, and one step."""
     expected = {leading: ([6, 3, 0], [0]), linspace: ([9, 4, 0], [9]), trailing: ([9, 6, 2], [9])}
     for grid, (three, one) in expected.items():
         for steps, integers in ((3, three), (1, one)):

@@ -239,7 +239,7 @@ def test_a_steep_density_in_closed_form(panels):
 
 
 def test_the_last_level_of_a_density_is_in_its_interval():
-    """Whatever the rounding of the sum of its panels, which may end below 1."""
+    """It is there also if the rounded sum of its panels is below 1."""
     last = torch.tensor([1 - 2.0**-53], dtype=torch.float64)
     sums = []
     for panels in range(30, 90):

@@ -445,7 +445,7 @@ def test_the_derivative_of_a_mixture_with_covariances(own_levels):
 
 @pytest.mark.parametrize("rows", [False, True])
 def test_the_derivative_of_a_network_goes_forward(rows, states):
-    """It is that of automatic differentiation, for every target."""
+    """For every target it agrees with automatic differentiation."""
     network = ResidualMLP(2, 0)
     randomised(network)
     x, t = states(7, 2), torch.linspace(0.2, 0.9, 7, dtype=torch.float64)[:, None]

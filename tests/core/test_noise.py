@@ -23,7 +23,7 @@ def test_order_does_not_matter():
 
 
 def test_every_part_of_the_address_matters():
-    """Also where digits could run together, and between the two kinds of numbers."""
+    """Keys with the same digits in other places differ, and so do the two kinds of numbers."""
     keys = [(1, 23), (12, 3), (1, "23"), ("1", 23), (1, 2, 3), (1, 23, "sampler"), (1, 23, "start")]
     draws = [KeyedNoise(key).normal(SMALL, 0) for key in keys]
     noise = KeyedNoise((1, 23))

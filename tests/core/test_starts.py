@@ -146,7 +146,7 @@ def test_sobol_starts_have_the_law_of_the_start(law):
 
 
 def test_sobol_points_are_even(mixture_law):
-    """2ᵏ points are a net: each of 2ᵏ slices of every coordinate holds exactly one of them."""
+    """2ᵏ points are a net: each of 2ᵏ slices of every coordinate contains exactly one of them."""
     u = sobol_points(1024, 5, 0, "start", 0, 0)
     assert u.min() > 0
     assert u.max() < 1

@@ -77,7 +77,7 @@ def test_no_state_depends_on_its_neighbours(states, sigma):
 
 
 def test_pieces_change_nothing(states, monkeypatch):
-    """Whatever the batch's shape, and where every state has a level of its own."""
+    """For several shapes of the batch, and if every state has its own level."""
     schedule, points = Rectified(), states(300, 3)
     whole = Empirical(points).oracle(schedule)
     for rows in (1, 7):

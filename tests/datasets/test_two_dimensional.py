@@ -65,7 +65,7 @@ def test_moments_of_the_pinwheel():
 
 
 def test_where_the_points_are():
-    """What moments do not show: squares that stay empty, and the sense in which arms are bent."""
+    """Moments do not show that squares stay empty, and in which direction arms are bent."""
     board = Checkerboard().draws(20_000, "train", 0)
     assert board.abs().max() <= 4
     assert ((board / 2).floor().sum(-1) % 2 == 0).all()

@@ -39,7 +39,7 @@ STEPS = (4, 9, 16)
 
 
 def test_no_panel_is_cut_at_the_height_of_another(row):
-    """They share an axis from zero up, whichever of them has the larger values."""
+    """All panels share an axis from zero to the largest value of all."""
     rows = [
         row("oracle", start, "ula", steps, repetition, height + 0.1 * repetition)
         for start, height in (("prior", 1.0), ("exact", 9.0))
@@ -605,7 +605,7 @@ def test_a_look_that_is_none_is_refused(wrong, message):
 
 
 def test_the_mark_of_a_missing_value_is_within_its_panel(row):
-    """Also if the only curve has one point, elsewhere on a logarithmic axis."""
+    """The only curve has one point, at another place of a logarithmic axis."""
     rows = [row("oracle", "exact", "heun", 9, r, 0.06 + 0.01 * r) for r in (0, 1)]
     rows.append(row("oracle", "exact", "heun", 4, 0, math.nan, status=NOT_A_DENSITY))
     figure = distance_against(pd.DataFrame(rows), "w")

@@ -314,7 +314,7 @@ def test_the_quiver_has_a_legend_and_readable_text(held):
 @pytest.mark.slow
 @pytest.mark.parametrize("half_width", [None, (15.0, 20.0)])
 def test_the_text_of_a_quiver_is_inside_and_apart(held, half_width):
-    """Also the title of three lines: chains that leave the frame are counted in it."""
+    """The title has three lines, since it counts the chains that leave the frame."""
     scene = held(1.0, samplers=[("ula", ULA(5.0))])
     (animation,) = replace(small(Quiver()), half_width=half_width).draw(scene).values()
     list(animation.images())
@@ -378,7 +378,7 @@ def test_a_title_says_from_where_chains_start(held):
 
 @pytest.mark.slow
 def test_pictures_say_how_many_samples_they_leave_out(scene_of, line_law):
-    """Of 20 chains of which the farthest diverge; a histogram is of the survivors."""
+    """Some of 20 chains diverge; the histogram has the others."""
     scene = scene_of(
         line_law,
         learned=False,
@@ -585,7 +585,7 @@ def test_noise_contracts_what_the_flow_keeps(scene_of):
 
 
 def test_a_sampler_has_the_colour_of_the_figures_of_results(scene_of):
-    """The order is by name and η, and not that of the job's words."""
+    """Colours are in the order of name and η, not in that of the job's words."""
     samplers = [("heun", Heun()), ("ddim", DDIM(1.0)), ("ddim", DDIM(0.2))]
     styles = run_styles(scene_of(grid_mixture(), learned=False, samplers=samplers))
     assert list(styles) == ["ddim η=0.2", "ddim η=1", "heun"]

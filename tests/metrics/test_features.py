@@ -234,7 +234,7 @@ class TestRefused:
 
 
 class Extractor(nn.Module):
-    """What torch-fidelity's network is to us: it unpickles its weights, and wants bytes."""
+    """A network like torch-fidelity's: it unpickles its weights, and its input is bytes."""
 
     def __init__(self, name, features_list, feature_extractor_weights_path=None):
         super().__init__()
@@ -248,7 +248,7 @@ class Extractor(nn.Module):
 
 @pytest.fixture
 def fidelity(monkeypatch, tmp_path):
-    """A stand-in for torch-fidelity, and the folder where torch keeps what it has downloaded."""
+    """A stand-in for torch-fidelity, and the folder in which torch keeps downloads."""
     package, part = ModuleType("torch_fidelity"), ModuleType("feature_extractor_inceptionv3")
     part.FeatureExtractorInceptionV3 = Extractor
     part.URL_INCEPTION_V3 = "https://example.org/weights.pth"
@@ -357,7 +357,7 @@ def test_fid_is_in_squared_units_of_the_features(images, scale):
 
 
 def test_the_digest_is_of_all_that_decides_the_features():
-    """Of two networks with equal words and weights also the attributes and the code."""
+    """Networks of one name and equal weights may differ in attributes or in code."""
 
     class Scaled(nn.Module):
         def __init__(self, factor: float) -> None:

@@ -177,7 +177,7 @@ def test_blocks_of_any_size_give_one_value(monkeypatch):
 
 @pytest.mark.parametrize("kind", [MaxSliced, Sliced])
 def test_points_far_away_that_both_clouds_share(kind):
-    """What float32 rounds there exceeds the distance of the rest, which is then in float64."""
+    """Roundings of float32 there exceed the distance of the rest, so it is computed in float64."""
     x, y = _clouds(50, 50)
     for size in (1e6, 1e8, 1e9):
         far = torch.tensor([[size, -size]] * 50, dtype=torch.float64)

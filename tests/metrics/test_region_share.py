@@ -85,7 +85,7 @@ def test_a_flat_mode_is_on_one_side():
 
 @pytest.mark.parametrize("law", [FourWellBoltzmann(), FourWell()])
 def test_wells(law):
-    """For the trajectory it is the share of the Boltzmann law, not that of its states."""
+    """The share of the law is that of the Boltzmann law, not that of the trajectory's states."""
     points = FourWell().trajectory[:, None]
     info = _info(RegionShare(high=0.0), law, points)
     assert info["truth"] == pytest.approx(0.53553, abs=1e-5)

@@ -60,7 +60,7 @@ def test_the_divergence_is_the_jacobians_trace(smooth, states):
 @pytest.mark.parametrize("count", [1, 2, 3, 10])
 @pytest.mark.parametrize("loss", [hutchinson_loss, sliced_loss])
 def test_probes_one_by_one(smooth, states, loss, count):
-    """Also where there are more of them than coordinates, and the products are with e_j."""
+    """With more probes than coordinates the products are with e_j; the result is the same."""
     score, x, probes = at_once(smooth), states(5, 3), states(count, 5, 3)
     jacobian, s = naive_jacobian(score, x), score(x)
     form = torch.einsum("kni,nij,knj->kn", probes, jacobian, probes)

@@ -26,7 +26,7 @@ IDENTITY = torch.eye(3, dtype=torch.float64)
 
 @pytest.mark.parametrize("noise", [0.0, 0.7])
 def test_ula_is_the_notebooks_step(mixture_law, states, noise):
-    """Also N0's, x + (h'/2)·s + √h'·z, at h = h'/2, on a score by finite differences."""
+    """N0's step x + (h'/2)·s + √h'·z is ours with h = h'/2; the score is by finite differences."""
     h0, x = 0.02, states(8, 2).numpy()
     weights, means, covariances = (
         np.array(v) for v in (mixture_law.weights, mixture_law.means, mixture_law.covariances)
@@ -75,7 +75,7 @@ class Slope(nn.Module):
 
 
 def test_ula_on_a_score_without_levels(states):
-    """N(mean, 2·std²): a level-free network knows where, and at which one level it may be asked."""
+    """The law N(mean, 2·std²). The network has one level, and other levels are refused."""
     model = LevelFree(Slope(), 0.5, torch.tensor([1.0, -2.0]), std=2.0).double()
     levels = hold(EDM(10.0), 60, noise=0.5)
     assert ULA().why_incompatible(model, levels) is None

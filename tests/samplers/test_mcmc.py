@@ -94,7 +94,7 @@ def test_mala_keeps_the_law_where_ula_does_not(mixture_law, gaussian_moments):
 
 
 def test_mala_stays_where_the_proposal_has_no_density(mixture_law, states):
-    """A step far too large is refused, also where the log-density is −∞ or not a number."""
+    """A far too large step is rejected, also if the log-density there is −∞ or NaN."""
     oracle, levels, x = mixture_law.oracle(EDM()), hold(EDM(), 3), states(8, 2)
     for step_size in (1e6, 1e200):
         steps = list(MALA(step_size).steps(oracle, x, levels, NOISE))
@@ -117,7 +117,7 @@ def test_baoab_has_the_exact_law_on_a_gaussian(wide_law, gaussian_moments, frict
 
 
 def test_baoab_is_its_five_parts(mixture_law, states):
-    """Leimkuhler and Matthews 2013, with the force asked for anew in each B."""
+    """Leimkuhler and Matthews 2013; here each B evaluates the force again."""
     h, gamma, x = 0.3, 0.7, states(8, 2)
     oracle, levels = mixture_law.oracle(EDM(10.0)), hold(EDM(10.0), 6, noise=0.4)
     level, v = levels.rows[0], NOISE.normal(x, 0, 1)
@@ -146,7 +146,7 @@ def test_baoab_at_infinite_friction(mixture_law, states):
 
 
 def test_what_they_refuse(mixture_law):
-    """A network has no density, and no score at the data where it learned x̂₀."""
+    """A network has no density, and if it learned x̂₀ it has no score at the data."""
     learned = Learned(torch.nn.Identity(), DataTarget(), EDM(), torch.zeros(2))
     reason = MALA().why_incompatible(learned, hold(EDM(), 4, noise=0.1))
     assert "needs the log-density" in reason
@@ -157,7 +157,7 @@ def test_what_they_refuse(mixture_law):
 
 
 def test_hmc_has_the_denoised_state(mixture_law, states):
-    """By Tweedie's formula, also where the signal is scaled."""
+    """It is that of Tweedie's formula, also at a level with α < 1."""
     levels, oracle = hold(VPLinear(), 3, noise=0.7), mixture_law.oracle(VPLinear())
     level = levels.rows[0]
     assert level.alpha < 0.9

@@ -46,7 +46,7 @@ def last(sampler, model, x, levels):
 
 @pytest.mark.slow
 def test_systematic_resampling():
-    """Each particle P·weight times, rounded up or down; where the weights are equal, none moves."""
+    """A particle has P·weight copies, rounded up or down; with equal weights nothing changes."""
     weights = torch.tensor([[0.05, 0.55, 0.3, 0.1], [0.25] * 4], dtype=torch.float64).T
     x = torch.arange(8, dtype=torch.float64).reshape(4, 2, 1)
     start = Particles.equal(x).reweighted((4 * weights).log())
@@ -106,7 +106,7 @@ def test_smc_weights_are_ratios_of_path_densities(states):
 
 @pytest.mark.slow
 def test_smc_corrects_steps_and_start(states):
-    """Its modes have the right weights and widths where the plain steps have others."""
+    """Its modes have the right weights and widths; those of the plain steps are wrong."""
     levels, x = karras(EDM(4.0), 4, noise_min=0.3, noise_max=3.0), states(4000, 2)
     errors = []
     for particles in (1, 64):

@@ -95,7 +95,7 @@ def test_they_are_their_butcher_tableaus(sampler, tableau, mixture_law, schedule
 
 
 def test_dormand_prince_follows_its_tolerance(mixture_law):
-    """The error is about the tolerance whatever the levels are."""
+    """The error is about the tolerance, for every choice of levels."""
     levels, errors = interior(VPCosine(), 2), []
     first, last = levels.rows[0].alpha, levels.rows[-1].alpha
     for tolerance in (1e-3, 1e-5, 1e-7, 1e-9):

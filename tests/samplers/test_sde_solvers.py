@@ -119,7 +119,7 @@ def test_er_sde_without_a_scale_of_its_own(run):
 
 
 def test_er_sde_3_has_the_smaller_error(run):
-    """Against 640 steps without noise, where the state is known."""
+    """Errors are differences from 640 steps without noise."""
     exact = run(ERSDE(3, "ode"), levels=karras(VPLinear(), 640, noise_min=0.05, noise_max=20.0))
     levels = karras(VPLinear(), 30, noise_min=0.05, noise_max=20.0)
     errors = [float((run(ERSDE(p, "ode"), levels=levels) - exact).norm()) for p in (1, 2, 3)]
@@ -260,7 +260,7 @@ def test_the_flow_sde_is_sits_on_the_rectified_path(mixture_law, states):
 
 
 def test_full_covariance_has_no_error_on_a_gaussian():
-    """Also in three steps. The diagonal one, and DDIM(1), have an error."""
+    """Three steps suffice. With the diagonal alone, and with DDIM(1), there is an error."""
     levels = interior(VPLinear(), 3)
     mean, covariance = (torch.tensor(v[0]).double() for v in (GAUSSIAN.means, GAUSSIAN.covariances))
     start, exact = (noised_law(mean, covariance, levels.rows[row]) for row in (0, -1))
@@ -505,7 +505,7 @@ def test_etd2rk_integrates_a_line_through_two_outputs(mixture_law, states):
 
 
 def test_hmc_with_one_leapfrog_step_is_mala(states):
-    """With h = ½ε², the same noise and the same uniform number, also where it rejects."""
+    """MALA has h = ½ε², the same noise and the same uniform number; some proposals are rejected."""
     law = GAUSSIAN.oracle(EDM())
     levels = hold(EDM(), 30, noise=0.0)
     ends = [
@@ -542,7 +542,7 @@ def test_states_in_float32_are_near_those_in_float64(mixture_law, states, sample
     x = levels.rows[0].sigma * states(16, 2)
 
     class Rounded:
-        """The same noise, whatever the type of the states."""
+        """The same noise for states of every type."""
 
         def normal(self, like, step, draw=0):
             return NOISE.normal(x, step, draw).to(like)

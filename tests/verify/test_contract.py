@@ -498,7 +498,7 @@ class OfOddSeeds(Sound):
 
 
 def of_fewer_rows(u, level):
-    """Whether the level has fewer rows than the state, as where a group shares it."""
+    """Whether the level has fewer rows than the state, because a group of states shares it."""
     return isinstance(level.t, torch.Tensor) and level.t.shape[:-1] != u.shape[:-1]
 
 

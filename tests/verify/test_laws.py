@@ -19,7 +19,7 @@ from samplerbench.verify.laws import COVARIANCE, MEAN, measured_law, stationary_
 
 
 class TooWide(DDIM):
-    """Adds its noise without taking it from what is kept, and stops before the data's step."""
+    """Adds noise in every step, and removes none of the noise in the state."""
 
     def steps(self, model, x, levels, noise):
         for index, step in enumerate(super().steps(model, x, levels, noise)):

@@ -80,7 +80,7 @@ def test_a_linear_field_flatters_the_midpoint_method():
     ids=repr,
 )
 def test_weak(sampler, order):
-    """Of order 2; with the law one step off at either end it would be of order 1."""
+    """A method of order 2 would have order 1 if the law at either end were one step off."""
     found = measured_order(sampler, VPLinear(), "gaussian", FEW)
     assert found.weak
     assert found.slope == pytest.approx(order, abs=0.15)
