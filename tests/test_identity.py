@@ -2,11 +2,15 @@
 
 import functools
 import importlib
+import os
 import re
+import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,10 +21,13 @@ import yaml
 from torch import nn
 
 import samplerbench
+import samplerbench.identity as identity_module
 from samplerbench.core.grids import custom, karras
 from samplerbench.core.schedules import EDM, GeometricVE, GeometricVEKernel
 from samplerbench.identity import (
+    OURS,
     PRESENTATION,
+    VERSIONS,
     _installed_version,
     _sources,
     content,
@@ -32,6 +39,9 @@ from samplerbench.identity import (
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.euler import Euler
 from samplerbench.samplers.unipc import UniPC
+
+#: Python finds the package in the current folder first.
+ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
 
 def test_equal_things_have_equal_identities():
@@ -69,7 +79,7 @@ def test_the_description_can_be_read():
 
 
 def test_equal_numbers_are_described_alike():
-    """Where a float is meant; a number of steps is a whole number."""
+    """1 and 1.0 are equal if the annotation is float; a number of steps stays an integer."""
     assert identity(DDIM(1)) == identity(DDIM(1.0)) == identity(DDIM(np.float32(1)))
     ints, floats = (functools.partial(custom, ratios=ratios) for ratios in ([8, 1], (8.0, 1.0)))
     assert identity(ints) == identity(floats)
@@ -196,8 +206,47 @@ def test_the_code_of_a_package_is_all_of_it_without_comments(tmp_path, monkeypat
         assert re.fullmatch("[0-9a-f]{16}", found)
 
 
+def test_our_own_code_is_remembered_for_the_same_files(monkeypatch, tmp_path):
+    parsed = []
+    monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path))
+    monkeypatch.setattr(identity_module, "_source", lambda path: parsed.append(path) or path.name)
+    code = package_code(OURS, PRESENTATION)
+    (kept,) = Path(cache_from_source(identity_module.__file__)).parent.iterdir()
+    count = len(parsed)
+    assert package_code(OURS, PRESENTATION) == code
+    assert len(parsed) == count > 100
+    for stale in ("other files", f"{'0' * 16} {'1' * 16}", ""):
+        kept.write_text(stale)
+        assert package_code(OURS, PRESENTATION) == code
+        assert kept.read_text().split()[1] == code
+    assert len(parsed) == 4 * count
+    assert package_code(OURS) != code
+    assert package_code(OURS, PRESENTATION) == code
+    assert len(parsed) < 6 * count
+
+
+@pytest.mark.slow
+def test_a_docstring_of_ours_is_no_part_of_the_code(tmp_path):
+    """Two copies of the package, one with other comments and docstrings, one with other code."""
+    root = tmp_path / OURS
+    shutil.copytree(Path(samplerbench.__file__).parent, root)
+    command = "from samplerbench.identity import VERSIONS; print(VERSIONS['samplerbench'])"
+
+    def version():
+        arguments = [sys.executable, "-c", command]
+        return subprocess.check_output(arguments, text=True, cwd=tmp_path, env=ENVIRONMENT)
+
+    assert f"{samplerbench.__version__} {package_code(OURS, PRESENTATION)}" == VERSIONS[OURS]
+    before, module = version(), root / "samplers" / "heun.py"
+    text = module.read_text()
+    module.write_text(f'"""Another docstring."""\n{text}# a comment\n')
+    assert version() == before == f"{VERSIONS[OURS]}\n"
+    module.write_text(f"{text}OTHER = 1\n")
+    assert version() != before
+
+
 def test_what_shows_results_is_no_part_of_the_code(tmp_path):
-    """Of this package: a console text does not train a network again."""
+    """A change of a text on the console must not train a network again."""
     root = Path(samplerbench.__file__).parent
     for name in PRESENTATION:
         assert (root / name).exists(), name
@@ -247,7 +296,7 @@ class Lookup(DDIM):
 
 @pytest.mark.parametrize("change", ["global", "helper", "method", "attribute", "closure"])
 def test_what_code_looks_up_is_in_its_identity(monkeypatch, change):
-    """As it is now: in a notebook it is changed without making the class again."""
+    """Its current value counts: in a notebook it can change without a new class."""
     offset = 1.0
 
     class Inside(Lookup):

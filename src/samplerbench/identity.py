@@ -8,9 +8,9 @@ numbers have equal descriptions. Points, weights and other tensors are described
 The code of a member is part of its identity. For this package it is one hash of the modules that
 affect values; for the other packages in `VERSIONS`, such as torch, it is their version. For a
 member of any other package it is the code of its module and of the modules that this one imports,
-without installed packages: the files without comments and docstrings, and the classes and functions
-in memory with the values that they look up. Files that the code reads while it runs, and modules
-that it imports by a computed name, are not included.
+without installed packages, and the classes and functions in memory with the values that they look
+up. Comments and docstrings are left out everywhere. Files that the code reads while it runs, and
+modules that it imports by a computed name, are not included.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from datetime import date
 from enum import Enum
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
-from importlib.util import find_spec
+from importlib.util import cache_from_source, find_spec
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ import torch
 from torch import nn
 
 from samplerbench.errors import INSTALLED
+from samplerbench.files import write_atomically
 from samplerbench.version import __version__
 
 OURS = "samplerbench"
@@ -56,10 +57,7 @@ PRESENTATION = (
 
 
 def package_code(package: str, excluded: tuple[str, ...] = ()) -> str:
-    """A hash of the source of a package or module.
-
-    Comments and docstrings are left out, but not those of this package: removing them would make
-    every start slower.
+    """A hash of the source of a package or module, without comments and docstrings.
 
     Args:
         excluded: files and folders of the package that are left out.
@@ -76,12 +74,40 @@ def package_code(package: str, excluded: tuple[str, ...] = ()) -> str:
     ]
     if not roots and spec.origin is not None:
         files = [(package, Path(spec.origin))]
-    digest = _digest()
-    for name, path in sorted(files):
-        if not name.startswith(excluded):
+    chosen = [(name, path) for name, path in sorted(files) if not name.startswith(excluded)]
+
+    def hashed(text: Callable[[Path], bytes]) -> str:
+        digest = _digest()
+        for name, path in chosen:
             digest.update(name.encode())
-            digest.update(path.read_bytes() if package == OURS else _source(path).encode())
-    return digest.hexdigest()
+            digest.update(text(path))
+        return digest.hexdigest()
+
+    def code() -> str:
+        return hashed(lambda path: _source(path).encode())
+
+    return _remembered(hashed(Path.read_bytes), excluded, code) if package == OURS else code()
+
+
+def _remembered(files: str, excluded: tuple[str, ...], code: Callable[[], str]) -> str:
+    """The hash of this package's code, which is kept for its files beside their bytecode.
+
+    To compute it takes half a second. It is kept even if Python writes no bytecode.
+
+    Args:
+        files: a hash of the whole files.
+    """
+    part = _digest(" ".join(excluded)).hexdigest()
+    kept = Path(cache_from_source(__file__)).with_suffix(f".{part}")
+    with suppress(OSError, ValueError):
+        known, found = kept.read_text().split()
+        if known == files:
+            return found
+    computed = code()
+    with suppress(OSError):  # the folder is read-only
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(kept, f"{files} {computed}".encode(), durable=False)
+    return computed
 
 
 @functools.cache
@@ -451,17 +477,31 @@ def _imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def _source(path: Path) -> str:
-    """The source of a Python file without comments and docstrings; the text of other files."""
+    """The source of a Python file without comments and docstrings; the text of other files.
+
+    It is the same for all versions of Python.
+    """
     text = path.read_bytes()
     if path.suffix != ".py":
         return text.decode("utf-8", "replace")
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
+    return ast.unparse(_CodeOnly().visit(ast.parse(text)))
+
+
+class _CodeOnly(ast.NodeTransformer):
+    """Removes docstrings, and makes tuples of f-strings, whose quotes depend on the version."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        if isinstance(node, ast.JoinedStr):
+            return ast.Tuple(node.values, ast.Load())
+        if isinstance(node, ast.FormattedValue):
+            parts = [node.value, ast.Constant(node.conversion), node.format_spec]
+            return ast.Tuple([part for part in parts if part is not None], ast.Load())
         body = getattr(node, "body", None)
         if isinstance(body, list):
             kept = [line for line in body if not _is_text(line)]
             node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]  # it has a body
-    return ast.dump(tree)
+        return node
 
 
 def _is_text(node: ast.AST) -> bool:
