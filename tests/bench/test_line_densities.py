@@ -16,7 +16,14 @@ from samplerbench.app.job.refusals import check
 from samplerbench.bench import line_densities
 from samplerbench.bench.budget.parts import parts
 from samplerbench.bench.budget.run import Budget
-from samplerbench.bench.line_densities import RESOLUTIONS, Resolution, gauss_rule, law_of_output
+from samplerbench.bench.line_densities import (
+    RESOLUTIONS,
+    Folded,
+    Resolution,
+    gauss_and_kronrod,
+    gauss_rule,
+    law_of_output,
+)
 from samplerbench.bench.store import as_table
 from samplerbench.bench.transitions import Refused
 from samplerbench.core.grids import hold, karras, uniform
@@ -25,6 +32,7 @@ from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, Rectified, VPLinear
 from samplerbench.core.starts import Exact, FixedGaussian, Overdispersed, Prior
 from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.four_well_boltzmann import FourWellBoltzmann
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.datasets.grid_mixture import grid_mixture
@@ -53,6 +61,7 @@ from samplerbench.samplers.sde_dpmpp_2m import SDEDPMpp2M
 from samplerbench.samplers.smc import SMC
 from samplerbench.samplers.ula import ULA
 from samplerbench.samplers.underdamped import Underdamped
+from samplerbench.samplers.unipc import UniPC
 from samplerbench.verify.exact_law import output_law
 
 WEIGHTS, MEANS, VARIANCES = (0.2, 0.5, 0.3), (1.5, -1.0, 4.0), (0.1, 0.3, 0.05)
@@ -60,12 +69,17 @@ LAW = GaussianMixture(WEIGHTS, tuple((m,) for m in MEANS), tuple(((v,),) for v i
 KARRAS = functools.partial(karras, noise_min=0.02, rho=5.0)
 
 
-def carried(sampler, levels, law=LAW, schedule=None, start=None):
+def carried(sampler, levels, law=LAW, schedule=None, start=None, **more):
     oracle, first = law.oracle(schedule or EDM(10.0)), levels.rows[0]
     start = start or Exact()
     starts = start.draw(law, 64, first, (0, 0, 0))
     return law_of_output(
-        sampler, oracle, levels, lambda x: start.log_density(x, first, oracle.log_density), starts
+        sampler,
+        oracle,
+        levels,
+        lambda x: start.log_density(x, first, oracle.log_density),
+        starts,
+        **more,
     )[0]
 
 
@@ -235,6 +249,113 @@ def test_more_memory_than_one_estimate_is_refused_also_where_it_hardly_matters()
     levels = functools.partial(karras, noise_min=0.01, rho=7.0)(schedule, 4)
     with pytest.raises(Refused, match="remember more"):
         carried(ERSDE(3), levels, schedule=schedule)
+
+
+def test_the_nested_rule():
+    """Nodes and weights of QUADPACK's 15 nodes; exact to degree 22, and 13 for the seven."""
+    gauss, rule = gauss_and_kronrod(7)
+    assert float(rule.nodes[-1]) == pytest.approx(0.991455371120812639206854697526329, rel=1e-15)
+    assert float(rule.weights[7]) == pytest.approx(0.209482141084727828012999174891714, rel=1e-14)
+    assert torch.equal(rule.nodes[1::2], gauss.nodes)
+    for one, degree in ((gauss, 13), (rule, 22)):
+        powers = one.nodes[:, None] ** torch.arange(degree + 3)
+        whole = one.weights @ powers
+        exact = torch.tensor([2 / (k + 1) if k % 2 == 0 else 0.0 for k in range(degree + 3)])
+        torch.testing.assert_close(whole[: degree + 1], exact[: degree + 1].double())
+        assert (whole - exact).abs().max() > 1e-9
+        part = one.within @ one.nodes.exp()
+        atol = 1e-6 if one is gauss else 1e-14
+        torch.testing.assert_close(part, one.nodes.exp() - math.exp(-1), rtol=0, atol=atol)
+
+
+NARROW = GaussianMixture(
+    WEIGHTS, tuple((m,) for m in MEANS), tuple(((v,),) for v in (1e-4, 0.3, 2.5e-5))
+)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "steps", "law"),
+    mostly_slow(
+        [
+            (DDIM(0.0), 12, NARROW),
+            (Heun(), 36, NARROW),
+            (UniPC(), 12, LAW),
+            (Heun(), 36, LAW),
+            (DDIM(0.0), 12, FourWellBoltzmann()),
+            (UniPC(), 12, FourWellBoltzmann()),
+        ],
+        0,
+    ),
+    ids=repr,
+)
+def test_without_noise_it_is_right_to_seven_digits(sampler, steps, law, monkeypatch):
+    """Against a rule of 31 nodes with a thousandth of the tolerance, also with narrow modes."""
+
+    def found():
+        nodes = carried(
+            sampler,
+            KARRAS(EDM(10.0), steps),
+            law,
+            log_p=lambda y: law.log_density(y[:, None]),
+            linear=True,
+        )
+        return KLLaw().of_output(nodes, law)
+
+    value = found()
+    monkeypatch.setattr(line_densities, "_GAUSS", 15)
+    monkeypatch.setattr(line_densities, "_ALONE", Resolution(1.0, 4, 1e-12))
+    finer = found()
+    assert value.info["quadrature_error"] < 1e-7
+    error = abs(value.value - finer.value)
+    assert error < value.info["quadrature_error"] + finer.info["quadrature_error"] + 1e-12
+
+
+def test_without_noise_it_takes_fewer_states_than_samples(monkeypatch):
+    """About a thousand; tangents and dual numbers give one law."""
+    oracle, seen = type(LAW.oracle(EDM(10.0))), []
+
+    def watched(self, x, level, derivative=oracle.derivative):
+        seen.append(len(x))
+        return derivative(self, x, level)
+
+    monkeypatch.setattr(oracle, "derivative", watched)
+    levels = KARRAS(EDM(10.0), 9)
+    one = carried(DDIM(0.0), levels, linear=True)
+    assert 200 < sum(seen) / 9 < 1500
+    other = carried(DDIM(0.0), levels)
+    torch.testing.assert_close(one.log_density, other.log_density, rtol=0, atol=1e-9)
+
+
+@dataclass(frozen=True)
+class Sly(Sampler):
+    """DDIM, which says that it draws no noise."""
+
+    eta: float = 0.0
+    order: ClassVar[int] = 1
+    stochastic: ClassVar[bool] = False
+
+    def steps(self, model, x, levels, noise):
+        return DDIM(self.eta).steps(model, x, levels, noise)
+
+
+def test_noise_is_found_whatever_the_sampler_says():
+    levels = KARRAS(EDM(10.0), 3)
+    one, other = carried(Sly(0.5), levels), carried(DDIM(0.5), levels)
+    assert torch.equal(one.masses, other.masses)
+
+
+def test_a_fold_is_found_early(monkeypatch):
+    """Two neighbours between which the map falls are enough."""
+    oracle, seen = type(LAW.oracle(EDM(10.0))), []
+
+    def watched(self, x, level, derivative=oracle.derivative):
+        seen.append(len(x))
+        return derivative(self, x, level)
+
+    monkeypatch.setattr(oracle, "derivative", watched)
+    with pytest.raises(Folded, match="do not increase"):
+        carried(Heun(), KARRAS(EDM(10.0), 9), NARROW, linear=True)
+    assert sum(seen) / 17 < 3000
 
 
 def test_gauss_rules():
@@ -481,11 +602,11 @@ def test_a_run_without_noise_keeps_no_graph(monkeypatch):
     """The graph of a hundred steps of the four wells took 13 GB; also of a bent map."""
     oracle, kept = type(LAW.oracle(EDM(10.0))), []
 
-    def watched(self, x, level, denoiser=oracle.denoiser):
+    def watched(self, x, level, derivative=oracle.derivative):
         kept.append(torch.is_grad_enabled())
-        return denoiser(self, x, level)
+        return derivative(self, x, level)
 
-    monkeypatch.setattr(oracle, "denoiser", watched)
+    monkeypatch.setattr(oracle, "derivative", watched)
     nodes = carried(Bent(), KARRAS(EDM(10.0), 5))
     assert kept
     assert not any(kept)

@@ -19,6 +19,7 @@ from samplerbench.core.models import Learned
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import Exact
 from samplerbench.core.targets import EDMTarget
+from samplerbench.datasets.four_well_boltzmann import FourWellBoltzmann
 from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.datasets.tree import tree
@@ -27,6 +28,7 @@ from samplerbench.metrics.kl_law import KLLaw
 from samplerbench.networks.residual_mlp import ResidualMLP
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.unipc import UniPC
 
 pytestmark = pytest.mark.bench
 
@@ -89,3 +91,30 @@ def test_exact_scores_in_many_dimensions(benchmark, name):
     sweep = replace(sweep, block=2048)
     cell = Cell("oracle", "exact", "sampler", sampler, 36, 0)
     measured(benchmark, sweep, cell, name, again=1 if name == "the tree" else AGAIN)
+
+
+LINES = {
+    "wells": FourWellBoltzmann,
+    "mixture": partial(
+        GaussianMixture,
+        (0.2, 0.5, 0.3),
+        ((1.5,), (-1.0,), (4.0,)),
+        (((0.1,),), ((0.3,),), ((0.05,),)),
+    ),
+}
+
+
+@pytest.mark.parametrize("steps", [9, 36])
+@pytest.mark.parametrize("sampler", [DDIM(0.0), Heun(), UniPC()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("name", LINES)
+def test_on_a_line(benchmark, name, sampler, steps):
+    """With the mixture a step costs as much as its operations, whatever the number of states."""
+    law = LINES[name]()
+    settings = {"denoisers": {"oracle": law.oracle(EDM(10.0))}, "starts": {"exact": Exact()}}
+    metrics = {"kl_law": KLLaw()}
+    sweep = sweep_of(
+        law, [("sampler", sampler)], [steps], metrics=metrics, n_samples=2048, **settings
+    )
+    sweep = replace(sweep, block=2048)
+    cell = Cell("oracle", "exact", "sampler", sampler, steps, 0)
+    measured(benchmark, sweep, cell, f"{name}, {type(sampler).__name__}, {steps}", again=3)

@@ -40,6 +40,7 @@ from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.starts import Sobol, Start
 from samplerbench.core.tangents import WithTangents, jacobian, log_volume, with_tangents
 from samplerbench.datasets.base import log_density_of
+from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.base import mean_ratio
 from samplerbench.samplers.base import Sampler, final_state
 from samplerbench.samplers.toy import Toy, is_affine_run
@@ -148,8 +149,12 @@ def _why_no_chain(sweep: Sweep, sampler: Sampler, start: Start) -> str | None:
     try:
         transitions(sampler, model, levels, starts)
     except Refused as error:
-        return f"{type(sampler).__name__} has no law by quadrature: {error}"
+        return _no_quadrature(sampler, error)
     return None
+
+
+def _no_quadrature(sampler: Sampler, error: Refused) -> str:
+    return f"{type(sampler).__name__} has no law by quadrature: {error}"
 
 
 def _plain(start: Start) -> Start:
@@ -166,7 +171,9 @@ def density(sweep: Sweep, cell: Cell) -> OutputLaw:
     """The law of a cell's output: nodes on a line, or ln p − ln q at points of it."""
     sampler = cell.settings
     assert sampler is not None
-    reason = why_no_density(sweep, cell)
+    # a run without noise refuses a sampler itself; on a line four steps before it would take long
+    alone = sweep.dataset.dim == 1 and not sampler.stochastic
+    reason = (why_no_start if alone else why_no_density)(sweep, cell)
     if reason is None:
         levels = sweep.levels_of(cell)
         reason = sampler.why_incompatible(sweep.denoisers[cell.denoiser], levels)
@@ -186,14 +193,28 @@ def on_line(sweep: Sweep, cell: Cell) -> OutputLaw:
     starts = start.draw(sweep.dataset, 256, first, (sweep.seed, 0, 0))
     starts = starts.to(sweep.device, torch.float64)
     model = sweep.denoisers[cell.denoiser]
+    linear = sampler.affine and not sampler.stochastic and _is_linear(sweep, sampler)
+    log_p = _log_density_of_data(sweep, levels)
     try:
-        law, nfe = law_of_output(sampler, model, levels, log_density, starts)
+        law, nfe = law_of_output(
+            sampler, model, levels, log_density, starts, log_p=log_p, linear=linear
+        )
     except Refused as error:
-        return OutputLaw(None, 0, 0.0, "incompatible", str(error))
+        return OutputLaw(None, 0, 0.0, "incompatible", _no_quadrature(sampler, error))
     except Folded as error:
         seconds = time.perf_counter() - began
         return OutputLaw(None, 0, seconds, NOT_A_DENSITY, str(error))
     return OutputLaw(_rescaled(law, levels), nfe, time.perf_counter() - began)
+
+
+def _log_density_of_data(sweep: Sweep, levels: Levels) -> Callable[[Tensor], Tensor] | None:
+    """ln of the density of the data at last states, shape (n,), if it is known."""
+    dataset = sweep.dataset
+    try:
+        log_density_of(dataset, dataset.draws(2, "density", 0))
+    except InvalidSetting:  # a Wasserstein distance needs none
+        return None
+    return lambda x: log_density_of(dataset, in_data_units(x[:, None], levels))
 
 
 def _rescaled(law: LineNodes, levels: Levels) -> LineNodes:

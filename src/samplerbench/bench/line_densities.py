@@ -9,8 +9,13 @@ and q at equally spaced nodes, times their spacing, gives the next masses (the t
 For smooth functions on a line the error of this rule falls faster than any power: if the spacing is
 r times the width w of the narrowest Gaussian in the integrand, it is about exp(−2π²/r²), 3e-9 at
 r = 1. Here 1/w² = 1/s² + (slope/s')², from this transition and the next. After the last draw the
-run is a map y = H(x), and q(y) = q(x)/H'(x) if H increases. There the nodes are those of Gauss's
-rule on panels, which are halved until the integrals of 1, y, y² and ln q do not change.
+run is a map y = H(x), and q(y) = q(x)/H'(x) if H increases. There the nodes are those of a rule of
+Gauss and Kronrod on panels: 15 nodes, 7 of which are the nodes of a Gauss rule. Panels are divided
+until both rules agree for the integrals of q times 1, y, y², ln q and ln p, and roughly for that of
+p, the density of the data if it is known. For smooth functions the error of the 15 nodes is about
+the square of this difference. The first panels have widths ∝ q^(−1/15), which give equal errors of
+the 15 derivatives of a Gauss rule if H is linear. F at the nodes is the integral of the polynomial
+through the densities at the nodes.
 
 *Memory.* A method of two steps remembers x̂₀ of the previous step. The law of this x̂₀ given x' is
 represented by J points with the same first 2J − 1 moments: Gauss's rule, by Lanczos' method (Golub
@@ -18,12 +23,16 @@ and Welsch, "Calculation of Gauss quadrature rules", Mathematics of Computation 
 
 *Error.* The law is computed at growing resolutions, until mean, deviation and entropy of two of
 them agree within `TOLERANCE`. Both laws are kept: the difference between their distances is the
-`quadrature_error`. Without noise the second law is that of the panels before they are halved.
+`quadrature_error`. Without noise the second law is that of the 7 nodes in each panel.
 
 Cost: at least two runs of some hundred to some thousand states, and in each step the sums over
-pairs of nodes that are less than nine s apart. Without noise: one run of some three thousand
-states, with derivatives that dual numbers carry forward, so the memory does not grow with the
-steps.
+pairs of nodes that are less than nine s apart. Without noise: about a thousand states, in four to
+eight runs, since the next panels depend on the last ones. Tangents carry the derivatives forward,
+so the memory does not grow with the steps. A sampler that is not linear in states and x̂₀ runs on
+dual numbers, which take three times as long where a model is cheap.
+
+Reference for the rule: D. P. Laurie, "Calculation of Gauss–Kronrod quadrature rules", Mathematics
+of Computation 66, 1997, which also has a better method for many nodes.
 """
 
 from __future__ import annotations
@@ -31,21 +40,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from threading import Lock
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.polynomial import legendre
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from samplerbench.bench.transitions import Refused, Transition, drive, transitions
-from samplerbench.core.grids import Levels
-from samplerbench.core.line_laws import DensityLine, LineNodes
-from samplerbench.core.models import Denoiser, Score
-from samplerbench.core.noise import KeyedNoise
-from samplerbench.core.tangents import OnDuals
+from samplerbench.core.grids import AnyLevel, Levels
+from samplerbench.core.line_laws import LineNodes
+from samplerbench.core.models import Call, Counted, Denoiser, Score
+from samplerbench.core.tangents import OnDuals, WithTangents, with_tangents
 from samplerbench.samplers.base import Sampler, final_state
+
+Array = NDArray[np.floating[Any]]
 
 TOLERANCE = 1e-6
 #: The most nodes of a law.
@@ -54,10 +67,66 @@ MOST = 200_000
 _REACH = 9.0
 #: Distances are clamped to this many standard deviations, where a Gaussian is e^−578 of its peak.
 _FARTHEST = 34.0
+#: The map may fall where there is less mass: rounding.
+_FOLDED = 1e-9
 #: Nodes with less mass are left out.
 _LEAST = 1e-21
-#: Nodes in a block of sums, and in a panel.
-_BLOCK, _NODES = 128, 16
+#: Nodes in a block of sums.
+_BLOCK = 128
+#: Nodes of Gauss's rule for the law of the start, and among those of a panel of the last law.
+_OF_START, _GAUSS = 16, 7
+#: The smallest number of first panels; after noise there are more, since the scales differ more.
+_FEWEST, _AFTER_NOISE = 16, 64
+#: A panel with an error above so many tolerances is divided into so many parts.
+_PARTS = {0.0: 2, 10.0: 4, 300.0: 8}
+#: The integral of p only shows whether q misses a part of the data: so many times the tolerance.
+_ROUGHLY = 1e4
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """A rule of quadrature on [−1, 1]."""
+
+    nodes: Tensor  # increasing, shape (n,)
+    weights: Tensor
+    within: Tensor  # (n, n): values at the nodes ↦ integrals of their polynomial up to each node
+
+    @classmethod
+    def of(cls, nodes: Array, weights: Array) -> _Rule:
+        count = len(nodes)
+        values = legendre.legvander(nodes, count)
+        # (2k + 1)·∫ P_k = P_{k+1} − P_{k−1}
+        integrals = np.empty((count, count))
+        integrals[:, 0] = nodes + 1
+        for k in range(1, count):
+            integrals[:, k] = (values[:, k + 1] - values[:, k - 1]) / (2 * k + 1)
+        within = np.linalg.solve(values[:, :count].T, integrals.T).T
+        return cls(*(torch.from_numpy(v.copy()) for v in (nodes, weights, within)))
+
+
+@lru_cache
+def gauss_and_kronrod(count: int) -> tuple[_Rule, _Rule]:
+    """Gauss's rule of n nodes, and the rule of 2n + 1 nodes with these at its odd places.
+
+    The other n + 1 nodes are the roots of the polynomial E with ∫ P_n·E·x^k = 0 for k ≤ n.
+    """
+    x, w = legendre.leggauss(2 * count + 2)
+    values = legendre.legvander(x, count + 1)
+    products = np.einsum("x,xk,xi->ki", w * values[:, count], values[:, :-1], values)
+    # half of the equations are 0 = 0, by symmetry
+    of_e = np.linalg.lstsq(products[:, :-1], -products[:, -1], rcond=None)[0]
+    roots = np.sort(legendre.legroots(np.append(of_e, 1.0)).real)
+    gauss, of_gauss = legendre.leggauss(count)
+    nodes = np.empty(2 * count + 1)
+    nodes[::2], nodes[1::2] = (roots - roots[::-1]) / 2, gauss
+    exact = np.zeros(len(nodes))
+    exact[0] = 2.0
+    weights = np.linalg.solve(legendre.legvander(nodes, len(nodes) - 1).T, exact)
+    return _Rule.of(gauss, of_gauss), _Rule.of(nodes, weights)
+
+
+class _Drawn(Exception):
+    """A sampler draws noise, although it says that it draws none."""
 
 
 class Folded(ValueError):
@@ -74,14 +143,16 @@ class Resolution:
 
 
 RESOLUTIONS = [Resolution(1.0, 4, 1e-7), Resolution(0.7, 8, 1e-9), Resolution(0.5, 12, 1e-10)]
+#: Without noise.
+_ALONE = Resolution(1.0, 4, 1e-9)
 
 
 class _Law(Protocol):
-    """A law with a density on an interval, `ends`."""
+    """A law with a density on an interval."""
 
-    ends: tuple[float, float]
+    edges: Tensor  # of the first panels
 
-    def log_density_and_cdf(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
+    def log_density(self, x: Tensor) -> Tensor: ...
 
 
 def law_of_output(
@@ -90,6 +161,9 @@ def law_of_output(
     levels: Levels,
     log_density: Callable[[Tensor], Tensor],
     starts: Tensor,
+    *,
+    log_p: Callable[[Tensor], Tensor] | None = None,
+    linear: bool = False,
 ) -> tuple[LineNodes, int]:
     """The law of a sampler's output in one dimension, and its number of evaluations.
 
@@ -97,19 +171,26 @@ def law_of_output(
         sampler: a method of fixed steps.
         log_density: ln of the density of the first state, shape (n,), at points (n, 1).
         starts: some draws of the first state, shape (n, 1).
+        log_p: ln of the density with which the law will be compared, at last states, shape (n,).
+            The integral of ln p over the law is then as accurate as the others, also if p has
+            features that are much narrower than the law.
+        linear: whether the sampler is linear in states and x̂₀; then tangents are cheaper.
 
     Raises:
         Refused: the run is not a chain of Gaussian transitions.
         Folded: the map of the last steps does not increase.
     """
-    chain, evaluations = transitions(sampler, model, levels, starts)
-    run = _Run(sampler, model, levels, chain, _Start(log_density, starts), starts)
+    start = _Start(log_density, starts)
+    run = _Run(sampler, model, levels, start, starts, log_p, linear)
+    if not (sampler.stochastic or sampler.adaptive) and run.is_forward:
+        try:
+            return run.law(_ALONE), run.evaluations
+        except _Drawn:
+            pass
+    run.chain, evaluations = transitions(sampler, model, levels, starts)
+    if not run.chain:  # the law of the start is exact, and only the panels have an error
+        return run.law(_ALONE), evaluations
     coarse, *finer = RESOLUTIONS
-    if not chain:  # the law of the start is exact, and only the panels have an error
-        law = run.law(replace(coarse, tolerance=finer[0].tolerance))
-        assert law.coarse is not None
-        if _close(law.coarse, law):
-            return law, evaluations
     law = run.law(coarse)
     for resolution in finer:
         before, law = law, run.law(resolution)
@@ -136,30 +217,33 @@ class _Start:
         def log_q(x: Tensor) -> Tensor:
             return log_density(x.reshape(-1, 1).to(starts)).double().cpu().reshape(x.shape)
 
-        peak, ends = float(log_density(starts).max()), [float(starts.min()), float(starts.max())]
-        step = (ends[1] - ends[0]) / 8
-        for side, sign in enumerate((-1, 1)):
-            for _ in range(1000):
-                if log_q(torch.tensor(ends[side], dtype=torch.float64)) < peak - 46:
-                    break
-                ends[side] += sign * step
-        self.ends = (ends[0], ends[1])
-        panels, mass = 4, math.nan
+        self.log_density = log_q
+        peak, low, high = (float(v) for v in (log_q(starts).max(), starts.min(), starts.max()))
+        step = (high - low) / 8 or 1.0
+        for first in range(0, 1000, 50):
+            outward = step * torch.arange(first, first + 50, dtype=torch.float64)
+            found = log_q(torch.stack([low - outward, high + outward])) < peak - 46
+            if found.any(1).all():
+                break
+        # the first of each side; without one, the farthest point
+        below, above = (int(one.double().argmax()) if one.any() else 49 for one in found)
+        self.ends = low - float(outward[below]), high + float(outward[above])
+        rule, panels, mass = gauss_and_kronrod(_OF_START)[0], 4, math.nan
         while True:
             edges = torch.linspace(*self.ends, panels + 1, dtype=torch.float64)
-            self._line, before = DensityLine(log_q, edges), mass
-            mass = math.exp(self._line.log_mass)
-            if abs(mass - before) < 1e-11 or panels > MOST / _NODES:
+            x, half = _points(edges[:-1], edges[1:], rule.nodes)
+            logs, before = log_q(x), mass
+            mass = float((logs.exp() * half * rule.weights).sum())
+            if abs(mass - before) < 1e-11 or panels > MOST / _OF_START:
                 break
             panels *= 2
         if not abs(mass - 1) < 1e-6:
             raise Refused(f"the density of its start has the mass {mass:.6g}, not 1")
         # half the panels were enough: there are about four nodes per width
-        self.width = (ends[1] - ends[0]) * 8 / panels / _NODES
-        self._log_q = log_q
-
-    def log_density_and_cdf(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self._log_q(x), self._line.cdf(x)
+        self.width = (self.ends[1] - self.ends[0]) * 8 / panels / _OF_START
+        flat = ((logs - logs.max()) / (2 * _GAUSS + 1)).exp().flatten().numpy()
+        self.edges = _equal_parts(x.flatten().numpy(), flat, max(_FEWEST, panels // 4))
+        self.edges[0], self.edges[-1] = self.ends
 
 
 class _Sum:
@@ -177,17 +261,19 @@ class _Sum:
         self.means, self.masses, self.x0, self.scale = means[order], masses[order], x0[order], scale
         reach = _REACH * scale
         self.ends = float(means.min()) - reach, float(means.max()) + reach
-        self._below = torch.cat([masses.new_zeros(1), self.masses.sum(1).cumsum(0)])
+        self.edges = torch.linspace(*self.ends, _AFTER_NOISE + 1, dtype=torch.float64)
         # the sums over all states from here on, and up to here
         self._least = self.means.amin(1).flip(0).cummin(0).values.flip(0)
         self._most = self.means.amax(1).cummax(0).values
 
-    def log_density_and_cdf(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        log_q, cdf, _ = self.at(x, 0)
-        return log_q, cdf
+    def log_density(self, x: Tensor) -> Tensor:
+        order = x.flatten().argsort()
+        log_q = torch.empty(x.numel(), dtype=torch.float64)
+        log_q[order] = self.at(x.flatten()[order], 0)[0]
+        return log_q.reshape(x.shape)
 
-    def at(self, x: Tensor, points: int) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
-        """ln q, F and, if points > 0, the law of x̂₀ given x: its points and shares, (n, J).
+    def at(self, x: Tensor, points: int) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """ln q and, if points > 0, the law of x̂₀ given x: its points and shares, (n, J).
 
         Args:
             x: increasing, shape (n,).
@@ -203,17 +289,15 @@ class _Sum:
             # exp is ten times slower where it underflows
             z.clamp_(-_FARTHEST, _FARTHEST)
             weights = (masses * (-0.5 * z.square()).exp()).sum(2)
-            cdf = self._below[begin] + (masses * torch.special.ndtr(z)).sum((1, 2))
-            parts.append(torch.stack([weights.sum(1).log(), cdf]))
+            parts.append(weights.sum(1).log())
             if points > 0:
                 rules.append(gauss_rule(weights, self.x0[begin:end], points))
-        log_q, cdf = torch.cat(parts, 1)
-        log_q = log_q - math.log(math.sqrt(2 * math.pi) * self.scale)
+        log_q = torch.cat(parts) - math.log(math.sqrt(2 * math.pi) * self.scale)
         rule = None
         if rules:
             values, shares = (torch.cat(column) for column in zip(*rules, strict=True))
             rule = values, shares
-        return log_q, cdf, rule
+        return log_q, rule
 
 
 class _Run:
@@ -224,27 +308,38 @@ class _Run:
         sampler: Sampler,
         model: Score,
         levels: Levels,
-        chain: list[Transition],
         start: _Start,
         starts: Tensor,
+        log_p: Callable[[Tensor], Tensor] | None,
+        linear: bool,
     ) -> None:
-        self._run, self._chain, self._start = (sampler, model, levels), chain, start
+        self._run, self._start, self._log_p, self._linear = (
+            (sampler, model, levels),
+            start,
+            log_p,
+            linear,
+        )
         self._like = starts[:1]
+        self.chain: list[Transition] | None = None  # not known
+        self.evaluations = 0
+        # whether derivatives go forward if there is no noise
+        self.is_forward = isinstance(model, Denoiser) and not sampler.brings_levels
 
     def law(self, resolution: Resolution) -> LineNodes:
         """The law of the output."""
-        last = self._through_noise(resolution) if self._chain else self._start
-        return self._through_map(last, resolution)
+        last = self._through_noise(resolution) if self.chain else self._start
+        return self._through_map(last, resolution.tolerance)
 
     @torch.no_grad()
     def _through_noise(self, resolution: Resolution) -> _Law:
         """The law after the last transition."""
-        start, following = self._start, iter(self._chain)
+        start, chain = self._start, self.chain or []
+        following = iter(chain)
         # a remembered x̂₀ that has no effect after a step is still there: its mean is enough
-        least = int(any(one.with_x0 for one in self._chain))
+        least = int(any(one.with_x0 for one in chain))
         coming = next(following)
         x = _spaced(start.ends, resolution.spacing * _width(start.width, coming))
-        masses = (start.log_density_and_cdf(x)[0].exp() * (x[1] - x[0]))[:, None]
+        masses = (start.log_density(x).exp() * (x[1] - x[0]))[:, None]
         law: _Law = start
 
         def at(event: int, state: Tensor, x0_hat: Tensor | None) -> None:
@@ -259,7 +354,7 @@ class _Run:
             if coming is _NONE:
                 return
             x = _spaced(sums.ends, resolution.spacing * _width(here.scale, coming))
-            log_q, _, rule = sums.at(x, resolution.points if here.with_x0 else least)
+            log_q, rule = sums.at(x, resolution.points if here.with_x0 else least)
             masses = (log_q.exp() * (x[1] - x[0]))[:, None]
             kept = masses[:, 0] > _LEAST
             x, masses = x[kept], masses[kept]
@@ -278,57 +373,72 @@ class _Run:
             raise Refused("its steps remember more than the state and one x̂₀") from error
         return law
 
-    def _through_map(self, law: _Law, resolution: Resolution) -> LineNodes:
+    def _through_map(self, law: _Law, tolerance: float) -> LineNodes:
         """The law of H(x), H the map of the run after its last draw."""
-        nodes, weights = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(_NODES))
-
-        def panels(edges: Tensor) -> Tensor:
-            """Points, masses, ln q, F and folded masses of panels (n, 2), shape (5, n, nodes)."""
-            low, high = edges.T[..., None]
-            x = (low + high) / 2 + (high - low) / 2 * nodes
-            log_q, cdf = law.log_density_and_cdf(x.flatten())
-            y, slope = self._map(x.flatten())
-            masses = log_q.exp().reshape(x.shape) * (high - low) / 2 * weights
-            folded = torch.where((slope <= 0).reshape(x.shape), masses, 0.0)
-            log_q = log_q - slope.abs().clamp_min(1e-300).log()
-            rows = (y.reshape(x.shape), masses, log_q.reshape(x.shape), cdf.reshape(x.shape))
-            return torch.stack([*rows, folded])
-
-        def integrals(values: Tensor) -> Tensor:
-            y, masses, log_q, _, _ = values
-            u = (y - centre) / width
-            log_q = torch.where(masses > 0, log_q, 0.0)
-            return torch.stack([masses, masses * u, masses * u.square(), masses * log_q]).sum(-1)
-
-        edges = _spaced(law.ends, (law.ends[1] - law.ends[0]) * resolution.spacing / 64)
-        edges = torch.stack([edges[:-1], edges[1:]], 1)
-        values = panels(edges)
-        centre = (values[1] * values[0]).sum()
-        width = (values[1] * (values[0] - centre).square()).sum().sqrt()
-        done, done_coarse = [], []
+        gauss, rule = gauss_and_kronrod(_GAUSS)
+        difference = rule.weights.clone()
+        difference[1::2] -= gauss.weights
+        low, high = law.edges[:-1], law.edges[1:]
+        scale: tuple[Tensor, Tensor] | None = None
+        lows, columns, folded, nodes = [], [], 0.0, 0
         for _ in range(60):
-            middle = edges.mean(1, keepdim=True)
-            halves = torch.cat([edges[:, :1], middle, middle, edges[:, 1:]], 1).reshape(-1, 2)
-            finer = panels(halves)
-            moved = integrals(finer).reshape(4, -1, 2).sum(-1) - integrals(values)
-            fine = (moved.abs() <= resolution.tolerance / 64).all(0)
-            both = fine.repeat_interleave(2)
-            done.append(finer[:, both])
-            done_coarse.append(values[:, fine])
-            edges, values = halves[~both], finer[:, ~both]
-            if not len(edges) or len(edges) * _NODES > MOST:
+            x, half = _points(low, high, rule.nodes)
+            nodes += x.numel()
+            log_q = law.log_density(x)
+            y, slope = (v.reshape(x.shape) for v in self._map(x.flatten()))
+            per_node = log_q.exp() * half
+            log_q = log_q - slope.abs().clamp_min(1e-300).log()
+            turned = slope <= 0
+            masses = per_node * rule.weights
+            if float(masses[:, 1:][turned[:, 1:] & turned[:, :-1]].sum()) > _FOLDED:
+                raise _folded()  # between two neighbours the map falls
+            if scale is None:
+                centre = (masses * y).sum()
+                scale = centre, (masses * (y - centre).square()).sum().sqrt()
+            parts = self._integrands(y, per_node, log_q, *scale)
+            error = (parts * difference).sum(-1).abs().amax(0) / tolerance
+            # no panel gets better if a state is not a number
+            rough = error > 1
+            parts_of = torch.full(error.shape, 1)
+            for least, count in _PARTS.items():
+                parts_of[rough & (error > least)] = count
+            if nodes + int(parts_of[rough].sum()) * len(rule.nodes) > MOST:
+                rough.zero_()
+            lows.append(low[~rough])
+            columns.append(torch.stack([y, per_node, log_q])[:, ~rough])
+            folded += float(masses[~rough][turned[~rough]].sum())
+            if not rough.any():
                 break
-        done, done_coarse = [*done, values], [*done_coarse, values]
-        if float(sum(part[4].sum() for part in done)) > 1e-9:
-            raise Folded("the last steps of the sampler do not increase")
-        return replace(_nodes(done), coarse=_nodes(done_coarse))
+            low, high = _divided(low[rough], high[rough], parts_of[rough])
+        if folded > _FOLDED:
+            raise _folded()
+        values = torch.cat(columns, 1)[:, torch.cat(lows).argsort()]
+        coarse = _nodes(values[:, :, 1::2], gauss)
+        return replace(_nodes(values, rule), coarse=coarse)
+
+    def _integrands(
+        self, y: Tensor, per_node: Tensor, log_q: Tensor, centre: Tensor, width: Tensor
+    ) -> Tensor:
+        """q times 1, u, u², ln q and ln p, and a part of p, u = (y − centre)/width: (k, n, nodes).
+
+        Args:
+            y: the outputs, shape (n, nodes).
+            per_node: the density of x times half the width of its panel, same shape.
+            log_q: ln of the density of y, same shape.
+        """
+        u = (y - centre) / width
+        rows = [per_node, per_node * u, per_node * u.square(), _product(per_node, log_q)]
+        if self._log_p is not None:
+            log_p = self._log_p(y.flatten()).reshape(y.shape)
+            ratio = (log_p - log_q + per_node.log()).clamp_max(50.0).exp()
+            rows += [_product(per_node, log_p), ratio.nan_to_num(0.0) / _ROUGHLY]
+        return torch.stack(rows)
 
     @torch.no_grad()
     def _map(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """H and its derivative at x, shape (n,)."""
-        sampler, model, _ = self._run
-        if not self._chain and isinstance(model, Denoiser) and not sampler.brings_levels:
-            return self._forward(x, model)
+        if not self.chain and self.is_forward:
+            return self._forward(x)
         inputs, output = self._mapped(x)
         if output is inputs:
             return x, torch.ones_like(x)
@@ -344,23 +454,32 @@ class _Run:
             raise Refused("its last steps remember more than the state")
         return ends[0], slope[0]
 
-    def _forward(self, x: Tensor, model: Denoiser) -> tuple[Tensor, Tensor]:
+    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """H and its derivative of a run without noise; backward, its graph may take gigabytes."""
-        sampler, _, levels = self._run
-        first, noise = x[:, None].to(self._like), KeyedNoise(("density",))  # never used
-        with _DUALS, forward_ad.dual_level():
-            start = forward_ad.make_dual(first, torch.ones_like(first))  # type: ignore[no-untyped-call]
-            last = final_state(sampler, OnDuals(model), start, levels, noise)
-            y, slope = forward_ad.unpack_dual(last)  # type: ignore[no-untyped-call]
-        slope = torch.zeros_like(y) if slope is None else slope  # all outputs are one
+        sampler, model, levels = self._run
+        assert isinstance(model, Denoiser)
+        # draws that have no effect are zeros
+        noise = _NoNoise(refuse=self.chain is None)
+        first = x[:, None].to(self._like)
+        if self._linear:
+            counted = _Alone(WithTangents(model))
+            y, slope = final_state(sampler, counted, with_tangents(first), levels, noise)
+        else:
+            counted = _Alone(OnDuals(model))
+            with _DUALS, forward_ad.dual_level():
+                start = forward_ad.make_dual(first, torch.ones_like(first))  # type: ignore[no-untyped-call]
+                last = final_state(sampler, counted, start, levels, noise)
+                y, slope = forward_ad.unpack_dual(last)  # type: ignore[no-untyped-call]
+            slope = torch.zeros_like(y) if slope is None else slope  # all outputs are one
+        self.evaluations = counted.evaluations
         return y[:, 0].double().cpu(), slope[:, 0].double().cpu()
 
     @torch.no_grad()
     def _mapped(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x and H(x), with gradients if possible; the same object if H is the identity."""
-        sampler, model, levels = self._run
-        at_event = self._chain[-1].event if self._chain else -1
-        with_x0 = bool(self._chain) and self._chain[-1].with_x0
+        (sampler, model, levels), chain = self._run, self.chain or []
+        at_event = chain[-1].event if chain else -1
+        with_x0 = bool(chain) and chain[-1].with_x0
         # the remembered x̂₀ must have no effect: each state is run with two values of it
         inputs = x.repeat(1 + with_x0)[:, None].to(self._like)
         output = inputs
@@ -377,18 +496,81 @@ class _Run:
                 output = state
 
         first = self._like.clone()
-        if not self._chain:
+        if not chain:
             torch.set_grad_enabled(True)
             first = inputs.requires_grad_()
         drive(sampler, model, first, levels, _no_noise, at)
         return inputs, output
 
 
-def _nodes(panels: list[Tensor]) -> LineNodes:
-    """A law from points, masses, ln q and F at the nodes of panels, shapes (5, n, nodes)."""
-    columns = torch.cat(panels, 1)[:4].flatten(1)
-    columns = columns[:, columns[1] > _LEAST]
-    return LineNodes(*columns[:, columns[3].argsort()])
+class _Alone(Counted):
+    """A counted denoiser that refuses several states of a sample at once."""
+
+    def parallel(self, call: Call, x: Tensor, level: AnyLevel) -> Tensor:
+        raise Refused("it evaluates several states of a sample at once")
+
+
+class _NoNoise:
+    """Zeros instead of noise.
+
+    Args:
+        refuse: whether a draw is an error.
+    """
+
+    def __init__(self, refuse: bool) -> None:
+        self._refuse = refuse
+
+    def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        if self._refuse:
+            raise _Drawn
+        return torch.zeros_like(like)
+
+    def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
+        raise Refused("it draws uniform numbers: its transitions are not Gaussian")
+
+
+def _points(low: Tensor, high: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
+    """The nodes of n panels, shape (n, nodes), and half their widths, shape (n, 1)."""
+    half = (high - low)[:, None] / 2
+    return (low + high)[:, None] / 2 + half * nodes, half
+
+
+def _divided(low: Tensor, high: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
+    """The edges of equal parts of panels, their numbers given, shape (n,)."""
+    of = torch.arange(len(low)).repeat_interleave(parts)
+    place = torch.arange(len(of)) - (parts.cumsum(0) - parts)[of]
+    width = ((high - low) / parts)[of]
+    return low[of] + place * width, low[of] + (place + 1) * width
+
+
+def _equal_parts(x: Array, heights: Array, count: int) -> Tensor:
+    """Edges between which a function with these values has equal integrals, (count + 1,)."""
+    pieces = np.diff(x) * (heights[1:] + heights[:-1]) / 2
+    below = np.append(0.0, pieces.cumsum())
+    return torch.from_numpy(np.interp(np.linspace(0, below[-1], count + 1), below, x))
+
+
+def _product(masses: Tensor, values: Tensor) -> Tensor:
+    """Their product; nothing where there is no mass, or where ln p is −∞."""
+    return torch.where((masses > 0) & values.isfinite(), masses * values, 0.0)
+
+
+def _nodes(values: Tensor, rule: _Rule) -> LineNodes:
+    """A law from points, density times half the panel's width, and ln q at the nodes of panels.
+
+    Args:
+        values: of panels from left to right, shape (3, n, nodes).
+    """
+    y, per_node, log_q = values
+    masses = per_node * rule.weights
+    of_panel = masses.sum(1, keepdim=True)
+    cdf = of_panel.cumsum(0) - of_panel + per_node @ rule.within.T
+    kept = masses > _LEAST
+    return LineNodes(y[kept], masses[kept], log_q[kept], cdf[kept])
+
+
+def _folded() -> Folded:
+    return Folded("the last steps of the sampler do not increase")
 
 
 #: PyTorch has one level of dual numbers for all threads, and the cells of a sweep run side by side.
