@@ -159,6 +159,13 @@ MISTAKES = [
         "two_moons; --config-dir",
     ),
     ("smapler=ddim", "smapler=ddim", "no such key; did you mean sampler"),
+    ("experimnt=tiny", "experimnt=tiny", "no such key; did you mean experiment?"),
+    (
+        "sampler=ddim,heun",
+        "sampler=ddim,heun: must be one value",
+        "brackets, 'sampler=[ddim,heun]'",
+    ),
+    ("dataset=file", "dataset.path=: must be given"),
     ("+n_sample=5", "n_sample=5", "no part of a job uses it; did you mean n_samples?"),
     ("eta=1", "eta=1", "did you mean sampler.ddim.eta?"),
     ("+eta=0.5", "eta=0.5", "no part of a job uses it; did you mean sampler.ddim.eta?"),

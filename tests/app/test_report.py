@@ -194,7 +194,7 @@ def test_mistakes_are_one_line(runs, refuses):
         (["runs", "figures=[png,gif]"], "figure.format=png,gif: must be one or several of"),
         (["runs", "style=column"], "style=column: must be with figures"),
         (["runs", "figures=png", "style=poster"], "figure.style=poster: must be one of page"),
-        (["runs", "--compare"], "two folders with one run each"),
+        (["runs", "--compare"], "two folders with one run each", "/1: runs has "),
         (["runs/a", "runs/a", "--compare"], "two different runs"),
     ):
         refuses(["report", *words], *messages)

@@ -53,6 +53,13 @@ def test_good_samples_come_first_and_cannot_be_told_apart(files, capsys):
     assert compared[2].endswith("distinguishable")
 
 
+def test_files_with_the_same_values_have_no_correction(files, capsys):
+    score.main([files("a", 1.0), files("b", 1.0), "dataset=grid_mixture", "metric=sliced"])
+    *_, title, _, pair = lines(capsys)
+    assert title == "differences of sliced, row by row, with 95 % intervals"
+    assert pair.endswith("the same values")
+
+
 def test_the_numbers_of_the_table_in_a_file(files, capsys):
     samples = [files("good", 1.0), files("bad", 1.5)]
     for name, read in (("a.csv", pd.read_csv), ("a.json", pd.read_json)):

@@ -160,7 +160,11 @@ SAMPLERS = [
     (InPlace(), "states", "changed in place"),
     (OneTooMany(), "states", "must be a sampler that yields 5 states"),
     (Undeclared(), "states", "rejects is False, and its steps have ['acceptance']"),
-    (NotTheEnd(), "end", "is not its x̂₀, and ends_at_data is True"),
+    (
+        NotTheEnd(),
+        "end",
+        "is not its x̂₀, and ends_at_data is True: declare ends_at_data = False, or",
+    ),
     (OtherBits(), "bits", "the same key gives other bits"),
     (Global(), "type", "a global random generator is used"),
     (SecretNoise(), "bits", "draws from noise, and stochastic is False"),
@@ -725,6 +729,21 @@ def test_others_do_not_complain(simple_mixture):
     assert broken(CONTRACTS["metric"], metric(gap, is_wasserstein=False)) == []
     assert broken(CONTRACTS["schedule"], changed(Rectified)) == []
     assert broken(CONTRACTS["start"], changed(Start, combine=cubes)) == []
+
+
+class NeedsSignal(DDIM):
+    """Divides by α, which is 0 where the path of the test begins, and does not say so."""
+
+    def steps(self, model, x, levels, noise):
+        return super().steps(model, x * levels.rows[0].alpha / levels.rows[0].alpha, levels, noise)
+
+
+def test_states_that_are_not_finite_are_one_fault():
+    found = broken(CONTRACTS["sampler"], NeedsSignal())
+    # NaN differs from itself: bits must not say that the same key gives other bits
+    assert len({line.partition(": ")[2] for line in found}) == 1, found
+    assert all("not finite in step 1, from t=1, α=0" in line for line in found)
+    assert {"states", "end", "bits", "neighbours", "lost"} == {line.split(":")[0] for line in found}
 
 
 @dataclasses.dataclass

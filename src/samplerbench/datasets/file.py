@@ -335,7 +335,8 @@ def _fault(array: np.ndarray) -> str:
     finite = np.isfinite(array.astype(np.float64)).all(1)
     bad = int((~finite).sum())
     if bad:
-        return f"{bad} rows have NaN or infinite entries, the first of them row {finite.argmin()}"
+        first = f"the first of them row {finite.argmin()}" if bad > 1 else f"row {finite.argmin()}"
+        return f"{bad} row{'s have' if bad > 1 else ' has'} NaN or infinite entries, {first}"
     large = (np.abs(array.astype(np.float64)) >= LARGEST).any(1)
     if large.any():
         return f"row {large.argmax()} has an entry of {LARGEST:g} or more in size"

@@ -131,7 +131,7 @@ def states(sampler: Sampler, bed: TestBed = BED) -> str | None:
                 shape = tuple(step.x0_hat.shape)
                 return f"from a start of shape {tuple(x.shape)} x̂₀ has the shape {shape}"
             if not (step.x.isfinite().all() and step.x0_hat.isfinite().all()):
-                return f"a state or an x̂₀ is not finite{place_of(sampler, levels, number)}"
+                return _not_finite(sampler, levels, number)
             if ("acceptance" in step.info) is not sampler.rejects:
                 return f"rejects is {sampler.rejects}, and its steps have {list(step.info)}"
         if not torch.equal(x, before):
@@ -147,16 +147,22 @@ def end(sampler: Sampler, bed: TestBed = BED) -> str | None:
         return DOES_NOT_APPLY
     x, levels = bed.start(sampler, 4), bed.levels(sampler)
     *_, last = iterate(sampler, bed.model, x, levels, _noise())
+    if not last.x.isfinite().all():  # NaN differs from itself
+        return _where_not_finite(sampler, bed, x)
     if torch.equal(last.x, last.x0_hat) == sampler.ends_at_data:
         return None
+    hint = ": declare ends_at_data = False, or yield Step(x0_hat, x0_hat) at σ=0"
     is_or_not = "is not" if sampler.ends_at_data else "is"
-    return f"the last state {is_or_not} its x̂₀, and ends_at_data is {sampler.ends_at_data}"
+    fault = f"the last state {is_or_not} its x̂₀, and ends_at_data is {sampler.ends_at_data}"
+    return fault + hint * sampler.ends_at_data
 
 
 def bits(sampler: Sampler, bed: TestBed = BED) -> str | None:
     """The same key gives the same bits; another key changes them if and only if `stochastic`."""
     x = bed.start(sampler, 4)
     first, again, other = (bed.run(sampler, x, key) for key in (1, 1, 2))
+    if not first.isfinite().all():  # NaN differs from itself
+        return _where_not_finite(sampler, bed, x)
     if not torch.equal(first, again):
         return "the same key gives other bits"
     if torch.equal(first, other) == sampler.stochastic:
@@ -172,6 +178,8 @@ def neighbours(sampler: Sampler, bed: TestBed = BED) -> str | None:
         other = 3 * x.flip(0) + 1
         other[5] = x[5]
         one, two = (bed.run(sampler, start) for start in (x, other))
+        if not one.isfinite().all():
+            return _where_not_finite(sampler, bed, x)
         if not torch.equal(one[5], two[5]):
             return "a sample depends on its neighbours"
         if sampler.stochastic and torch.equal(*bed.run(sampler, x[:1].expand(2, -1))):
@@ -288,6 +296,8 @@ def lost(sampler: Sampler, bed: TestBed = BED) -> str | None:
     if sampler.holds:  # MALA rejects a proposal that is NaN, and keeps the state before it
         return DOES_NOT_APPLY
     levels, x = bed.levels(sampler), bed.start(sampler, 4)
+    if not bed.run(sampler, x).isfinite().all():
+        return _where_not_finite(sampler, bed, x)
     middle = levels.rows[levels.steps // 2]
     first = torch.arange(4, device=x.device)[:, None] == 0
 
@@ -345,6 +355,18 @@ ON_ONE_SCHEDULE: dict[str, Check] = {
     "lost": lost,
 }
 SAMPLER = ON_EVERY_SCHEDULE | ON_ONE_SCHEDULE
+
+
+def _not_finite(sampler: Sampler, levels: Levels, number: int) -> str:
+    return f"a state or an x̂₀ is not finite{place_of(sampler, levels, number)}"
+
+
+def _where_not_finite(sampler: Sampler, bed: TestBed, x: Tensor) -> str:
+    """The fault of a run whose last state is not finite, with the first such step."""
+    levels = bed.levels(sampler)
+    steps = enumerate(iterate(sampler, bed.model, x, levels, _noise()))
+    bad = (n for n, one in steps if not (one.x.isfinite().all() and one.x0_hat.isfinite().all()))
+    return _not_finite(sampler, levels, next(bad, levels.steps - 1))
 
 
 def _noise(key: int = 0) -> KeyedNoise:

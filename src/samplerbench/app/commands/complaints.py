@@ -31,7 +31,7 @@ def complain(message: str, status: int = 2) -> int:
     # the error is in the first part; Hydra adds its search path and links
     message = re.split(r"\n(?:Config search path|See https|    full_key)", message)[0]
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    text = _no_member(message) or " ".join([*lines, *_extra(message)])
+    text = _no_member(message) or _no_list(message) or " ".join([*lines, *_extra(message)])
     print(f"samplerbench: {text}", file=sys.stderr)
     return status
 
@@ -105,6 +105,16 @@ def _no_member(message: str) -> str:
     if named is None or named[1] not in groups():
         return ""
     return str(unknown_member(named[1], named[2], ADDING))
+
+
+def _no_list(message: str) -> str:
+    """Our message for key=a,b in a single job; empty for another error."""
+    named = re.search(r"Ambiguous value for argument '([^=']+)=([^']+)'", message)
+    if named is None:
+        return ""
+    key, values = named.groups()
+    lists = f"a list is in brackets, '{key}=[{values}]'"
+    return f"{key}={values}: must be one value: {lists}, and -m runs a job for each value"
 
 
 def _extra(message: str) -> list[str]:

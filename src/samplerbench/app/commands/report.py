@@ -98,9 +98,12 @@ def main(words: list[str]) -> None:
         raise skipped[0]
     paths = list(dict.fromkeys(path.resolve() for runs in found for path in runs))
     if comparing:
-        allowed = "two folders with one run each"
-        require([len(runs) for runs in found] == [1, 1], "--compare", " ".join(words), allowed)
-        require(len(paths) == 2, "--compare", " ".join(words), "two different runs")
+        counts = [len(runs) for runs in found]
+        held = ", ".join(f"{folder} has {n}" for folder, n in zip(folders, counts, strict=True))
+        allowed = f"two folders with one run each, such as multirun/NAME/0 multirun/NAME/1: {held}"
+        given = " ".join(folders)
+        require(counts == [1, 1], "--compare", given, allowed)
+        require(len(paths) == 2, "--compare", given, "two different runs")
     out = out or Path("multirun") / f"report_{run_name()}"
     left_out = [f"left out: {error}" for error in skipped]
     with looking(look):

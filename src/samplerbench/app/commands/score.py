@@ -285,8 +285,8 @@ def show(truth: Truth, lines: Sequence[Line], chains: bool) -> None:
 def show_differences(truth: Truth, lines: Sequence[Line]) -> None:
     """Print the differences of distances, the larger distance minus the smaller one."""
     out, count = console(), sum(not math.isnan(line.p_value) for line in lines)
-    family = f"Holm over {count} comparison" + "s" * (count != 1)
-    out.print(f"differences of {truth.metric}, row by row, with 95 % intervals; {family}")
+    family = f"; Holm over {count} comparison" + "s" * (count > 1) if count else ""
+    out.print(f"differences of {truth.metric}, row by row, with 95 % intervals{family}")
     table = Table(box=None, pad_edge=False)
     for column in ("farther", "nearer"):
         table.add_column(column, overflow="fold")

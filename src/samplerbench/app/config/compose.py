@@ -113,7 +113,7 @@ def unknown_key(key: str, words: Sequence[str]) -> InvalidSetting:
         config, _ = compose_config(chosen)
     except (HydraException, InvalidSetting):
         config, _ = compose_config([])
-    question = similar(key, _paths(config))
+    question = similar(key, [*_paths(config), *groups()])
     allowed = f"left out: there is no such key{question or '; see samplerbench --help'}"
     value = next((w.partition("=")[2] for w in words if w.partition("=")[0] == key), "…")
     return InvalidSetting(key, value, allowed)

@@ -240,6 +240,8 @@ def _checked(function: Callable[..., Any], values: dict[str, Any], key: str) -> 
                 allowed = f"a field: write @dataclass(frozen=True) above class {function.__name__}"
             raise InvalidSetting(f"{key}.{name}", value, allowed)
         hint = hints.get(name, Any)
+        if value == "???":  # OmegaConf's mark of a value that must be given
+            raise InvalidSetting(f"{key}.{name}", "", "given" + ": a whole number" * (hint is int))
         if isinstance(value, str) and _is_function(hint):
             value = trusted(value, key, name)
         checked[name] = convert(value, hint, f"{key}.{name}")
