@@ -101,20 +101,25 @@ def test_designed_levels_carry_to_starts_that_they_have_not_seen():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_more_starts_make_a_better_design_on_a_mixture(seed):
-    """By starts of another seed: the usual numbers of starts, and those of other laws."""
+def test_more_starts_make_better_designs_on_a_mixture():
+    """By starts of another seed: the usual numbers of starts, and those of other laws.
+
+    In the root mean square of three designs, since a single one depends on few rare starts.
+    """
     law, sampler = grid_mixture(), DPMSolverPP()
     oracle, levels = law.oracle(PATH), KARRAS(PATH, 10)
     assert usual_starts(oracle, law) == (2048, 2048)
     other = Problem(sampler, oracle, law, Exact(), levels, seed=99)
     sample = CRITERIA["paired"].sample(other, "other", 8000)
-    few, usual = (
-        design(sampler, 10, oracle, Exact(), law, KARRAS, seed=seed, held_out=100, **more)
-        for more in ({"paths": PATHS, "choice": CHOICE}, {})
-    )
-    values = sample.losses([few.designed.levels, usual.designed.levels]).mean(1).sqrt()
-    assert values[1] < 0.95 * values[0]
+    losses = []
+    for seed in (0, 1, 2):
+        few, usual = (
+            design(sampler, 10, oracle, Exact(), law, KARRAS, seed=seed, held_out=100, **more)
+            for more in ({"paths": PATHS, "choice": CHOICE}, {})
+        )
+        losses.append(sample.losses([few.designed.levels, usual.designed.levels]).mean(1))
+    values = torch.stack(losses).mean(0).sqrt()
+    assert values[1] < 0.9 * values[0]
 
 
 @pytest.mark.slow
