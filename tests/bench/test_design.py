@@ -23,6 +23,7 @@ from samplerbench.bench.design import (
 )
 from samplerbench.core.grids import Truncated, karras, log_snr, tangent, uniform
 from samplerbench.core.models import Denoiser
+from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, GeometricVE, Rectified, VPLinear
 from samplerbench.core.starts import Exact, FixedGaussian, Prior, Sobol
 from samplerbench.datasets.gaussian import gaussian
@@ -31,11 +32,13 @@ from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.datasets.pinwheel import Pinwheel
 from samplerbench.datasets.two_moons import TwoMoons
 from samplerbench.errors import InvalidSetting
+from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.dpm_solver import DPMSolver3
 from samplerbench.samplers.dpm_solver_pp import DPMSolverPP
 from samplerbench.samplers.heun import Heun
+from samplerbench.samplers.rk4 import RK4
 from samplerbench.samplers.ula import ULA
 
 LAW, PATH = grid_mixture(10.0, 0.1), EDM(10.0)
@@ -98,20 +101,25 @@ def test_designed_levels_carry_to_starts_that_they_have_not_seen():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_more_starts_make_a_better_design_on_a_mixture(seed):
-    """By starts of another seed: the usual numbers of starts, and those of other laws."""
+def test_more_starts_make_better_designs_on_a_mixture():
+    """By starts of another seed: the usual numbers of starts, and those of other laws.
+
+    In the root mean square of three designs, since a single one depends on few rare starts.
+    """
     law, sampler = grid_mixture(), DPMSolverPP()
     oracle, levels = law.oracle(PATH), KARRAS(PATH, 10)
     assert usual_starts(oracle, law) == (2048, 2048)
     other = Problem(sampler, oracle, law, Exact(), levels, seed=99)
     sample = CRITERIA["paired"].sample(other, "other", 8000)
-    few, usual = (
-        design(sampler, 10, oracle, Exact(), law, KARRAS, seed=seed, held_out=100, **more)
-        for more in ({"paths": PATHS, "choice": CHOICE}, {})
-    )
-    values = sample.losses([few.designed.levels, usual.designed.levels]).mean(1).sqrt()
-    assert values[1] < 0.95 * values[0]
+    losses = []
+    for seed in (0, 1, 2):
+        few, usual = (
+            design(sampler, 10, oracle, Exact(), law, KARRAS, seed=seed, held_out=100, **more)
+            for more in ({"paths": PATHS, "choice": CHOICE}, {})
+        )
+        losses.append(sample.losses([few.designed.levels, usual.designed.levels]).mean(1))
+    values = torch.stack(losses).mean(0).sqrt()
+    assert values[1] < 0.9 * values[0]
 
 
 @pytest.mark.slow
@@ -261,7 +269,7 @@ class Rough(Denoiser):
         ({"criterion": "w2"}, "one of paired, kl, spectrum"),
         ({"criterion": "spectrum"}, "law=gaussian_twin"),
         ({"law": Pinwheel(), "criterion": "kl"}, "density"),
-        ({"law": Pinwheel(), "model": Rough()}, "do not converge, .* steps of rk4 differ by"),
+        ({"law": Pinwheel(), "model": Rough()}, "do not converge, .* steps differ by"),
         ({"budget": 3}, "budget=3: must be at least 10"),
         (
             {"start": FixedGaussian(), "law": Pinwheel(), "criterion": "kl"},
@@ -270,7 +278,7 @@ class Rough(Denoiser):
     ],
 )
 def test_what_cannot_be_designed_is_refused_in_one_line(settings, words, monkeypatch):
-    monkeypatch.setattr(criteria, "MOST_RK4", 100)
+    monkeypatch.setattr(criteria, "MOST_STEPS", 160)
     law = settings.pop("law", LAW)
     model = settings.pop("model", LAW.oracle(PATH))
     sampler, start = settings.pop("sampler", Heun()), settings.pop("start", Exact())
@@ -280,13 +288,35 @@ def test_what_cannot_be_designed_is_refused_in_one_line(settings, words, monkeyp
     assert "\n" not in str(refused.value)
 
 
+def on_rk4(problem, x, steps):
+    """The end of the same flow by the classical Runge–Kutta method."""
+    levels = log_snr(PATH, steps, noise_min=math.exp(criteria._ends(problem)[2]))
+    return final_state(RK4(), problem.model, x, levels, KeyedNoise(("none",)))
+
+
 def test_a_converged_run_has_converged():
     problem = Problem(Heun(), LAW.oracle(PATH), LAW, Exact(), KARRAS(PATH, 3))
-    x = problem.draw("x", 50)
+    x = problem.draw("x", 200)
+    out, spent, change = converged(problem, x, problem.scale)
+    errors = (out - on_rk4(problem, x, 400)).norm(dim=1) / problem.scale
+    assert errors.square().mean().sqrt() < 3e-5
+    assert errors.max() < criteria.SETTLED
+    assert errors.square().mean().sqrt() < change < criteria.SETTLED
+    assert spent >= 200 * (47 + 87)
+
+
+def test_only_the_starts_that_have_not_settled_get_more_steps(monkeypatch):
+    problem = Problem(Heun(), LAW.oracle(PATH), LAW, Exact(), KARRAS(PATH, 3))
+    x, runs, plain = problem.draw("x", 200), [], criteria.end_of_flow
+    count = lambda *a: runs.append(len(a[1])) or plain(*a)  # noqa: E731
+    monkeypatch.setattr(criteria, "end_of_flow", count)
     out, spent, _ = converged(problem, x, problem.scale)
-    finer, *_ = converged(replace(problem, levels=log_snr(PATH, 9, noise_min=0.005)), x, 1e9)
-    assert (out - finer).abs().max() < 1e-2 * problem.scale
-    assert spent >= 50 * (97 + 197)
+    assert runs[:2] == [200, 200]
+    assert 1 <= runs[2] < 40
+    assert spent == sum(n * (40 * 2**k + 7) for k, n in enumerate(runs))
+    # a start does not depend on the others
+    alone = torch.cat([converged(problem, one, problem.scale)[0] for one in x.split(20)])
+    assert (out - alone).abs().max() < 1e-9
 
 
 def test_a_converged_run_does_not_end_where_a_grid_of_few_steps_ends():

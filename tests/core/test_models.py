@@ -63,6 +63,63 @@ def at(level):
     return torch.tensor([level.alpha, level.sigma], dtype=torch.float64).unbind()
 
 
+def many(dim, count=40):
+    """A mixture of many Gaussians with different covariances, some of them thin."""
+    random = torch.Generator().manual_seed(dim)
+    means, roots = (
+        torch.randn(count, *shape, generator=random, dtype=torch.float64)
+        for shape in ((dim,), (dim, dim))
+    )
+    roots[::3, :, 0] *= 0.01
+    covariances = 0.03 * roots @ roots.mT
+    weights = torch.rand(count, generator=random, dtype=torch.float64) + 0.1
+    values = (weights / weights.sum()).tolist(), means.tolist(), covariances.tolist()
+    return GaussianMixture(
+        tuple(values[0]),
+        tuple(map(tuple, values[1])),
+        tuple(tuple(map(tuple, one)) for one in values[2]),
+    )
+
+
+@pytest.mark.parametrize("dim", [2, 3, 4])
+@pytest.mark.parametrize("path", [EDM(), VPLinear(), Rectified()], ids=lambda p: type(p).__name__)
+def test_many_components_are_evaluated_as_quadratic_forms(dim, path, states):
+    """With the same result, also for states with levels of their own, and for few dimensions."""
+    law = many(dim)
+    oracle, (weights, means, covariances) = law.oracle(path), tensors(law)
+    for level in karras(path, 5, noise_min=1e-2).rows[:-1]:
+        alpha, sigma = at(level)
+        x = alpha * means[states(30, 1).abs().argsort(0)[:, 0]] + (sigma + 0.05) * states(30, dim)
+        assert (oracle._forms(level) is None) == (dim == 4)
+        eye = torch.eye(dim, dtype=torch.float64)
+        spread = alpha**2 * covariances + sigma**2 * eye
+        components = torch.distributions.MultivariateNormal(alpha * means, spread)
+        shares = (weights.log() + components.log_prob(x[:, None])).softmax(-1)
+        offset = torch.linalg.solve(spread, (x[:, None] - alpha * means)[..., None])
+        terms = means + (alpha * covariances @ offset)[..., 0]
+        expected = (shares[..., None] * terms).sum(1)
+        torch.testing.assert_close(oracle.denoiser(x, level), expected, rtol=0, atol=1e-9)
+        rows = Level(*(torch.full((30, 1), v, dtype=torch.float64) for v in (0.5, alpha, sigma)))
+        torch.testing.assert_close(oracle.denoiser(x, rows), expected, rtol=0, atol=1e-9)
+        torch.testing.assert_close(
+            oracle.score(x, level) * sigma**2, alpha * expected - x, rtol=0, atol=1e-9
+        )
+
+
+def test_quadratic_forms_are_not_used_where_their_terms_cancel(states):
+    """Far from the origin in units of the width of a component a logarithm would lose digits."""
+    law = many(2)
+    thin = GaussianMixture(
+        law.weights, law.means, tuple(((1e-9, 0.0), (0.0, 1e-2)) for _ in law.weights)
+    )
+    oracle = thin.oracle(EDM())
+    assert oracle._forms(Level(1e-2, 1.0, 1e-2)) is not None
+    assert oracle._forms(Level(1e-5, 1.0, 1e-5)) is None
+    x = tensors(thin)[1]
+    x0_hat = oracle.denoiser(x, Level(1e-9, 1.0, 1e-9))
+    torch.testing.assert_close(x0_hat, x, rtol=0, atol=1e-9)
+
+
 def test_the_cheaper_oracle_is_taken_where_it_can_be(mixture_law):
     assert isinstance(mixture_law.oracle(EDM()), MixtureOracle)
     for dim in range(1, 9):

@@ -11,8 +11,10 @@ E_q[ρ] = 1, so the mean of −ln ρ + c·(ρ − 1) is the same for every c: a 
 measured value the c with the smallest variance (`metrics.kl_law`). For `spectrum` the start is the
 Gaussian law itself, so nothing is drawn.
 
-A converged run uses the classical Runge–Kutta method on a log-uniform grid. The number of steps is
-doubled until the output changes by less than `AGREE`; above `MOST_RK4` steps it is an error.
+A converged run is the exact flow, by the method of `exact_flow` on a log-uniform grid. The number
+of steps is doubled for each start until its output changes by at most `SETTLED`. Most starts need
+two runs; a few near a border between modes need more. It is an error if at `MOST_STEPS` steps the
+root mean square of the changes is above `AGREE`.
 """
 
 from __future__ import annotations
@@ -27,22 +29,23 @@ import torch
 from torch import Tensor
 
 from samplerbench.bench.coefficients import NotLinear, Runs, recorded
+from samplerbench.bench.exact_flow import end_of_flow, graded
 from samplerbench.bench.spectra import why_not_gaussian
-from samplerbench.core.grids import MOST_NOISE, Level, Levels, TruncatedLevels, in_data_units
-from samplerbench.core.models import Counted, Denoiser, Density, log_densities
-from samplerbench.core.noise import KeyedNoise
+from samplerbench.core.grids import MOST_NOISE, Level, Levels, TruncatedLevels
+from samplerbench.core.models import Denoiser, Density, log_densities
 from samplerbench.core.starts import Sobol, Start
 from samplerbench.core.tangents import jacobian, with_tangents
 from samplerbench.datasets.base import Dataset, log_density_of
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import InvalidSetting
-from samplerbench.samplers.base import Sampler, final_state
-from samplerbench.samplers.rk4 import RK4
+from samplerbench.samplers.base import Sampler
 
 #: The largest root mean square change of a converged run if its steps are doubled, in units of sd.
 AGREE = 1e-3
+#: A start whose output changes by at most this much has enough steps, in units of sd.
+SETTLED = 3e-4
 #: The first and the largest number of steps of a converged run.
-FIRST_RK4, MOST_RK4 = 25, 800
+FIRST_STEPS, MOST_STEPS = 40, 2560
 #: A converged run ends a tenth below the last level of the grid, or below this, in units of sd.
 _LARGE = 0.05
 #: Added to the loss where the determinant is not positive: the map is not one-to-one there.
@@ -310,28 +313,39 @@ def converged(
         least: a κ, in units of sd, below which the run ends; None for a κ below that of the grid.
 
     Returns:
-        The outputs, the evaluations, and the change by the last doubling. The error is about a
-        fifteenth of this change, since the method has order 4.
+        The outputs, the evaluations, and the root mean square change by the last doubling of each
+        start. The error is less than a fifteenth of this change, since the method has order 6.
 
     Raises:
-        InvalidSetting: runs with `MOST_RK4` steps and half of them differ by more than `AGREE`.
+        InvalidSetting: runs with `MOST_STEPS` steps and half of them differ by more than `AGREE`,
+            as a root mean square over the starts.
     """
-    counted, steps = Counted(problem.model), FIRST_RK4
-    before, change = None, math.inf
-    while steps <= MOST_RK4:
+    model, steps = problem.model, FIRST_STEPS
+    levels = _fine(problem, steps, least)
+    out, spent = end_of_flow(model, x, levels), _cost(levels) * len(x)
+    changes = torch.full((len(x),), math.inf, dtype=torch.float64)
+    moving = torch.arange(len(x))
+    while len(moving) > 0 and 2 * steps <= MOST_STEPS:
+        steps *= 2
         levels = _fine(problem, steps, least)
-        out = final_state(RK4(), counted, x, levels, KeyedNoise(("none",)))
-        out = in_data_units(out, levels)
-        if before is not None:
-            change = float(((out - before) / scale).square().sum(-1).mean().sqrt())
-            if change <= AGREE:
-                return out, counted.evaluations * len(x), change
-        before, steps = out, 2 * steps
+        finer = end_of_flow(model, x[moving], levels)
+        spent += _cost(levels) * len(moving)
+        moved = ((finer - out[moving]) / scale).square().sum(-1).sqrt().double().cpu()
+        out[moving], changes[moving] = finer, moved
+        moving = moving[~(moved <= SETTLED)]  # also a NaN
+    change = float(changes.square().mean().sqrt())
+    if change <= AGREE:
+        return out, spent, change
     allowed = (
         f"another one, or another path: the runs that designs are compared with do not converge, "
-        f"{steps // 4} and {steps // 2} steps of rk4 differ by {change:.2g} sd"
+        f"{steps // 2} and {steps} steps differ by {change:.2g} sd"
     )
-    raise InvalidSetting("denoiser", type(problem.model).__name__, allowed)
+    raise InvalidSetting("denoiser", type(model).__name__, allowed)
+
+
+def _cost(levels: Levels) -> int:
+    """The evaluations of `end_of_flow`."""
+    return int((levels.sigma > 0).sum()) + (not isinstance(levels, TruncatedLevels))
 
 
 def _ends(problem: Problem, least: float | None = None) -> tuple[float, float, float]:
@@ -350,10 +364,10 @@ def _ends(problem: Problem, least: float | None = None) -> tuple[float, float, f
 
 
 def _fine(problem: Problem, steps: int, least: float | None) -> Levels:
-    """A log-uniform grid from the first level to far below the last one, or to a fixed end."""
+    """A graded grid from the first level to far below the last one, or to a fixed end."""
     first, top, low = _ends(problem, least)
     schedule = problem.model.schedule
-    kappa = torch.linspace(top, low, steps, dtype=torch.float64).exp()
+    kappa = torch.from_numpy(graded(top, low, steps)).exp()
     times = schedule.time_at(kappa).clamp(0, 1)
     times[0] = first
     alpha, sigma = schedule(times)
