@@ -576,6 +576,44 @@ def test_the_noise_of_a_step_is_of_one_brownian_path():
     assert float((all_ * part).mean()) == pytest.approx(2, rel=0.03)
 
 
+def test_increments_of_a_brownian_path_are_those_of_one_formula():
+    """Numbers of a path that starts at 0, also where several draws of a step overlap."""
+    like = torch.zeros(3, dtype=torch.float64)
+    path = Brownian(SimpleNamespace(x0_hat=like), Drawing(KeyedNoise(KEY)))
+    z = [KeyedNoise(KEY).normal(like, 0, draw) for draw in range(5)]
+    four, three, two, one, half = (torch.tensor(v) for v in (4.0, 3.0, 2.0, 1.0, 0.5))
+    at_one, at_two = 3**0.5 * z[0], 2 / 3 * (3**0.5 * z[0]) + (2 / 3) ** 0.5 * z[1]
+    at_half = at_one + 0.5**0.5 * z[2]
+    at_three = at_two / 2 + 0.5**0.5 * z[3]
+    for to, known in ((one, at_one), (two, at_two), (half, at_half), (three, at_three)):
+        expected = known / (4 - float(to)) ** 0.5
+        for _ in range(2):  # a second call draws nothing
+            torch.testing.assert_close(path(four, to), expected, rtol=1e-15, atol=1e-15)
+    assert torch.equal(path(three, two), z[4])  # the next step
+    assert path(three, three).isnan().all()
+    with pytest.raises(ValueError, match="empty"):
+        path(three, four)
+
+
+@pytest.mark.parametrize(
+    ("peer", "name", "module"),
+    [
+        (KDiffusion, "sample_dpm_2", "k_diffusion"),  # with σ between those of its grid
+        (Azula, "zABSampler", "azula"),
+    ],
+)
+def test_the_levels_of_a_run_are_found_once(peer, name, module):
+    sampler, noise = peer(name), KeyedNoise(KEY)
+    model, x = Toy(EDM(1000.0)), torch.ones(2, 3, dtype=torch.float64)
+    levels = sampler.levels(grids.uniform, model.schedule, N)
+    once = final_state(sampler, model, x, levels, noise)
+    with patch(f"samplerbench.samplers.{module}.places", side_effect=AssertionError):
+        assert torch.equal(final_state(sampler, model, x, levels, noise), once)
+    other = Toy(VPCosine())  # the same κ at other t
+    alone = final_state(peer(name), other, x, levels, noise)
+    assert torch.equal(final_state(sampler, other, x, levels, noise), alone)
+
+
 METHODS = [
     *(("DDIMSampler", {"eta": 0.5}), ("DDPMSampler", {}), ("EulerSampler", {})),
     *(("HeunSampler", {}), ("ItoSampler", {}), ("zABSampler", {"order": 3})),

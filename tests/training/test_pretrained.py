@@ -622,6 +622,24 @@ def test_schedulers_that_this_diffusers_does_not_have(tiny):
         refused(tiny, f"diffusers .* has no scheduler {name}$")
 
 
+def test_pipelines_of_pixels_that_are_no_ddpm_are_refused_with_the_reason(tmp_path):
+    """As diffusers itself saves them."""
+    from diffusers.schedulers.deprecated.scheduling_karras_ve import KarrasVeScheduler
+
+    schedulers = {
+        "ConsistencyModelPipeline": diffusers.CMStochasticIterativeScheduler(),
+        "ScoreSdeVePipeline": diffusers.ScoreSdeVeScheduler(),
+        "KarrasVePipeline": KarrasVeScheduler(),
+        "RePaintPipeline": diffusers.RePaintScheduler(),
+    }
+    assert schedulers.keys() == pipeline_folder.OTHER_PIPELINES.keys()
+    for name, scheduler in schedulers.items():
+        pipeline = getattr(diffusers, name)(unet(), scheduler)
+        pipeline.save_pretrained(tmp_path / name)
+        why = pipeline_folder.OTHER_PIPELINES[name]
+        refused(tmp_path / name, f"its pipeline is {name}, {NO_PIPELINE_ON_PIXELS}: {why}$")
+
+
 BETAS = ("beta_start", "beta_end", "beta_schedule", "trained_betas")
 
 

@@ -104,7 +104,7 @@ class Azula(Peer):
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         sampler, posterior = self._ready(model, levels, noise)
-        if _stops_after_steps(sampler):
+        if _stops_after_steps(self.code):
             posterior.keeps = False
             pairs = sampler.timesteps.unfold(0, 2, 1).to(device=x.device)
             for step, (t, s) in enumerate(pairs):
@@ -119,9 +119,9 @@ class Azula(Peer):
             yield Step(x, x0_hat)
 
     def last_state(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Tensor | None:
-        sampler, posterior = self._ready(model, levels, noise)
-        if _stops_after_steps(sampler):
+        if _stops_after_steps(self.code):
             return None
+        sampler, posterior = self._ready(model, levels, noise)
         posterior.keeps = False
         with self.drawing(posterior.draws):
             last: Tensor = sampler(x)
@@ -133,13 +133,25 @@ class Azula(Peer):
         draws = Drawing(noise, self.stochastic or bool(self.settings))
         posterior = Posterior(model, self._path, draws)
         sampler = self._built(posterior, levels.requested)
-        posterior.at(sampler.timesteps, self._scales(levels.requested))
+        posterior.places = self._places(sampler.timesteps, model.schedule, levels.requested)
         return sampler, posterior
 
+    def _places(self, times: Tensor, schedule: NoiseSchedule, steps: int) -> dict[float, Place]:
+        """The place of each time on a path; kept for the next run, since a job runs blocks."""
+        key, known = (steps, id(schedule)), self.__dict__.get("_known_places")
+        if known is None or known[0] != key:
+            found = places(schedule, self._scales(steps))
+            # with the schedule, so that no other one gets its id
+            known = key, dict(zip(times.tolist(), found, strict=True)), schedule
+            self.__dict__["_known_places"] = known
+        kept: dict[float, Place] = known[1]
+        return kept
 
-def _stops_after_steps(sampler: Any) -> bool:
-    """Whether its loop is azula's own: a call of `step` for each pair of times, and no more."""
-    return type(sampler).__call__ is _module("sample").Sampler.__call__
+
+def _stops_after_steps(kind: Any) -> bool:
+    """Whether a class has azula's own loop: a call of `step` for each pair of times, no more."""
+    same: bool = kind.__call__ is _module("sample").Sampler.__call__
+    return same
 
 
 class Posterior:
@@ -147,6 +159,7 @@ class Posterior:
 
     Attributes:
         x0_hat: the x̂₀ of the last call.
+        places: the place of each time.
         keeps: whether the states and outputs of all calls are kept.
         states: the states of all calls.
         outputs: the outputs of all calls.
@@ -156,12 +169,7 @@ class Posterior:
         self.model, self.schedule, self.draws, self.keeps = model, schedule, draws, True
         self.states: list[Tensor] = []
         self.outputs: list[Tensor] = []
-
-    def at(self, times: Tensor, scales: list[tuple[float, float]]) -> None:
-        """Set the times of a run and the scales at these times."""
-        self.places: dict[float, Place] = dict(
-            zip(times.tolist(), places(self.model.schedule, scales), strict=True)
-        )
+        self.places: dict[float, Place] = {}
 
     def __call__(self, x: Tensor, t: Tensor) -> Mean:
         self.x0_hat = self.places[float(t)].x0_hat(self.model, x)

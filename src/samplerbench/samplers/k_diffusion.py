@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -135,6 +135,19 @@ class KDiffusion(Peer):
         scales = RANGE | dict(self.sigmas_settings or {})
         return {k: v for k, v in scales.items() if k in known}
 
+    def _prepared(self, schedule: NoiseSchedule, steps: int) -> tuple[Tensor, dict[float, Place]]:
+        """The grid and the known places on a path; kept for the next run of a job's blocks."""
+        key, known = (steps, id(schedule)), self.__dict__.get("_ready")
+        if known is None or known[0] != key:
+            grid = self._grid(steps)
+            sigmas = grid.tolist()
+            found = places(schedule, [(1.0, sigma) for sigma in sigmas])
+            # with the schedule, so that no other one gets its id
+            known = key, (grid, dict(zip(sigmas, found, strict=True))), schedule
+            self.__dict__["_ready"] = known
+        prepared: tuple[Tensor, dict[float, Place]] = known[1]
+        return prepared
+
     @property
     def _takes_sigmas(self) -> bool:
         return "sigmas" in _known(self.code)
@@ -178,8 +191,10 @@ class KDiffusion(Peer):
         function = self.code
         known = _known(function)
         draws = Drawing(noise, self.stochastic or bool(self.settings))
-        grid = self._grid(levels.requested).to(x.device)
-        ask = Denoised(model, grid.tolist())
+        grid, found = self._prepared(model.schedule, levels.requested)
+        grid = grid.to(x.device, copy=True)
+        # an adaptive function has other σ in every run
+        ask = Denoised(model, dict(found) if self.adaptive else found)
         more = dict(self.settings or {}, disable=True)
         if "noise_sampler" in known:
             more["noise_sampler"] = Brownian(ask, draws)
@@ -196,16 +211,14 @@ class Denoised:
 
     Args:
         model: our denoiser.
-        sigmas: the σ of the grid; calls may also use other σ.
+        known: the places of known σ; those of other calls are added.
 
     Attributes:
         x0_hat: the x̂₀ of the last call.
     """
 
-    def __init__(self, model: Denoiser, sigmas: Sequence[float]) -> None:
-        self.model = model
-        found = places(model.schedule, [(1.0, sigma) for sigma in sigmas])
-        self._places: dict[float, Place] = dict(zip(sigmas, found, strict=True))
+    def __init__(self, model: Denoiser, known: dict[float, Place]) -> None:
+        self.model, self._places = model, known
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         value = float(sigma[0])

@@ -283,27 +283,34 @@ class Brownian:
     def __init__(self, model: Called, draws: Drawing) -> None:
         self.model, self.draws = model, draws  # each step calls the model first
         self.first: float | None = None
+        #: the path at the σ that are known; it is 0 at the first σ of a step
         self.known: dict[float, Tensor] = {}
 
     def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
         first, to = float(sigma), float(sigma_next)
         if first != self.first:
-            self.first, self.known = first, {first: torch.zeros_like(self.model.x0_hat)}
+            self.first, self.known = first, {}
         if to not in self.known:
-            fresh = self.draws.normal(self.model.x0_hat)
-            # the nearest known points, above and below in σ
-            above = min(s for s in self.known if s > to)
-            below = [s for s in self.known if s < to]
-            if below:
-                low = max(below)
-                share = (above - to) / (above - low)
-                mean = self.known[above] + share * (self.known[low] - self.known[above])
-                deviation = ((above - to) * (to - low) / (above - low)) ** 0.5
-            else:
-                mean, deviation = self.known[above], (above - to) ** 0.5
-            self.known[to] = mean + deviation * fresh
+            same = to == first
+            self.known[to] = torch.zeros_like(self.model.x0_hat) if same else self._drawn(first, to)
         increment: Tensor = self.known[to] / (first - to) ** 0.5
         return increment
+
+    def _drawn(self, first: float, to: float) -> Tensor:
+        """The path at a new σ, from the nearest known points above and below in σ."""
+        fresh = self.draws.normal(self.model.x0_hat)
+        above = min(s for s in (first, *self.known) if s > to)
+        below = max((s for s in self.known if s < to), default=None)
+        if below is None:
+            moved: Tensor = fresh * (above - to) ** 0.5
+            return moved if above == first else self.known[above] + moved
+        share = (above - to) / (above - below)
+        deviation = ((above - to) * (to - below) / (above - below)) ** 0.5
+        low = self.known[below]
+        # most functions draw once in a step; the steps with more draws need the 0 at the first σ
+        high = self.known[above] if above != first else torch.zeros_like(low)
+        mean = high + share * (low - high)
+        return mean.add_(deviation * fresh)
 
 
 class Peer(Sampler):

@@ -32,6 +32,14 @@ TARGETS: dict[str, Target] = {
 }
 #: diffusers' pipelines that only need noise, a U-Net on pixels and a scheduler.
 PIPELINES = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline")
+_AT_SIGMA = "its network takes σ, and images between 0 and 1"
+#: Other pipelines of a U-Net on pixels and a scheduler, and why they are not a discrete DDPM.
+OTHER_PIPELINES = {
+    "ConsistencyModelPipeline": "its network gives the end of a path, not the mean x̂₀",
+    "ScoreSdeVePipeline": _AT_SIGMA,
+    "KarrasVePipeline": _AT_SIGMA,
+    "RePaintPipeline": "it also needs an image and a mask",
+}
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 AGAIN = "if its download is incomplete, hf download and its id complete it"
 #: Advice for networks with channels of a learned variance.
@@ -124,7 +132,9 @@ def _scheduler(index: Mapping[str, Any], config: dict[str, Any]) -> Any:
 
     pipeline = index.get("_class_name")
     if pipeline not in PIPELINES:
-        raise Unsuitable(f"its pipeline is {pipeline}, not one of {', '.join(PIPELINES)} on pixels")
+        why = OTHER_PIPELINES.get(str(pipeline), "")
+        only = f"{', '.join(PIPELINES)} on pixels" + (f": {why}" if why else "")
+        raise Unsuitable(f"its pipeline is {pipeline}, not one of {only}")
     parts = {name: part for name, part in index.items() if part not in (None, [None, None])}
     for name in sorted(parts):
         if not name.startswith("_") and name not in ("unet", "scheduler"):
