@@ -1,4 +1,4 @@
-"""`samplerbench suite`: the tasks of version 1, a run of a few of them, and what is refused."""
+"""`samplerbench suite`: the tasks of its versions, a run of a few of them, and what is refused."""
 
 import json
 import random
@@ -16,15 +16,17 @@ from omegaconf import OmegaConf
 import samplerbench as sb
 from helpers import normal
 from samplerbench.app.commands import suite
+from samplerbench.app.commands.run import main as run_jobs
 from samplerbench.app.config.compose import compose_config
 from samplerbench.app.job.build import build
 from samplerbench.app.job.suite import samplers_of, suite_results
 from samplerbench.app.job.training import training_keys
 from samplerbench.bench.suite.results import RECORDED, TARGETS
 
-#: Tasks of seconds: with and without noise, on a line and in many dimensions.
-FEW = ("checkerboard-edm", "gaussian-edm")
+#: Tasks of seconds: with and without noise, and one that is new in version 2.
+FEW = ("v1/checkerboard-edm", "v1/gaussian-edm", "v2/grid_mixture-edm-learned")
 WORDS = ("logger=none", "cache=off", "workers=1")
+GALLERY = Path(__file__).parents[2] / "multirun" / "gallery" / "suite"
 #: How the weights of the learned tasks were trained.
 RECIPE = ("weights=null", "trainer=long")
 
@@ -35,15 +37,24 @@ def few(monkeypatch):
     monkeypatch.setattr(suite, "QUICK_WORDS", ("nfe=[4,8]", "n_samples=32"))
 
 
-def test_version_1_is_fixed():
-    """The tasks, their files of weights and the targets: any change of them needs a version 2."""
-    digest = sha256()
-    for path in sorted(suite._folder().rglob("*.*")):
+@pytest.mark.parametrize(
+    ("version", "number", "expected"),
+    [("v1", 36, "de84216755d10780"), ("v2", 51, "f99540be414315a2")],
+)
+def test_a_version_is_fixed(version, number, expected):
+    """The tasks, their files of weights and the targets: any change of them needs a new version.
+
+    Version 2 has all tasks of version 1, whose files are in the folder of version 1 alone.
+    """
+    digest, folder = sha256(), suite._folder(version)
+    for path in sorted(folder.rglob("*.*")):
         text = path.suffix == ".yaml"
         content = path.read_text().encode() if text else path.read_bytes()
-        digest.update(path.relative_to(suite._folder()).as_posix().encode() + content)
+        digest.update(path.relative_to(folder).as_posix().encode() + content)
     digest.update(json.dumps({key: [*TARGETS[key]] for key in sorted(TARGETS)}).encode())
-    assert digest.hexdigest()[:16] == "de84216755d10780"
+    assert digest.hexdigest()[:16] == expected
+    assert len(suite.tasks(version)) == number
+    assert {*suite.tasks("v1")} <= {*suite.tasks(version)}
 
 
 @pytest.mark.slow
@@ -65,12 +76,12 @@ def test_the_recipe_gives_the_learned_weights(typed, tmp_path):
     Other instructions round differently, so elsewhere the bits differ, and x̂₀ by less than a
     hundredth of the error of the network.
     """
-    name = random.choice([task for task in suite.tasks() if task.endswith("-learned")])
-    words = (f"experiment=suite/v1/{name}", *RECIPE, "sampler=[]", "picture=[loss]")
+    name = random.choice([task for task in suite.tasks("v1") if task.endswith("-learned")])
+    words = (f"experiment=suite/{name}", *RECIPE, "sampler=[]", "picture=[loss]")
     status, _, err = typed(*words, "logger=none", "cache=off", "hydra.run.dir=again")
     assert status == 0, (name, err)
     sweep = sb.load("again").sweep
-    kept = build(*compose_config([f"experiment=suite/v1/{name}", "cache=off"]), name).sweep
+    kept = build(*compose_config([f"experiment=suite/{name}", "cache=off"]), name).sweep
     models = [sweep.denoisers["learned"], kept.denoisers["learned"]]
     models.append(sweep.dataset.oracle(sweep.schedule))
     x0 = sweep.dataset.draws(2000, "test")
@@ -80,40 +91,20 @@ def test_the_recipe_gives_the_learned_weights(typed, tmp_path):
         assert (again - file).norm() < 0.01 * (file - exact).norm(), (name, row)
 
 
-#: In docs/suite.md: KL divergences that exist and are not tasks of version 1.
-DIVERGENCES = re.findall(
-    r"^samplerbench (experiment=suite/v1/\S+ metric=kl_law .*)$",
-    (Path(__file__).parents[2] / "docs" / "suite.md").read_text(encoding="utf-8"),
-    re.MULTILINE,
-)
-
-
-@pytest.mark.slow
-def test_the_kl_divergence_can_be_measured_where_it_is_not_a_task(typed, tmp_path):
-    assert len(DIVERGENCES) == 3
-    for number, line in enumerate(DIVERGENCES):
-        own = line.replace("trusted=lab sampler=mine --config-dir conf", "sampler=heun")
-        words = (*own.split(), "nfe=[64]", "n_samples=16", f"hydra.run.dir={number}")
-        status, _, err = typed(*words, "logger=none", "cache=off")
-        assert status == 0, err
-        table = pd.read_parquet(tmp_path / str(number) / "cells.parquet")
-        assert {*table["metric"]} == {"kl_law"}
-        assert {*table["status"]} == {"ok"}
-        assert table["value"].between(0, 1).all()
-
-
 @pytest.mark.parametrize(
     "names",
     [
-        ["four_wells_noisy-edm", "gaussian-rectified", "two_moons-edm-learned"],
+        ["v2/four_wells_noisy-edm", "v1/gaussian-rectified", "v1/two_moons-edm-learned"],
         pytest.param(suite.tasks(), marks=pytest.mark.slow),
     ],
     ids=["three", "all"],
 )
 def test_every_task_can_be_composed(names):
     for name in names:
-        config, choices = compose_config([f"experiment=suite/v1/{name}"])
-        law, path, *rest = name.split("-")
+        config, choices = compose_config([f"experiment=suite/{name}"])
+        version, _, task = name.partition("/")
+        law, path, *rest = task.split("-")
+        assert version == "v1" or [*config.metric] == ["kl_law"]
         assert choices["schedule"] == path
         assert config.denoiser == ("learned" if rest else config.denoiser)
         assert list(config.nfe) == [4, 6, 8, 12, 16, 24, 32, 64, 128]
@@ -127,16 +118,17 @@ def test_a_run_has_results_a_page_and_an_entry(few, typed, tmp_path):
     words = ("suite", "suite=quick", "sampler=dormand_prince", *WORDS)
     status, out, err = typed(*words)
     assert status == 0, err
-    folder = tmp_path / "multirun" / "suite-v1-quick-dormand_prince"
+    folder = tmp_path / "multirun" / "suite-v2-quick-dormand_prince"
     for name in ("results.parquet", "index.html", "suite_shares.png", "entry.parquet"):
         assert (folder / name).exists()
     results = pd.read_parquet(folder / "results.parquet")
     assert results["entrant"].str.startswith("dormand_prince ").all()
     # on the Gaussian the law of its output is not known: × with the reason; the rest is measured
     status = results.groupby("quantity")["status"].agg(set).to_dict()
-    assert status == {"paired": {"ok"}, "w2_law_gaussian": {"incompatible"}}
+    bad = {"incompatible"}
+    assert status == {"paired": {"ok"}, "w2_law_gaussian": bad, "kl_law": bad}
     assert "on gaussian_spectrum edm oracle w2_law_gaussian: it chooses its steps" in out
-    assert "Suite v1 quick, samplers without noise, common grid" in out
+    assert "Suite v2 quick, samplers without noise, common grid" in out
 
     # how the jobs ran is beside the values
     (versions,), (machines,) = (results[name].unique() for name in RECORDED)
@@ -169,7 +161,7 @@ def test_a_sampler_of_one_s_own_folder_enters(few, typed, tmp_path):
     own = ("--config-dir", "conf", "trusted=lab")
     status, _, err = typed("suite", *own, "suite=quick", "sampler=mine", *WORDS)
     assert status == 0, err
-    folder = "multirun/suite-v1-quick-mine"
+    folder = "multirun/suite-v2-quick-mine"
     assert (tmp_path / folder / "entry.parquet").exists()
     assert typed("suite", "page", folder, *own, "out=page")[0] == 0
     assert "out=not given: must be a folder" in typed("suite", "page", f"{folder}/entry.parquet")[2]
@@ -181,16 +173,57 @@ def test_a_sampler_of_one_s_own_folder_enters(few, typed, tmp_path):
 
 
 @pytest.mark.slow
+def test_only_tasks_without_results_are_run(typed, tmp_path, monkeypatch):
+    """With the results of version 1, whose rows stay as they are, also when the suite goes on."""
+    names = ["v1/gaussian-rectified", "v1/grid_mixture-edm-learned", "v2/grid_mixture-edm-learned"]
+    monkeypatch.setattr(suite, "tasks", lambda version: suite._until(version, names))
+    whole = pd.read_parquet(GALLERY / "v1" / "results.parquet")
+    entrants = whole.loc[~whole["noise"] & (whole["package"] == "samplerbench"), "entrant"].unique()
+    whole = whole[whole["entrant"].isin(entrants)]
+    (tmp_path / "v1").mkdir()
+    whole.to_parquet(tmp_path / "v1" / "results.parquet", index=False)
+    smaller = ["nfe=[4]", "n_samples=16"]
+    jobs = "samplerbench.app.commands.run.main"
+    monkeypatch.setattr(jobs, lambda words: run_jobs([*words, *smaller]))
+    for more in (["results=v1"], []):
+        status, out, err = typed("suite", *more, *WORDS)
+        assert status == 0, err
+        assert "2 jobs in multirun/suite-v2" in out  # two grid settings of the new task
+        assert "Suite v2, samplers without noise, own grid" in out
+    results = pd.read_parquet(tmp_path / "multirun" / "suite-v2" / "results.parquet")
+    new = results["command"].str.contains("suite/v2/")
+    pd.testing.assert_frame_equal(
+        results[~new].reset_index(drop=True), whole.reset_index(drop=True)
+    )
+    assert {*results.loc[new, "quantity"]} == {"kl_law"}
+    assert {*results.loc[new, "entrant"]} == {*entrants}
+
+    # results of entrants that the new tasks do not have; results of this version; trials
+    changed = whole.assign(entrant=whole["entrant"].replace("heun", "mine"))
+    (tmp_path / "other").mkdir()
+    changed.to_parquet(tmp_path / "other" / "results.parquet")
+    for words, part in {
+        ("results=other",): "results=mine: must be those of the entrants of the suite alone",
+        ("results=multirun/suite-v2",): "must be results of an earlier version than v2",
+        ("results=v1", "suite=v1"): "must be results of an earlier version than v1",
+        ("results=v1", "suite=quick"): "must be results of an earlier version than v2 quick",
+    }.items():
+        status, _, err = typed("suite", *words, "hydra.sweep.dir=refused")
+        assert (status, part in err) == (2, True), err
+    assert not (tmp_path / "refused").exists()
+
+
+@pytest.mark.slow
 def test_in_wandb_the_suite_is_one_group(few, typed, tmp_path, wandb_runs):
     words = ("suite", "suite=quick", "sampler=euler", "logger=wandb", "cache=off", "workers=1")
     status, _, err = typed(*words)
     assert status == 0, err
-    name = "suite-v1-quick-euler"
-    runs = [run for job in "01" for run in wandb_runs(tmp_path / "multirun" / name / job)]
-    assert [run["run_group"] for run in runs] == [name, name]
+    name = "suite-v2-quick-euler"
+    runs = [run for job in "012" for run in wandb_runs(tmp_path / "multirun" / name / job)]
+    assert [run["run_group"] for run in runs] == 3 * [name]
     for run, task in zip(runs, FEW, strict=True):
-        assert run["display_name"].endswith(f"experiment=suite/v1/{task}")
-        assert run["config"]["choices"]["experiment"] == f"suite/v1/{task}"
+        assert run["display_name"].endswith(f"experiment=suite/{task}")
+        assert run["config"]["choices"]["experiment"] == f"suite/{task}"
 
 
 def test_what_other_processes_print_is_in_the_file_too(tmp_path, capfd):
@@ -207,7 +240,10 @@ def test_what_other_processes_print_is_in_the_file_too(tmp_path, capfd):
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["suite=large"], "suite=large: must be left out, or quick"),
+        (["suite=large"], "suite=large: must be left out, or one of quick, v1, v1 quick, v2, v2 "),
+        (["suite=v1", "suite=quick"], "suite=v1,quick: must be given once"),
+        (["results=there_is_none"], "run=there_is_none"),
+        (["sampler=heun", "results=x"], "results=x: must be left out with sampler="),
         (["nfe=[4]"], "suite=nfe=[4]: must be left out: the tasks of the suite are fixed"),
         (["sampler=ddim,heun"], "must be one sampler, or a list in brackets: sampler=[ddim,heun]"),
         (["sampler=heun", "seed=7"], "suite=seed=7: must be left out: the tasks of the suite"),

@@ -46,7 +46,7 @@ def test_other_commands_are_refused(command):
 
 
 def test_an_entry_of_another_suite_is_refused():
-    with pytest.raises(InvalidSetting, match=r"entry\.suite=v7: must be v1 or v1 quick"):
+    with pytest.raises(InvalidSetting, match=r"entry\.suite=v7: must be one of v1, v1 quick, v2"):
         _of_size("v7")
 
 
@@ -89,15 +89,15 @@ def test_a_real_entry_is_accepted_and_a_changed_one_refused(tmp_path, monkeypatc
     assert ended.value.code == 0
     entry = Path("runs/entry.parquet")
     suite(["verify", str(entry), "cells=4", "seed=1"])
-    assert "accepted for v1 quick: " in capsys.readouterr().out
+    assert "accepted for v2 quick: " in capsys.readouterr().out
     table, about = read_entry(entry)
     other = write_entry(table.assign(value=0.5 * table["value"]), Path("other.parquet"), about)
     with pytest.raises(SystemExit) as ended:
         suite(["verify", str(other), "cells=4"])
     assert ended.value.code == 1
     # results of another size
-    write_entry(table, entry, {**about, "suite": "v1"})
-    with pytest.raises(InvalidSetting, match=r"must be all of v1"):
+    write_entry(table, entry, {**about, "suite": "v2"})
+    with pytest.raises(InvalidSetting, match=r"must be all of v2"):
         suite(["page", str(entry), "out=page"])
 
 
@@ -105,7 +105,7 @@ def test_a_real_entry_is_accepted_and_a_changed_one_refused(tmp_path, monkeypatc
 def test_an_entry_with_a_learned_task_is_verified(tmp_path, monkeypatch, capsys):
     """All of its cells, with the weights of the suite; then one with a better value."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(commands, "QUICK", ("two_moons-edm-learned", "checkerboard-edm"))
+    monkeypatch.setattr(commands, "QUICK", ("v2/two_moons-edm-learned", "v1/checkerboard-edm"))
     monkeypatch.setattr(commands, "QUICK_WORDS", ("nfe=[4,8]", "n_samples=64"))
     with pytest.raises(SystemExit) as ended:
         suite(["suite=quick", "sampler=heun", "cache=off", "logger=none", "hydra.sweep.dir=runs"])
@@ -114,9 +114,9 @@ def test_an_entry_with_a_learned_task_is_verified(tmp_path, monkeypatch, capsys)
     capsys.readouterr()
     suite(["verify", str(entry), "cells=4"])
     out = capsys.readouterr().out
-    assert "accepted for v1 quick: " in out
+    assert "accepted for v2 quick: " in out
     for steps in (2, 4):
-        assert f"heun, two_moons edm learned paired, grid common, {steps} steps: passed" in out
+        assert f"heun, two_moons edm learned kl_law, grid common, {steps} steps: passed" in out
     table, about = read_entry(entry)
     learned = table["denoiser"] == "learned"
     better = table.assign(value=table["value"].where(~learned, 0.9 * table["value"]))
@@ -124,4 +124,4 @@ def test_an_entry_with_a_learned_task_is_verified(tmp_path, monkeypatch, capsys)
     with pytest.raises(SystemExit) as ended:
         suite(["verify", str(entry), "cells=4"])
     assert ended.value.code == 1
-    assert "refused: heun, two_moons edm learned paired" in capsys.readouterr().out
+    assert "refused: heun, two_moons edm learned kl_law" in capsys.readouterr().out

@@ -1,7 +1,9 @@
-"""`samplerbench suite`: version 1 of the suite, all samplers on fixed tasks; see docs/suite.md.
+"""`samplerbench suite`: all samplers on fixed tasks, in versions; see docs/suite.md.
 
     samplerbench suite                                     all tasks, all entrants
     samplerbench suite suite=quick                         a few tasks, in minutes
+    samplerbench suite suite=v1                            an earlier version
+    samplerbench suite results=FOLDER                      only tasks without results in a folder
     samplerbench suite sampler=heun                        one entrant: its entry
     samplerbench suite --config-dir conf trusted=lab sampler=mine
     samplerbench suite hydra/launcher=joblib               on several processes, as any multirun
@@ -10,8 +12,10 @@
     samplerbench suite verify ENTRY                        run a part of an entry again
 
 The suite is one multirun of jobs, `experiment=suite/v1/LAW-PATH`, each of which can be run alone.
+Version 2 has the tasks of version 1, which do not change, and those in conf/experiment/suite/v2.
 Give the command again to continue an interrupted suite; values in the cache are not computed again.
-Other words are those of a multirun; `hydra.sweep.dir` is the folder, by default multirun/suite-v1.
+`results=` takes the values of the tasks of an earlier version from its results, as they are.
+Other words are those of a multirun; `hydra.sweep.dir` is the folder, by default multirun/suite-v2.
 It gets `results.parquet`, one row per value, and the page `index.html`. With `sampler=…` it also
 gets an entry, `entry.parquet`. `verify` checks some cells of an entry, by default `cells=12`, also
 from other starts, which a random `seed` determines. A value that a sampler cannot give is marked ×
@@ -43,16 +47,24 @@ from samplerbench.app.folder.runs import CONFIG, STATUS
 from samplerbench.app.terminal import console, shown
 from samplerbench.errors import refusing, require
 
-VERSION = "v1"
+#: The versions of the suite. A version has the tasks of its own folder and of all earlier ones.
+VERSIONS = ("v1", "v2")
+VERSION = VERSIONS[-1]
 #: Each sampler runs on the best of these grids for it, at each number of evaluations.
 OWN_GRIDS = ("karras", "log_snr", "uniform", "quadratic", "tangent")
 #: The tasks and the words of suite=quick.
-QUICK = ("two_moons-vp_linear", "grid_mixture-edm", "gaussian-vp_linear", "four_wells-rectified")
+QUICK = (
+    *("v1/two_moons-vp_linear", "v1/grid_mixture-edm", "v1/gaussian-vp_linear"),
+    *("v1/four_wells-rectified", "v2/two_moons-vp_linear-learned"),
+)
 QUICK_WORDS = ("nfe=[4,8,16,32]", "n_samples=128")
-#: The size of a quick run, in entries and verdicts.
-QUICK_SIZE = f"{VERSION} quick"
+#: The end of the size of a quick run, and all sizes, as in entries and verdicts.
+TRIAL = " quick"
+SIZES = [version + kind for version in VERSIONS for kind in ("", TRIAL)]
 #: The results, the output of the jobs, and the rows of the table that are printed.
 RESULTS, OUTPUT, PRINTED = "results.parquet", "output.txt", 15
+#: In a folder of jobs, the results of tasks that another folder had before.
+EARLIER = "earlier.parquet"
 #: What `suite table` can choose by the values of a column.
 CHOICES = ("law", "path", "denoiser", "quantity", "grid", "noise", "order")
 #: The file of an entry.
@@ -75,31 +87,40 @@ def main(words: list[str]) -> None:
         parts[words[0]](rest)
 
 
-def tasks() -> list[str]:
-    """The names of the tasks of this version, by law and path."""
-    return sorted(path.stem for path in _folder().glob("*.yaml"))
+def tasks(version: str = VERSION) -> list[str]:
+    """The names of the tasks of a version, such as v1/tree-edm, by law and path."""
+    found = [f"{one}/{path.stem}" for one in VERSIONS for path in _folder(one).glob("*.yaml")]
+    return sorted(_until(version, found))
+
+
+def _until(version: str, names: Sequence[str]) -> list[str]:
+    """The names of tasks without those that are new in later versions."""
+    known = VERSIONS[: VERSIONS.index(version) + 1]
+    return [name for name in names if name.partition("/")[0] in known]
 
 
 def _of_size(size: str) -> tuple[Sequence[str], Sequence[str]]:
-    """The tasks of an entry of this size, and the words that commands of its jobs may have."""
-    own = f"grids=[{','.join(OWN_GRIDS)}]"
-    sizes = {
-        VERSION: (tasks(), ("grids=null", own)),
-        QUICK_SIZE: (QUICK, ("grids=null", *QUICK_WORDS)),
-    }
-    require(size in sizes, "entry.suite", size, " or ".join(sizes))
-    return sizes[size]
+    """The tasks of a suite of this size, and the words that commands of its jobs may have."""
+    require(size in SIZES, "entry.suite", size, f"one of {', '.join(SIZES)}")
+    version = size.removesuffix(TRIAL)
+    if size != version:
+        return _until(version, QUICK), ("grids=null", *QUICK_WORDS)
+    return tasks(version), ("grids=null", f"grids=[{','.join(OWN_GRIDS)}]")
 
 
-def _folder() -> Path:
-    return conf_directory() / "experiment" / "suite" / VERSION
+def _folder(version: str) -> Path:
+    return conf_directory() / "experiment" / "suite" / version
 
 
 def _run(words: Sequence[str]) -> int:
     """Run the jobs and write the results; return the exit status."""
-    sizes = [word.partition("=")[2] for word in words if word.partition("=")[0] == "suite"]
-    require(sizes in ([], ["quick"]), "suite", ",".join(sizes), "left out, or quick")
-    quick, own = sizes == ["quick"], [word for word in words if not word.startswith("suite=")]
+    size, own = _taken("suite", words, VERSION)
+    sizes = {"quick": VERSION + TRIAL, **dict(zip(SIZES, SIZES, strict=True))}
+    require(size in sizes, "suite", size, f"left out, or one of {', '.join(sizes)}")
+    size = sizes[size]
+    names = list(_of_size(size)[0])
+    quick = size.endswith(TRIAL)
+    before, own = _taken("results", own)
     entry = [word.partition("=")[2] for word in own if word.startswith("sampler=")]
     from samplerbench.app.job.suite import PLACES
 
@@ -111,22 +132,27 @@ def _run(words: Sequence[str]) -> int:
     for chosen in entry:  # the jobs of a multirun would be other suites
         allowed = f"one sampler, or a list in brackets: sampler=[{chosen}]"
         require("," not in chosen or chosen[0] in "[{", "sampler", chosen, allowed)
-    names, noisy = list(QUICK if quick else tasks()), _checked(own)
+    noisy = _checked(own)
     if entry:
+        allowed = "left out with sampler=: values of an earlier version come from the cache"
+        require(before is None, "results", before, allowed)
         allowed = "samplers that all draw noise, or all draw none: they have different tasks"
         require(len(noisy) == 1, "sampler", entry[-1], allowed)
         names = _tasks_of_kind(names, True in noisy)
         _require_measurable(names, own, QUICK_WORDS if quick else ())
     else:
         _require_packages()
-    default = f"multirun/suite-{VERSION}{'-quick' if quick else ''}"
+    default = f"multirun/suite-{size.replace(' ', '-')}"
     if entry:
         default += f"-{entry[-1].strip('[]').replace(',', '-')}"
     places = [word.partition("=")[2] for word in own if word.startswith("hydra.sweep.dir=")]
     folder = Path(places[-1] if places else default)
+    earlier = None if entry else _earlier(before, folder, size)
+    if earlier is not None:
+        names = _without_results(names, earlier)
     grids = "null" if quick else f"null,[{','.join(OWN_GRIDS)}]"
     jobs = len(names) * (1 if quick else 2)
-    listed = ",".join(f"suite/{VERSION}/{name}" for name in names)
+    listed = ",".join(f"suite/{name}" for name in names)
     folders, packages, rest = split_member_words(own)
     options = [word for one in folders for word in ("--config-dir", str(one))]
     trusted = [word for word in own if word.startswith("trusted=")]
@@ -139,6 +165,8 @@ def _run(words: Sequence[str]) -> int:
     with refusing("hydra.sweep.dir", folder, "a folder that can be made and written"):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / OUTPUT).open("a", encoding="utf-8").close()
+        if earlier is not None:
+            earlier.to_parquet(folder / EARLIER, index=False)
     print(f"{jobs} jobs in {folder}; their output: {folder / OUTPUT}", flush=True)
     status = 0
     with _counting(folder, jobs):
@@ -152,15 +180,55 @@ def _run(words: Sequence[str]) -> int:
             if status != 1:  # refused, or interrupted
                 raise
     with adding(folders), trusting(packages):
-        _written([folder], folder)
+        _written([folder], folder, size)
         if entry:
             from samplerbench.app.job.suite import entry_of
 
-            size = QUICK_SIZE if quick else VERSION
             entry_of(folder, folder / ENTRY, size, shlex.join(["samplerbench", "suite", *words]))
             check = ["samplerbench", "suite", "verify", str(folder / ENTRY), *options, *trusted]
             print(f"entry for {size}: {shown(folder / ENTRY)}; {shlex.join(check)}")
     return status
+
+
+def _taken(key: str, words: Sequence[str], default: Any = None) -> tuple[Any, list[str]]:
+    """The value of a key that is given at most once, and the other words."""
+    found = [word.partition("=")[2] for word in words if word.partition("=")[0] == key]
+    require(len(found) < 2, key, ",".join(found), "given once")
+    rest = [word for word in words if word.partition("=")[0] != key]
+    return (*found, default)[0], rest
+
+
+def _earlier(before: str | None, folder: Path, size: str) -> Any:
+    """The results of other tasks, from `results=` or from the same command before; None if none."""
+    if before is None:
+        import pandas as pd
+
+        there = (folder / EARLIER).exists()
+        return pd.read_parquet(folder / EARLIER) if there else None
+    found, results = _together([Path(before)])
+    allowed = f"results of an earlier version than {size}"
+    require(found in VERSIONS and size in VERSIONS and found < size, "results", before, allowed)
+    return results
+
+
+def _without_results(names: Sequence[str], earlier: Any) -> list[str]:
+    """The tasks without results; refuse results of entrants that the other tasks do not have."""
+    from samplerbench.app.config.compose import compose_config
+    from samplerbench.app.job.suite import samplers_of
+    from samplerbench.bench.cell import sampler_name
+    from samplerbench.identity import settings_text
+
+    experiments = {name: f"experiment=suite/{name}" for name in names}
+    there = {word for command in earlier["command"].unique() for word in shlex.split(command)}
+    left = [name for name in names if experiments[name] not in there]
+    known = {
+        sampler_name(sampler, settings_text(one))
+        for name in left
+        for sampler, one in samplers_of(compose_config([experiments[name]])[0])
+    }
+    more = ", ".join(sorted({*earlier["entrant"]} - known))
+    require(not more, "results", more, "those of the entrants of the suite alone")
+    return left
 
 
 def _group(word: str) -> str:
@@ -171,8 +239,8 @@ def _group(word: str) -> str:
 def _tasks_of_kind(names: Sequence[str], noise: bool) -> list[str]:
     """The tasks of entrants with noise, or of those without."""
     if noise:
-        return [name for name in names if name.startswith(NOISY_TASKS)]
-    return [name for name in names if not name.startswith(ONLY_NOISY)]
+        return [name for name in names if name.partition("/")[2].startswith(NOISY_TASKS)]
+    return [name for name in names if not name.partition("/")[2].startswith(ONLY_NOISY)]
 
 
 def _require_measurable(names: Sequence[str], words: Sequence[str], size: Sequence[str]) -> None:
@@ -183,7 +251,7 @@ def _require_measurable(names: Sequence[str], words: Sequence[str], size: Sequen
     given = [word for word in rest if _group(word) == "sampler"]
     with adding(folders), trusting(packages):
         for name in names:
-            reason = why_no_value([f"experiment=suite/{VERSION}/{name}", *size, *given])
+            reason = why_no_value([f"experiment=suite/{name}", *size, *given])
             if reason is None:
                 return
     allowed = f"one that can be measured on at least one of its {len(names)} tasks"
@@ -193,8 +261,18 @@ def _require_measurable(names: Sequence[str], words: Sequence[str], size: Sequen
 
 def _size(results: Any) -> str:
     """The size of the suite that results are from, by the commands of their jobs."""
-    quick = {QUICK_WORDS[0] in shlex.split(one) for one in results["command"].unique()}
-    return QUICK_SIZE if quick == {True} else VERSION if quick == {False} else "both"
+    words = [shlex.split(one) for one in results["command"].unique()]
+    quick = {QUICK_WORDS[0] in one for one in words}
+    if len(quick) > 1:
+        return "both"
+    version = max([_version(word) for one in words for word in one], default=VERSIONS[0])
+    return version + (TRIAL if quick == {True} else "")
+
+
+def _version(word: str) -> str:
+    """The version that has the task of a word `experiment=suite/v1/…`; the first for others."""
+    found = [one for one in VERSIONS if word.startswith(f"experiment=suite/{one}/")]
+    return (*found, VERSIONS[0])[0]
 
 
 def _require_packages() -> None:
@@ -284,15 +362,20 @@ def _page(words: Sequence[str]) -> None:
     _written(folders, out)
 
 
-def _written(folders: Sequence[Path], place: Path) -> None:
-    """Write results, page and figures of the jobs in folders; print the table."""
+def _written(folders: Sequence[Path], place: Path, size: str | None = None) -> None:
+    """Write results, page and figures of the jobs in folders; print the table.
+
+    Args:
+        size: the size of the suite, if the tasks of its entrants could also be those of another.
+    """
     from samplerbench.bench.suite.entry import unsolved_tasks
     from samplerbench.bench.suite.results import TARGETS
     from samplerbench.bench.suite.standing import runtimes, standing
     from samplerbench.figures.suite import write_suite_figures
     from samplerbench.report.suite_page import write_suite_page
 
-    size, results = _together(folders)
+    found, results = _together(folders)
+    size = size or found
     with refusing("out", place, "a folder that can be made and written"):
         place.mkdir(parents=True, exist_ok=True)
         (place / RESULTS).open("ab").close()
@@ -330,14 +413,27 @@ def _together(places: Sequence[Path]) -> tuple[str, Any]:
     parts = {place: with_records(_read(place)) for place in places}
     sizes = {place: _size(rows) for place, rows in parts.items()}
     listed = ", ".join(f"{path} is {size}" for path, size in sizes.items())
-    (size, *more_sizes) = sorted({*sizes.values()})
-    require(not more_sizes and size != "both", "suite", listed, "all of one size")
     results = pd.concat(parts.values(), ignore_index=True)
+    size = _size(results)
+    require(size != "both", "suite", listed, "all of one size")
+    _require_versions(results, listed)
     twice = results.loc[results.duplicated(KEY), KEY]
     example = " ".join(map(str, twice.head(1).to_numpy().ravel()))
     allowed = f"with each value once: {len(twice)} occur again, the first is {example}"
     require(twice.empty, "suite", ", ".join(map(str, places)), allowed)
     return size, results
+
+
+def _require_versions(results: Any, listed: str) -> None:
+    """Refuse entrants without values of the newest version beside entrants that have some."""
+    words = results["command"].drop_duplicates()
+    versions = words.map(lambda one: max(map(_version, shlex.split(one)), default=VERSIONS[0]))
+    version = results["command"].map(dict(zip(words, versions, strict=True)))
+    new = results[version == version.max()]
+    older = results[results["noise"].isin(new["noise"]) & ~results["entrant"].isin(new["entrant"])]
+    found = f"{listed}: no value of {', '.join(sorted({*older['entrant']}))}"
+    allowed = f"with the tasks of {version.max()} for every entrant, or for none"
+    require(older.empty, "suite", found, allowed)
 
 
 def _table(words: Sequence[str]) -> None:
@@ -421,10 +517,17 @@ def _read(folder: Path) -> Any:
 
     if folder.is_file():
         results, about = read_entry(folder)
-        _of_size(about["suite"])
-        require(_size(results) == about["suite"], "entry", folder, f"all of {about['suite']}")
+        size, found = about["suite"], _size(results)
+        _of_size(size)
+        # entrants with noise have no task that is new in version 2 in its quick size
+        earlier = found in SIZES and found <= size
+        same = earlier and found.endswith(TRIAL) == size.endswith(TRIAL)
+        require(same, "entry", folder, f"all of {size}")
         return results
-    return pd.read_parquet(folder / RESULTS) if _only_results(folder) else suite_results(folder)
+    if _only_results(folder):
+        return pd.read_parquet(folder / RESULTS)
+    results, earlier = suite_results(folder), folder / EARLIER
+    return pd.concat([pd.read_parquet(earlier), results]) if earlier.exists() else results
 
 
 def _print(title: str, rows: Any, crosses: Mapping[str, int], runtime: bool = False) -> None:
@@ -479,7 +582,7 @@ def _verify(words: Sequence[str]) -> None:
     results, about = read_entry(Path(places[0]))
     names, fixed = _of_size(about["suite"])
     names = _tasks_of_kind(names, bool(results["noise"].iloc[0]))
-    listed = tasks_of(results, [f"{VERSION}/{name}" for name in names], fixed)
+    listed = tasks_of(results, names, fixed)
     verdict = verify(
         Path(places[0]),
         lambda command, entrants: suite_job(command, entrants, fixed),
@@ -493,7 +596,8 @@ def _verify(words: Sequence[str]) -> None:
     for line in verdict.lines:
         print(f"refused: {line}")
     print(f"{verdict.sentence} (seed={seed})")
-    if verdict.accepted and verdict.suite == QUICK_SIZE:
-        print(f"a quick entry is a trial: only one for {VERSION} can stand in its table")
+    if verdict.accepted and verdict.suite.endswith(TRIAL):
+        version = verdict.suite.removesuffix(TRIAL)
+        print(f"a quick entry is a trial: only one for {version} can stand in its table")
     if not verdict.accepted:
         sys.exit(1)

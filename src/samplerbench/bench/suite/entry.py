@@ -213,12 +213,14 @@ def _require_rows(results: pd.DataFrame, about: Mapping[str, Any]) -> None:
     require(not several, "entry", ", ".join(several), f"with one {', '.join(DESCRIBES)} each")
     twice = results[results.duplicated(KEY)]
     require(twice.empty, "entry", _place(twice[:1]), "there once")
-    # a job measures all quantities of one task, so its rows cannot be passed off as another task
-    place = [name for name in (*TASK, "grid") if name != "quantity"]
-    jobs = results[[*place, "command"]].drop_duplicates()
-    strange = jobs[jobs.duplicated("command", keep=False) | jobs.duplicated(place, keep=False)]
-    found = " and ".join(" ".join(map(str, row)) for row in strange[place].to_numpy()[:2])
-    require(strange.empty, "entry", found, "one command for each task, and one task for each")
+    # a job measures one law, path and denoiser, so its rows cannot be passed off as another task
+    task = [*TASK, "grid"]
+    place = [name for name in task if name != "quantity"]
+    for one, other in (([*place, "command"], "command"), ([*task, "command"], task)):
+        jobs = results[one].drop_duplicates()
+        strange = jobs[jobs.duplicated(other, keep=False)]
+        found = " and ".join(" ".join(map(str, row)) for row in strange[one[:-1]].to_numpy()[:2])
+        require(strange.empty, "entry", found, "one command for each task, and one task for each")
 
 
 def _kind(column: str) -> tuple[str, Callable[[object], bool]]:
