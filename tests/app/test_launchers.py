@@ -310,7 +310,7 @@ def test_the_batch_script_of_the_docs_requeues_its_job(tmp_path, slurm):
     same(tables(tmp_path), tables(tmp_path / "alone"))
 
 
-#: A few minutes' work of the suite: two entrants on four tasks.
+#: A few minutes' work of the suite: two entrants on five tasks.
 SUITE = ("suite", "suite=quick", "sampler=[euler,heun]", "logger=none", "workers=1", "cache=off")
 SUITE += ("hydra.sweep.dir=runs",)
 
@@ -352,7 +352,7 @@ def test_the_suite_has_the_same_bits_and_is_as_quiet(tmp_path, launcher, request
     assert lines == expected
     if launcher == "joblib":  # the others have logs of their own
         assert done.stderr == alone.stderr
-        assert (tmp_path / "runs" / "output.txt").read_text().count("\ntable: ") == 4
+        assert (tmp_path / "runs" / "output.txt").read_text().count("\ntable: ") == 5
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from samplerbench.app.job.verifying import suite_words, tasks_of
 from samplerbench.bench.suite.entry import read_entry, write_entry
 from samplerbench.errors import InvalidSetting
 
-FIXED = _of_size("v1")[1]
+FIXED = _of_size("v2")[1]
 GALLERY = Path(__file__).parents[2] / "multirun" / "gallery" / "suite" / "v1"
 JOB = "samplerbench experiment=suite/v1/two_moons-edm"
 
@@ -61,6 +61,19 @@ def test_quick_results_are_not_laid_on_whole_ones(tmp_path, monkeypatch):
         suite(["page", "quick", str(GALLERY), "out=page"])
     with pytest.raises(InvalidSetting, match="both is both: must be all of one size"):
         suite(["page", "both", "out=page"])
+    assert not Path("page").exists()
+
+
+def test_an_entrant_of_version_1_is_not_laid_on_version_2(tmp_path, monkeypatch):
+    """Without the tasks that are new in version 2 its problems would be others."""
+    monkeypatch.chdir(tmp_path)
+    first = pd.read_parquet(GALLERY / "results.parquet")
+    new = first[(first["quantity"] == "kl_law") & (first["entrant"] != "heun")]
+    commands_ = new["command"].str.replace("suite/v1/", "suite/v2/")
+    Path("new").mkdir()
+    new.assign(law="tree", command=commands_).to_parquet(Path("new") / "results.parquet")
+    with pytest.raises(InvalidSetting, match=r"no value of heun: must be with the tasks of v2 for"):
+        suite(["page", str(GALLERY), "new", "out=page"])
     assert not Path("page").exists()
 
 

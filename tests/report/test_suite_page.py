@@ -517,8 +517,10 @@ def test_the_file_is_small_and_replaced(results, suite_targets, page, tmp_path):
     assert len(packed) < 30 * len(results)
     assert json.loads(zlib.decompress(b64decode(packed)))["tasks"]
     (tmp_path / "index.html").write_text("older")
-    path = write_suite_page(results.head(50), tmp_path, suite_targets)
-    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+    path = write_suite_page(results.head(50), tmp_path, suite_targets, "v7")
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("<!doctype html>")
+    assert '<p class="kicker">samplerbench suite v7</p>' in text
 
 
 def test_bad_results_are_refused(results, suite_targets, tmp_path):

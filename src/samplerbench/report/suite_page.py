@@ -42,7 +42,7 @@ _NEEDED = [*_VALUE, *standing.ABOUT, "unit", "grid", "command"]
 
 
 def write_suite_page(
-    results: pd.DataFrame, folder: Path, targets: Mapping[str, Sequence[float]]
+    results: pd.DataFrame, folder: Path, targets: Mapping[str, Sequence[float]], size: str = ""
 ) -> Path:
     """Write the page of a suite; an older page is replaced.
 
@@ -50,6 +50,7 @@ def write_suite_page(
         results: one row per value, from `bench.suite.results`.
         folder: the folder of the page; it is created if it does not exist.
         targets: the targets of each quantity.
+        size: the version and the size of the suite.
 
     Returns:
         The path of the page.
@@ -63,6 +64,7 @@ def write_suite_page(
     page = filled(
         "suite.html.jinja",
         content,
+        size=size,
         entrants=len(content["entrants"]),
         tasks=len(content["tasks"]),
         problems=problems,

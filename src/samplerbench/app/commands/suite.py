@@ -397,7 +397,7 @@ def _written(folders: Sequence[Path], place: Path, size: str | None = None) -> N
         print(f"×: {line}")
     for path in write_suite_figures(results, place, TARGETS):
         print(f"figure:  {shown(path)}")
-    print(f"page:    {shown(write_suite_page(results, place, TARGETS))}")
+    print(f"page:    {shown(write_suite_page(results, place, TARGETS, size))}")
     print(f"results: {shown(place / RESULTS)}")
     if solved["entrant"].nunique() > PRINTED:
         print(f"all rows: {shlex.join(['samplerbench', 'suite', 'table', str(place)])}")
