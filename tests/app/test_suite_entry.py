@@ -118,7 +118,7 @@ def test_a_real_entry_is_accepted_and_a_changed_one_refused(tmp_path, monkeypatc
 def test_an_entry_with_a_learned_task_is_verified(tmp_path, monkeypatch, capsys):
     """All of its cells, with the weights of the suite; then one with a better value."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(commands, "QUICK", ("v2/two_moons-edm-learned", "v1/checkerboard-edm"))
+    monkeypatch.setattr(commands, "QUICK", ("v1/two_moons-edm-learned", "v2/two_moons-edm-learned"))
     monkeypatch.setattr(commands, "QUICK_WORDS", ("nfe=[4,8]", "n_samples=64"))
     with pytest.raises(SystemExit) as ended:
         suite(["suite=quick", "sampler=heun", "cache=off", "logger=none", "hydra.sweep.dir=runs"])
@@ -128,13 +128,15 @@ def test_an_entry_with_a_learned_task_is_verified(tmp_path, monkeypatch, capsys)
     suite(["verify", str(entry), "cells=4"])
     out = capsys.readouterr().out
     assert "accepted for v2 quick: " in out
-    for steps in (2, 4):
-        assert f"heun, two_moons edm learned kl_law, grid common, {steps} steps: passed" in out
+    for quantity in ("paired", "kl_law"):  # two jobs, since the second is new in version 2
+        for steps in (2, 4):
+            of = f"heun, two_moons edm learned {quantity}, grid common, {steps} steps"
+            assert f"{of}: passed" in out
     table, about = read_entry(entry)
-    learned = table["denoiser"] == "learned"
-    better = table.assign(value=table["value"].where(~learned, 0.9 * table["value"]))
+    paired = table["quantity"] == "paired"
+    better = table.assign(value=table["value"].where(~paired, 0.9 * table["value"]))
     write_entry(better, entry, about)
     with pytest.raises(SystemExit) as ended:
         suite(["verify", str(entry), "cells=4"])
     assert ended.value.code == 1
-    assert "refused: heun, two_moons edm learned kl_law" in capsys.readouterr().out
+    assert "refused: heun, two_moons edm learned paired" in capsys.readouterr().out
