@@ -10,6 +10,7 @@ import pytest
 
 from samplerbench.app.commands import suite
 from samplerbench.app.job.verifying import suite_job, suite_words
+from samplerbench.bench.criteria import AGREE
 from samplerbench.bench.store import as_table
 from samplerbench.bench.suite.results import COLUMNS, NOT_RECORDED, RECORDED, TARGETS
 from samplerbench.bench.suite.standing import UNSOLVED, Ratio, interval, ratio, runtimes, standing
@@ -217,5 +218,8 @@ def test_random_values_are_computed_again(results):
         for name in ("law", "path", "denoiser", "grid", "entrant", "nfe", "chosen", "status"):
             assert again[name] == row[name], (seed, row, again)
         for name in ("value", "lower", "upper"):
-            expected = pytest.approx(row[name], rel=SHARE, abs=LEAST, nan_ok=True)
+            # the ends contain the accuracy of the converged runs of their version
+            paired_end = row["quantity"] == "paired" and name != "value"
+            least = AGREE if paired_end else LEAST
+            expected = pytest.approx(row[name], rel=SHARE, abs=least, nan_ok=True)
             assert again[name] == expected, (seed, row, again)

@@ -378,6 +378,21 @@ def test_another_machine_has_a_tolerance(tmp_path):
     assert "value" in faults(tmp_path / "more", Heun(), change=elsewhere)
 
 
+def test_converged_runs_of_another_version_have_another_accuracy():
+    """Small paired distances and their intervals may move by it; other values may not."""
+
+    def fault(quantity="paired", cell="other", **moved):
+        own = {"status": "ok", "nfe": 8, "quantity": quantity, "cell_id": "this"}
+        own |= {"value": 0.001, "lower": 0.0006, "upper": 0.0014}
+        return entries._other_value({**own, "cell_id": cell, **moved}, own)
+
+    assert fault(value=0.00105, lower=0.0001, upper=0.0019) == ""
+    assert "value" in fault(value=0.0012)
+    assert "upper" in fault(upper=0.0025)
+    assert "value" in fault("kl", value=0.00105)
+    assert "value" in fault(cell="this", value=0.00105)
+
+
 def test_a_changed_number_of_evaluations_is_caught(tmp_path):
     assert faults(tmp_path, Heun(), change=lambda rows: rows.assign(nfe=1)) == {"value", "count"}
 

@@ -11,7 +11,7 @@ rows have the versions and the machines of their jobs.
     tasks     no task is missing; those that could not be measured are listed
     source    the class of the sampler has the source that the entry had
     value     the cell has the same value again: the same bits if its identity is the same, else
-              within `ELSEWHERE` of the value
+              within `ELSEWHERE` of the value, and for paired distances within `CONVERGED` besides
     grid      the sampler ran on the levels that the entry names
     starts    from `FRESH` other sets of starts the values are not all larger: a sampler that is
               tuned on the starts of the suite, or knows them, is not as good elsewhere
@@ -54,6 +54,7 @@ from torch._C._functorch import get_unwrapped, is_batchedtensor
 from torch.nn.functional import normalize
 
 from samplerbench.bench.cell import Cell, Row
+from samplerbench.bench.criteria import AGREE
 from samplerbench.bench.store import as_table
 from samplerbench.bench.suite.results import COLUMNS, OWN, RECORDED, SHIPPED
 from samplerbench.bench.suite.standing import ABOUT as DESCRIBES
@@ -73,6 +74,10 @@ ABOUT = b"samplerbench"
 #: The largest relative difference of a value that is computed on another machine or by other
 #: versions.
 ELSEWHERE = 0.01
+#: How far a paired distance, and an end of its interval, may move besides if another version
+#: computes the converged runs: their change by a doubling is in the interval, and at most `AGREE`;
+#: the error of a distance was a fifteenth of that.
+CONVERGED = {"value": AGREE / 15, "lower": AGREE, "upper": AGREE}
 #: The number of other sets of starts. An entry is refused if all values from them are larger by
 #: more than `BEYOND` times the combined half-width of both intervals.
 FRESH, BEYOND = 2, 2.0
@@ -604,7 +609,8 @@ def _other_value(row: Values, again: Values) -> str:
         value, own = float(row[name]), float(again[name])
         if value == own or (math.isnan(value) and math.isnan(own)):
             continue
-        if same or not abs(value - own) <= ELSEWHERE * abs(own) + 1e-12:
+        allowed = CONVERGED[name] if row.get("quantity") == "paired" else 1e-12
+        if same or not abs(value - own) <= ELSEWHERE * abs(own) + allowed:
             where = "the same cell has" if same else f"here it is more than {ELSEWHERE:.0%} away,"
             return f"the entry has {name} {value:.6g}, and {where} {own:.6g}"
     return ""
