@@ -380,5 +380,9 @@ def test_a_class_and_an_object(lab):
     table = sb.check("schedule", "edm")
     assert list(table.columns) == ["promise", "meaning", "value", "fault"]
     assert table["fault"].isna().all()
+    # of a promise only the first paragraph of its docstring: an empty line would break the table
+    assert not any(
+        "\n\n" in row.meaning for row in examine.promises("sampler", sb.sampler("euler"))
+    )
     wrong = sb.check("target", type("Mine", (VTarget,), {"denoise": lambda s, x, y, at: y})())
     assert set(wrong.dropna()["promise"]) == {"inverse"}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from samplerbench.bench.cell import NOT_A_DENSITY, sampler_name
 from samplerbench.figures.budget import waterfall
 from samplerbench.figures.common import distance_title, repetitions
 from samplerbench.figures.distance import about, distance_curves
@@ -38,16 +39,24 @@ def write_figures(report: Report, directory: Path, formats: Sequence[str]) -> No
         own_law = law[law["measure"] == measure]
         title = distance_title(metric, own_law["reference"])
         caption = _caption(cells, own["curve"].nunique())
+        missing = _missing(report.distances[report.distances["measure"] == measure], shown)
         axes = ["steps"]  # equal numbers would give the same figure again
         axes += ["nfe"] * bool((own["nfe"] != own["steps"]).any())
         axes += ["rounds"] * bool((own["rounds"] != own["nfe"]).any())
         for x in axes:
             if shown[x].nunique() > 1:
                 name = f"distance_{number}_{_file_name(str(measure))}_{x}"
-                drawn = distance_curves(cells, own_law, x, title, styles, caption)
+                drawn = distance_curves(cells, own_law, x, title, styles, caption, missing)
                 _save(drawn, directory / name, formats)
     for label, parts in report.budgets.items():
         _write_budget(label, parts, report, directory, formats)
+
+
+def _missing(rows: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the shown samplers and starts whose outputs have no density."""
+    rows = rows[(rows["status"] == NOT_A_DENSITY) & rows["start"].isin(shown["start"])]
+    names = list(map(sampler_name, rows["sampler"], rows["sampler_settings"]))
+    return rows[pd.Series(names, rows.index, dtype=str).isin(shown["name"])]
 
 
 def _caption(cells: pd.DataFrame, curves: int) -> str:

@@ -199,7 +199,9 @@ def promises(kind: str, member: Any) -> list[Checked]:
     """The promises of the contract of a kind."""
     require(kind in CONTRACTS, "check", kind, f"one of {', '.join(sorted(CONTRACTS))}")
     checks = CONTRACTS[kind]
-    meanings = {name: str(check.__doc__).replace("`", "") for name, check in checks.items()}
+    # the first paragraph of its docstring
+    docs = {name: str(check.__doc__).partition("\n\n")[0] for name, check in checks.items()}
+    meanings = {name: doc.strip().replace("`", "") for name, doc in docs.items()}
     values = {None: "kept", DOES_NOT_APPLY: "–"}
     path = f"on {type(BED.schedule).__name__}: "
     return [
