@@ -101,8 +101,7 @@ class NoisedObjective(Objective[Learned]):
             if not getattr(self.model.network, "broadcasts", False):
                 t = t.expand(groups, shared, 1)
         alpha, sigma = self.model.schedule(t)
-        level = Level(t.to(u0), alpha.to(u0), sigma.to(u0))
-        level = self.model.standard_level(level)
+        level = self.model.standard_level(Level(t.to(u0), alpha.to(u0), sigma.to(u0)))
         eps = eps.to(u0)
         if self.averages and self.recipe.data_per_target > 1:
             u0, eps = posterior_means(u0, eps, level, self.recipe.data_per_target)

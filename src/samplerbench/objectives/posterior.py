@@ -44,7 +44,7 @@ def posterior_means(u0: Tensor, eps: Tensor, level: AnyLevel, size: int) -> tupl
     with torch.autocast(u0.device.type, enabled=False):  # in bfloat16 it would have no digits
         for part, rows in ((slice(whole), size), (slice(whole, None), len(columns[0]) - whole)):
             if len(columns[0][part]) > 0:
-                sets = (one[part].unflatten(0, (-1, rows)) for one in columns)
+                sets = (one[part].view(-1, rows, one.shape[-1]) for one in columns)
                 found.append([one.flatten(0, 1) for one in _means(*sets)])
     mean, noise = (torch.cat(parts).view(u0.shape) for parts in zip(*found, strict=True))
     return mean, noise
