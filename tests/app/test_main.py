@@ -388,3 +388,12 @@ def test_what_needs_no_work_imports_no_torch(tmp_path):
         "import samplerbench.report.page; assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+
+
+@pytest.mark.slow
+def test_a_job_imports_only_what_every_job_needs():
+    """Half a second for scipy.stats, and seconds for the others, also if all is in the cache."""
+    slow = {"scipy.stats", "pytorch_lightning", "wandb", "matplotlib"}
+    code = f"import sys, samplerbench.app.job.run; print(*{slow} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []

@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from scipy.stats import chisquare
 from torch import Tensor
 
 from samplerbench.datasets.base import Dataset
@@ -69,6 +68,8 @@ class _WeightsDistance(Distance):
         self._modes = modes
 
     def measure(self, samples: Tensor) -> Measurement:
+        from scipy.stats import chisquare  # slow to import, and rarely needed
+
         weights = self._modes.weights
         assigned = self._modes.assign(samples.double().cpu())
         counts = torch.bincount(assigned, minlength=len(weights)).double()

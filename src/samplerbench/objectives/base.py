@@ -40,6 +40,10 @@ class Recipe:
             levels. The expected loss does not depend on it. A network that `broadcasts` computes
             fewer features of levels. If the number does not divide a batch, each datum has its own
             level.
+        data_per_target: m, the number of data of a batch over which the target of a state is
+            averaged, by their probabilities given the state; 1: only its own datum. The expected
+            gradient does not depend on it, but its variance does: see `posterior`. For objectives
+            that are quadratic or linear in the target; others ignore it.
         keep_last: whether, without replacement, the last data of a pass form a smaller batch;
             otherwise they are left out.
         lr: the largest learning rate.
@@ -73,6 +77,7 @@ class Recipe:
     ema_decay: float | None = None
     ema_every: int = 1
     data_per_level: int = 1
+    data_per_target: int = 1
     precision: str = "32-true"
     log_every: int = 50
     validate_every: int | None = None
@@ -95,6 +100,7 @@ class Recipe:
         allowed = f"one of {', '.join(precisions)}"
         require(self.precision in precisions, "precision", self.precision, allowed)
         require(self.data_per_level >= 1, "data_per_level", self.data_per_level, "at least 1")
+        require(self.data_per_target >= 1, "data_per_target", self.data_per_target, "at least 1")
         require(self.log_every >= 1, "log_every", self.log_every, "at least 1")
         every = self.validate_every
         require(every is None or every >= 1, "validate_every", every, "at least 1, or null")

@@ -20,6 +20,7 @@ The squared error is summed over the coordinates and averaged over the batch.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -55,6 +56,8 @@ def denoising_loss(
 
 class Denoising(NoisedObjective):
     """Trains a `Learned` denoiser by regression on the target; settings as in `NoisedObjective`."""
+
+    averages: ClassVar[bool] = True
 
     def noised_loss(self, u0: Tensor, eps: Tensor, level: AnyLevel) -> Tensor:
         model = self.model

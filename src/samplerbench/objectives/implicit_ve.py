@@ -19,6 +19,7 @@ Appendix; Song et al. 2021 (arXiv 2011.13456), Eq. 7, for the levels.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -54,6 +55,8 @@ def implicit_denoising_loss(
 
 class ImplicitVE(NoisedObjective):
     """Trains a `Learned` denoiser by the implicit loss; settings as in `NoisedObjective`."""
+
+    averages: ClassVar[bool] = True
 
     def noised_loss(self, u0: Tensor, eps: Tensor, level: AnyLevel) -> Tensor:
         model = self.model

@@ -8,6 +8,7 @@ a function of (u₀, ε, level).
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from samplerbench.core.weightings import Weighting
 from samplerbench.errors import require
 from samplerbench.networks.base import Network
 from samplerbench.objectives.base import Objective, Recipe
+from samplerbench.objectives.posterior import posterior_means
 
 
 class NoisedObjective(Objective[Learned]):
@@ -38,7 +40,13 @@ class NoisedObjective(Objective[Learned]):
         train_seed: the seed of noise and levels.
         standardise: whether the network gets (x − mean)/std, or x itself.
         levels_per_datum: number of noised copies of each datum in a batch.
+
+    Attributes:
+        averages: whether the loss is quadratic or linear in the target. Then means may replace u₀
+            and ε, with the same expected gradient: the recipe's `data_per_target`, see `posterior`.
     """
+
+    averages: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -93,5 +101,8 @@ class NoisedObjective(Objective[Learned]):
             if not getattr(self.model.network, "broadcasts", False):
                 t = t.expand(groups, shared, 1)
         alpha, sigma = self.model.schedule(t)
-        level = Level(t.to(u0), alpha.to(u0), sigma.to(u0))
-        return self.noised_loss(u0, eps.to(u0), self.model.standard_level(level))
+        level = self.model.standard_level(Level(t.to(u0), alpha.to(u0), sigma.to(u0)))
+        eps = eps.to(u0)
+        if self.averages and self.recipe.data_per_target > 1:
+            u0, eps = posterior_means(u0, eps, level, self.recipe.data_per_target)
+        return self.noised_loss(u0, eps, level)
