@@ -100,7 +100,7 @@ def _remembered(files: str, excluded: tuple[str, ...], code: Callable[[], str]) 
     part = _digest(" ".join(excluded)).hexdigest()
     kept = Path(cache_from_source(__file__)).with_suffix(f".{part}")
     with suppress(OSError, ValueError):
-        known, found = kept.read_text().split()
+        known, found = kept.read_text(encoding="utf-8").split()
         if known == files:
             return found
     computed = code()
