@@ -35,7 +35,7 @@ ORDERS = "orders"
 #: The figures of `grids.py`.
 GRIDS, TWIN = GALLERY / "grids" / "samplers.png", GALLERY / "grids" / "twin_trap.png"
 #: A figure of `samplerbench suite`.
-SUITE = GALLERY / "suite" / "v1" / "suite_shares.png"
+SUITE = GALLERY / "suite" / "v2" / "suite_shares.png"
 #: Ends the name of the folder of an experiment with fidelity=notebook, which `make gallery` leaves.
 OWN_SETTING = "_notebook"
 #: What such a folder was run with; the notebooks have no repetitions, so no intervals.
@@ -169,7 +169,7 @@ def index() -> str:
             "",
             "## The suite",
             "",
-            "All samplers on fixed tasks (`samplerbench suite`): version 1, its results and its",
+            "All samplers on fixed tasks (`samplerbench suite`): version 2, its results and its",
             "page `index.html`, which a browser opens from a clone; see",
             "[docs/suite.md](../../docs/suite.md).",
             "",

@@ -15,7 +15,7 @@ from samplerbench.bench.store import as_table
 from samplerbench.bench.suite.results import COLUMNS, NOT_RECORDED, RECORDED, TARGETS
 from samplerbench.bench.suite.standing import UNSOLVED, Ratio, interval, ratio, runtimes, standing
 
-FOLDER = Path(__file__).parents[2] / "multirun" / "gallery" / "suite" / "v1"
+FOLDER = Path(__file__).parents[2] / "multirun" / "gallery" / "suite" / "v2"
 #: A value on another machine, or of later code, may differ by this share, or by a small number.
 SHARE, LEAST = 0.02, 1e-4
 #: The number of jobs of which a value is computed again.
@@ -30,14 +30,24 @@ def results():
 def test_the_results_are_complete(results):
     """Every task has every entrant that belongs to it, and every number of evaluations."""
     assert list(results.columns) == [*COLUMNS, *RECORDED]
-    # the build that made them did not record how its jobs ran
-    assert set(results[RECORDED].to_numpy().ravel()) == {NOT_RECORDED}
     tasks = {command.split("=suite/")[1].split()[0] for command in results["command"].unique()}
-    assert tasks == {*suite.tasks("v1")}
+    assert tasks == {*suite.tasks()}
     curve = ["law", "path", "denoiser", "quantity", "grid", "entrant", "steps"]
     assert not results.duplicated(curve).any()
     assert {*results["quantity"]} == {*TARGETS}
     assert not results["command"].str.contains("cache|hydra|/tmp").any()
+
+
+def test_the_rows_of_version_1_are_as_they_were(results):
+    """The build that made them did not record how its jobs ran; version 2 adds KL tasks."""
+    first = pd.read_parquet(FOLDER.parent / "v1" / "results.parquet")
+    new = results["command"].str.contains("=suite/v2/")
+    pd.testing.assert_frame_equal(results[~new].reset_index(drop=True), first)
+    assert set(first[RECORDED].to_numpy().ravel()) == {NOT_RECORDED}
+    assert {*results.loc[new, "quantity"]} == {"kl_law"}
+    assert not results.loc[new, RECORDED].isin([NOT_RECORDED]).any(axis=None)
+    tasks = {command.split("=suite/")[1].split()[0] for command in first["command"].unique()}
+    assert tasks == {*suite.tasks("v1")}
 
 
 @pytest.mark.slow
@@ -180,12 +190,12 @@ def printed(found):
 
 
 #: The words of a job of the suite besides its experiment.
-FIXED = suite._of_size("v1")[1]
+FIXED = suite._of_size("v2")[1]
 
 
 def test_every_job_of_the_results_can_be_drawn(results):
     """By the next test: its command is one that is run again."""
-    jobs = {(f"experiment=suite/{task}", grid) for task in suite.tasks("v1") for grid in FIXED}
+    jobs = {(f"experiment=suite/{task}", grid) for task in suite.tasks() for grid in FIXED}
     assert {tuple(suite_words(one, FIXED)) for one in results["command"].unique()} <= jobs
 
 
