@@ -20,7 +20,7 @@ gallery: $(VENV)/.run  ## the main job and all experiments, their pictures and n
 grids: $(VENV)/.run  ## samplers on a common grid and each on its own, of docs/grids.md: five minutes
 	$(BIN)/python multirun/gallery/grids.py $(ARGS)
 
-peers: $(VENV)/.test  ## docs/peers.md: samplers of the installed packages, measured: eleven minutes on two cores
+peers: $(VENV)/.test  ## docs/peers.md: samplers of the installed packages, measured: nine minutes on two cores
 	$(BIN)/python multirun/gallery/peers.py $(ARGS)
 
 test: $(VENV)/.test  ## the tests for every change; a file in one process, which makes its runs once, and the long files of app and bench first

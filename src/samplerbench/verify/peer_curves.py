@@ -58,7 +58,7 @@ EVERY, FROM_THERE = 64, 125
 #: The largest number of steps.
 MOST = 1000
 #: The numbers of steps at which the law of a peer with noise is computed on the mixture.
-LAWS = (10, 20, 40, 80)
+LAWS = (10, 20, 40, 80, 160, 320)
 _WEIGHTS = ((1.0, 0.0), (0.35, 0.65))
 _MEANS = ((0.3, 0.0), (-0.7, 0.35))
 _DEVIATIONS = ((0.4, 1.0), (0.12, 0.3))
