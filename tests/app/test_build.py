@@ -408,10 +408,9 @@ def test_the_arithmetic_that_auto_chooses_is_in_the_identity_of_a_training(compo
         job = build(composed("denoiser=learned", *words, *FEW), {}, "test")
         return job.sweep.origins["learned"].id
 
-    assert identity(True) != identity(False)
-    assert identity(True, "trainer.precision=32-true") == identity(
-        False, "trainer.precision=32-true"
-    )
+    chosen, fixed = "trainer.precision=auto", "trainer.precision=32-true"
+    assert identity(True, chosen) != identity(False, chosen)
+    assert identity(True, fixed) == identity(False, fixed)
 
 
 @pytest.mark.slow
