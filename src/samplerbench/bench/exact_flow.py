@@ -4,12 +4,13 @@ With κ = σ/α, λ = ln κ and u = x/α the flow is the same on every path, du/
 
     u(κ') = (κ'/κ)·u(κ) + ∫ x̂₀ e^{λ' − μ} dμ,   μ = ln of the noise, from λ' to λ
 
-which is exact for a constant x̂₀. A step replaces x̂₀ by a polynomial in μ. The predictor takes the
-polynomial through the last five values of x̂₀. The denoiser is evaluated once, at the predicted
-state, and the corrector adds this value to the five. So a step costs one evaluation, and its error
-is of order seven. (Hairer, Nørsett, Wanner, "Solving ordinary differential equations I", 1993,
-Section III.1, for the polynomials; Hochbruck and Ostermann, "Exponential multistep methods of
-Adams-type", BIT 51, 2011, for the factor e^{λ' − μ}.)
+which is exact for a constant x̂₀. A step replaces x̂₀ by a polynomial in μ, with the weights of
+`samplers.multistep` on a path with α = 1. The predictor takes the polynomial through the last five
+values of x̂₀. The denoiser is evaluated once, at the predicted state, and the corrector adds this
+value to the five. So a step costs one evaluation, and its error is of order seven. (Hairer,
+Nørsett, Wanner, "Solving ordinary differential equations I", 1993, Section III.1, for the
+polynomials; Hochbruck and Ostermann, "Exponential multistep methods of Adams-type", BIT 51, 2011,
+for the factor e^{λ' − μ}.)
 
 The first steps have fewer values. `graded` divides the first interval into pieces that grow from
 1/32 of it, so that their low order costs no accuracy.
@@ -17,7 +18,6 @@ The first steps have fewer values. `graded` divides the first interval into piec
 
 from __future__ import annotations
 
-import math
 from collections import deque
 
 import numpy as np
@@ -27,6 +27,7 @@ from torch import Tensor
 
 from samplerbench.core.grids import MOST_NOISE, Level, Levels, TruncatedLevels
 from samplerbench.core.models import Denoiser
+from samplerbench.samplers.multistep import data_weights, weighted
 
 Vector = NDArray[np.float64]
 
@@ -34,8 +35,6 @@ Vector = NDArray[np.float64]
 EARLIER = 5
 #: The number of pieces of the first interval.
 _PIECES = 6
-#: Nodes and weights of Gauss–Legendre quadrature on (−1, 1): exact to rounding for these integrals.
-_NODES, _SHARES = np.polynomial.legendre.leggauss(16)
 
 
 def graded(top: float, low: float, steps: int) -> Vector:
@@ -58,38 +57,22 @@ def end_of_flow(model: Denoiser, x: Tensor, levels: Levels) -> Tensor:
     first = rows[0]
     signal = first.alpha / first.sigma
     most = MOST_NOISE if signal == 0 else min(1 / signal, MOST_NOISE)
-    logs = np.log([most] + [row.sigma / row.alpha for row in rows[1:]])
     x0_hat = model.denoiser(x, first)
     # above MOST_NOISE x̂₀ is constant
     u = x * (most / first.sigma) + x0_hat * (1 - most * signal)
+    kappa = torch.tensor([most, *(row.sigma / row.alpha for row in rows[1:])], dtype=torch.float64)
+    of_u = TruncatedLevels(kappa, torch.ones_like(kappa), kappa)  # the times have no effect
+    weights = zip(data_weights(of_u, EARLIER), data_weights(of_u, EARLIER + 1, 1), strict=True)
     known = deque([x0_hat], maxlen=EARLIER)
-    for place, row in enumerate(rows[1:], 1):
-        begin = place - len(known)
-        now, to = float(logs[place - 1]), float(logs[place])
-        kept = math.exp(to - now) * u
-        ahead = _added(kept, _weights(logs[begin:place], now, to), [*known])
-        x0_hat = _at(model, ahead, row)
-        u = _added(kept, _weights(logs[begin : place + 1], now, to), [*known, x0_hat])
-        known.append(x0_hat)
+    for row, shrunk, (ahead, corrected) in zip(
+        rows[1:], (kappa[1:] / kappa[:-1]).tolist(), weights, strict=True
+    ):
+        kept = shrunk * u
+        x0_hat = _at(model, kept + weighted(ahead, [*known]), row)
+        u = kept + weighted(corrected, [x0_hat, *known])
+        known.appendleft(x0_hat)
     return u if plain else _at(model, u, rows[-1])
 
 
 def _at(model: Denoiser, u: Tensor, level: Level[float]) -> Tensor:
     return model.denoiser(u * level.alpha, level)
-
-
-def _added(kept: Tensor, weights: list[float], values: list[Tensor]) -> Tensor:
-    for weight, value in zip(weights, values, strict=True):
-        kept = torch.add(kept, value, alpha=weight)
-    return kept
-
-
-def _weights(nodes: Vector, now: float, to: float) -> list[float]:
-    """∫ L_j(μ)·e^{λ' − μ} dμ over a step from λ to λ', L_j the Lagrange polynomials of nodes."""
-    half = (now - to) / 2
-    at = (now + to) / 2 + half * _NODES
-    others = ~np.eye(len(nodes), dtype=bool)
-    apart = np.where(others, nodes[:, None] - nodes, 1.0)
-    factors = np.where(others[..., None], (at - nodes[:, None]) / apart[..., None], 1.0)
-    weights: list[float] = (factors.prod(1) @ (_SHARES * half * np.exp(to - at))).tolist()
-    return weights
