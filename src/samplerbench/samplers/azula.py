@@ -137,15 +137,13 @@ class Azula(Peer):
         return sampler, posterior
 
     def _places(self, times: Tensor, schedule: NoiseSchedule, steps: int) -> dict[float, Place]:
-        """The place of each time on a path; kept for the next run, since a job runs blocks."""
-        key, known = (steps, id(schedule)), self.__dict__.get("_known_places")
-        if known is None or known[0] != key:
-            found = places(schedule, self._scales(steps))
-            # with the schedule, so that no other one gets its id
-            known = key, dict(zip(times.tolist(), found, strict=True)), schedule
-            self.__dict__["_known_places"] = known
-        kept: dict[float, Place] = known[1]
-        return kept
+        """The place of each time on a path."""
+
+        def find() -> dict[float, Place]:
+            own = places(schedule, self._scales(steps))
+            return dict(zip(times.tolist(), own, strict=True))
+
+        return self._kept(steps, schedule, find)
 
 
 def _stops_after_steps(kind: Any) -> bool:

@@ -166,10 +166,7 @@ class Diffusers(Peer):
         Raises:
             InvalidSetting: the scheduler refuses this number; the message is the scheduler's.
         """
-        known = self.__dict__.get("_ready")  # for the blocks of a cell
-        if known is None or known[0] != steps:
-            known = self.__dict__["_ready"] = steps, self._newly_prepared(steps)
-        return known[1]
+        return self._kept(steps, None, lambda: self._newly_prepared(steps))
 
     def _exploding(self, scheduler: Any) -> bool:
         """Whether its states have α = 1, which is the same at every N."""

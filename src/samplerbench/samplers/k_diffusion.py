@@ -136,17 +136,15 @@ class KDiffusion(Peer):
         return {k: v for k, v in scales.items() if k in known}
 
     def _prepared(self, schedule: NoiseSchedule, steps: int) -> tuple[Tensor, dict[float, Place]]:
-        """The grid and the known places on a path; kept for the next run of a job's blocks."""
-        key, known = (steps, id(schedule)), self.__dict__.get("_ready")
-        if known is None or known[0] != key:
+        """The grid, and the known places on a path, to which a run adds others."""
+
+        def find() -> tuple[Tensor, dict[float, Place]]:
             grid = self._grid(steps)
             sigmas = grid.tolist()
-            found = places(schedule, [(1.0, sigma) for sigma in sigmas])
-            # with the schedule, so that no other one gets its id
-            known = key, (grid, dict(zip(sigmas, found, strict=True))), schedule
-            self.__dict__["_ready"] = known
-        prepared: tuple[Tensor, dict[float, Place]] = known[1]
-        return prepared
+            own = places(schedule, [(1.0, sigma) for sigma in sigmas])
+            return grid, dict(zip(sigmas, own, strict=True))
+
+        return self._kept(steps, schedule, find)
 
     @property
     def _takes_sigmas(self) -> bool:

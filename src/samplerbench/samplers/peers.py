@@ -32,7 +32,7 @@ from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from threading import Lock
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -46,6 +46,8 @@ from samplerbench.errors import InvalidSetting, first_line, require
 from samplerbench.extras import missing
 from samplerbench.samplers.base import Sampler, final_state
 from samplerbench.samplers.toy import Toy
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, eq=False)
@@ -403,6 +405,17 @@ class Peer(Sampler):
     ) -> None:
         """Run on `Toy`, with all draws from the noise."""
         self._as(_within=within, stochastic=True)._toy_run(steps, noise)
+
+    def _kept(self, steps: int, schedule: NoiseSchedule | None, find: Callable[[], Found]) -> Found:
+        """What `find` gave in the last run, if it had these steps and this schedule.
+
+        A job runs blocks of samples, and each is a run.
+        """
+        known = self.__dict__.get("_last")
+        if known is None or known[0] != steps or known[1] is not schedule:
+            known = self.__dict__["_last"] = steps, schedule, find()
+        found: Found = known[2]
+        return found
 
     def _as(self, **facts: Any) -> Self:
         """A copy that takes these facts as known; other threads use the peer at the same time."""
