@@ -256,6 +256,16 @@ def test_the_flow_sde_is_sits_on_the_rectified_path(mixture_law, states):
             torch.testing.assert_close(step.x, x, **CLOSE)
 
 
+def test_the_flow_sde_has_the_width_of_wide_and_of_narrow_data():
+    """Exact laws: with 250 steps all widths are right to 1 %."""
+    widths, zero = torch.tensor([1.0, 0.4, 0.1], dtype=torch.float64), torch.zeros(3).double()
+    law = gaussian([0.3] * 3, widths.square().diag().tolist())
+    oracle, levels = law.oracle(Rectified()), uniform(Rectified(), 250)
+    mean, covariance = output_law(FlowSDE(), oracle, levels, zero, torch.eye(3).double())
+    torch.testing.assert_close(mean, zero + 0.3, **CLOSE)
+    torch.testing.assert_close(covariance.diagonal().sqrt(), widths, rtol=0.01, atol=0.0)
+
+
 # the optimal covariance
 
 
