@@ -103,3 +103,5 @@ def test_chains_that_have_not_mixed_or_are_short_are_not_compared():
     assert few.ess < 50
     assert math.isnan(few.half_width)
     assert unmixed.verdict == "no verdict: R̂ is above 1.01"
+    (stuck,), _ = lines(truth, torch.full_like(good, 0.3))
+    assert stuck.verdict == "no verdict: R̂ is unknown"

@@ -57,6 +57,19 @@ def test_antithetic_states_are_worth_more_than_independent_ones(states):
     )
 
 
+@pytest.mark.parametrize("count", [100, 500])
+def test_chains_that_never_move(count, states):
+    """ArviZ takes equal states for independent ones. Only R̂ says that they are not."""
+    points = torch.tensor([1.0, 0.3, 0.1, 1 / 3, 0.7, 2.2, 1e-8], dtype=torch.float64)
+    stuck = chains(points.expand(count, 4, 7))
+    assert stuck.effective_sample_size().tolist() == [4 * count] * 7
+    assert stuck.split_r_hat().isnan().all(), "whatever the rounding of the mean is"
+    apart = chains(points * torch.arange(1, 5).reshape(1, 4, 1).expand(count, 4, 7))
+    assert (apart.split_r_hat() > 1e6).all()
+    one_moves = chains(torch.cat([points.expand(count, 4, 7), states(count, 4, 1).double()], dim=2))
+    assert one_moves.split_r_hat().isnan().tolist() == [True] * 7 + [False]
+
+
 @pytest.mark.slow
 def test_ula_on_a_gaussian_is_an_ar_1_process(states):
     """Its autocorrelation is 1 − h/λ: ESS of the mean N·(h/λ)/(2 − h/λ)."""

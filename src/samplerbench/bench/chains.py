@@ -93,13 +93,19 @@ class Chains:
         return _each(self.frames, lambda arviz, draws: arviz.ess(draws, method="bulk"))
 
     def split_r_hat(self) -> Tensor:
-        """Split-R̂ of each coordinate, shape (dim,); NaN if no chain moves, or for few frames."""
+        """Split-R̂ of each coordinate, shape (dim,); NaN if all states are equal, or for few frames.
+
+        If the chains stay at several points, it is infinite or huge.
+        """
         half = len(self.frames) // 2
         if half < LEAST_FRAMES:  # ArviZ would log a warning of its own
             return self.frames.new_full(self.frames.shape[2:], math.nan)
         halves = torch.cat([self.frames[:half], self.frames[-half:]], dim=1)
         # ArviZ itself refuses to split one chain
-        return _each(halves, lambda arviz, draws: arviz.rhat(draws, method="identity"))
+        found = _each(halves, lambda arviz, draws: arviz.rhat(draws, method="identity"))
+        # of equal states ArviZ finds NaN or √(1 − 1/n), by the rounding of their mean
+        equal = (self.frames == self.frames[0, 0]).flatten(0, 1).all(0)
+        return found.masked_fill(equal.cpu(), math.nan)
 
 
 def _each(frames: Tensor, diagnostic: Callable[..., float]) -> Tensor:
