@@ -184,17 +184,8 @@ MEASURE = [
 ]
 #: Columns that distinguish curves with the same name, in the order in which names get them.
 DISTINGUISHING = [
-    *(
-        "dataset",
-        "schedule",
-        "grid",
-        "final",
-        "network",
-        "objective",
-        "target",
-        "n_samples",
-        "n_reference",
-    ),
+    *("dataset", "schedule", "grid", "final", "network", "objective", "target"),
+    *("n_samples", "n_reference"),
     *(*SEEDS, "dtype", "device", "block", "version", "measure_id", "setting_id"),
 ]
 

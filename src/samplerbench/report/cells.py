@@ -31,28 +31,9 @@ from samplerbench.report.entries import common, without_sampler
 
 #: Columns of `cell_lines`.
 COLUMNS = [
-    "run",
-    "measure",
-    *CELL,
-    "name",
-    "curve",
-    "objective",
-    "network",
-    "schedule",
-    "grid",
-    "nfe",
-    "rounds",
-    "seconds",
-    "mean",
-    "half",
-    "sd",
-    "count",
-    "lost",
-    "floor",
-    "excess",
-    "p_holm",
-    "verdict",
-    "ordered",
+    *("run", "measure", *CELL, "name", "curve", "objective", "network", "schedule", "grid"),
+    *("nfe", "rounds", "seconds", "mean", "half", "sd", "count", "lost"),
+    *("floor", "excess", "p_holm", "verdict", "ordered"),
 ]
 #: Columns of a line that are copied from its first repetition.
 _OF_ROWS = ["objective", "network", "schedule", "grid", "cell_id"]
