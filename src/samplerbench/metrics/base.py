@@ -69,6 +69,17 @@ class Distance(ABC):
         """Measure checked samples `(n, dim)`; several threads may call this at once."""
 
 
+class MeasuredBy(Distance):
+    """The distance that a function of checked samples `(n, dim)` measures."""
+
+    def __init__(self, dim: int, function: Callable[[Tensor], Measurement]) -> None:
+        super().__init__(dim)
+        self._function = function
+
+    def measure(self, samples: Tensor) -> Measurement:
+        return self._function(samples)
+
+
 class Metric(ABC):
     """A metric and its settings. Members are frozen dataclasses: their fields identify a value.
 

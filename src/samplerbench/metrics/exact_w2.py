@@ -40,7 +40,7 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from samplerbench.errors import require
-from samplerbench.metrics.base import Distance, Measurement, Metric
+from samplerbench.metrics.base import Distance, MeasuredBy, Measurement, Metric
 
 Array = NDArray[np.float64]
 
@@ -81,24 +81,17 @@ class ExactW2(Metric):
         )
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:
-        return _ExactDistance(self, reference)
+        y, name = reference.double().cpu().numpy(), {1: "euclidean", 2: "sqeuclidean"}[self.p]
 
+        def measure(samples: Tensor) -> Measurement:
+            reason = self.why_too_large(len(samples), len(y))
+            if reason is not None:
+                raise ValueError(reason)
+            lower, least = _transport(cdist(samples.double().cpu().numpy(), y, name))
+            value = least ** (1 / self.p)
+            return Measurement(value, lower ** (1 / self.p), value, None, 0)
 
-class _ExactDistance(Distance):
-    def __init__(self, metric: ExactW2, reference: Tensor) -> None:
-        super().__init__(reference.shape[1])
-        self._metric = metric
-        self._reference = reference.double().cpu().numpy()
-
-    def measure(self, samples: Tensor) -> Measurement:
-        reason = self._metric.why_too_large(len(samples), len(self._reference))
-        if reason is not None:
-            raise ValueError(reason)
-        p = self._metric.p
-        name = {1: "euclidean", 2: "sqeuclidean"}[p]
-        lower, least = _transport(cdist(samples.double().cpu().numpy(), self._reference, name))
-        value = least ** (1 / p)
-        return Measurement(value, lower ** (1 / p), value, None, 0)
+        return MeasuredBy(y.shape[1], measure)
 
 
 def _transport(costs: Array) -> tuple[float, float]:
