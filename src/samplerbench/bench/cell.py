@@ -75,6 +75,12 @@ class Cell:
     coupled: bool = False
     final: str = ""
 
+    @property
+    def algorithm(self) -> Sampler:
+        """The sampler of a cell that is no floor."""
+        assert self.settings is not None
+        return self.settings
+
 
 #: Kinds of denoisers; law stands for the floor, which has no denoiser.
 KINDS = ("learned", "pretrained", "empirical", "guided", "autoguided", "corrupted", "oracle", "law")

@@ -71,8 +71,7 @@ class ConvergedRuns:
 
 def why_not_converged(sweep: Sweep, cell: Cell) -> str | None:
     """Why a cell has no converged run, in one line; None if it has one."""
-    sampler = cell.settings
-    assert sampler is not None
+    sampler = cell.algorithm
     if sampler.holds:
         return "a sampler that stays at one noise level has no converged run"
     if sampler.stochastic:
@@ -85,8 +84,7 @@ def why_not_converged(sweep: Sweep, cell: Cell) -> str | None:
 @torch.no_grad()
 def distances_to_converged(sweep: Sweep, cell: Cell) -> OutputLaw:
     """‖x − x_∞‖²/sd² of the cell's starts, shape (n,)."""
-    began, sampler = time.perf_counter(), cell.settings
-    assert sampler is not None
+    began, sampler = time.perf_counter(), cell.algorithm
     levels, model = sweep.levels_of(cell), sweep.denoisers[cell.denoiser]
     reason = why_not_converged(sweep, cell) or sampler.why_incompatible(model, levels)
     if reason is not None:
@@ -114,9 +112,8 @@ def distances_to_converged(sweep: Sweep, cell: Cell) -> OutputLaw:
 
 
 def _flow(sweep: Sweep, cell: Cell, levels: Levels, x: Tensor) -> Converged:
-    model, sampler = sweep.denoisers[cell.denoiser], cell.settings
+    model, sampler = sweep.denoisers[cell.denoiser], cell.algorithm
     assert isinstance(model, Denoiser)
-    assert sampler is not None
     if sampler.brings_levels:
         levels, x = _on_path(model, levels, x)
     start = sweep.starts_of(sampler)[cell.start]

@@ -76,8 +76,7 @@ class OutputLaw:
 
 def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
     """Why the density of a cell's law is not known, in one line; None if it is known."""
-    sampler = cell.settings
-    assert sampler is not None
+    sampler = cell.algorithm
     reason = why_no_start(sweep, cell)
     if reason is not None:
         return reason
@@ -103,8 +102,7 @@ def _is_linear(sweep: Sweep, sampler: Sampler) -> bool:
 
 def why_no_start(sweep: Sweep, cell: Cell) -> str | None:
     """Why no density can be computed from a cell's start, in one line; None if one can be."""
-    sampler = cell.settings
-    assert sampler is not None
+    sampler = cell.algorithm
     if sampler.adaptive:
         return (
             "the density of a sampler that chooses its own steps is not known: they depend on the "
@@ -169,8 +167,7 @@ def _even(sweep: Sweep, start: Start) -> Start:
 
 def density(sweep: Sweep, cell: Cell) -> OutputLaw:
     """The law of a cell's output: nodes on a line, or ln p − ln q at points of it."""
-    sampler = cell.settings
-    assert sampler is not None
+    sampler = cell.algorithm
     # a run without noise refuses a sampler itself; on a line four steps before it would take long
     alone = sweep.dataset.dim == 1 and not sampler.stochastic
     reason = (why_no_start if alone else why_no_density)(sweep, cell)
@@ -184,8 +181,7 @@ def density(sweep: Sweep, cell: Cell) -> OutputLaw:
 
 def on_line(sweep: Sweep, cell: Cell) -> OutputLaw:
     """The law of a cell's output in one dimension, by quadrature."""
-    began, sampler = time.perf_counter(), cell.settings
-    assert sampler is not None
+    began, sampler = time.perf_counter(), cell.algorithm
     levels = sweep.levels_of(cell)
     start, first = sweep.starts_of(sampler)[cell.start], levels.rows[0]
     log_density = log_density_of_start(sweep, start, first)
@@ -231,7 +227,6 @@ def _rescaled(law: LineNodes, levels: Levels) -> LineNodes:
 def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
     """ln p − ln q at points of the cell's law, which depend on its seed and repetition."""
     began = time.perf_counter()
-    assert cell.settings is not None
     levels, model = sweep.levels_of(cell), sweep.denoisers[cell.denoiser]
     count = point_count(sweep.n_samples)
     rows = min(count, BATCH)
@@ -245,7 +240,7 @@ def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
         key = (sweep.seed, cell.repetition, block)
         x = start.draw(sweep.dataset, rows, first, key).to(sweep.device, torch.float64)
         batch = with_tangents(x)
-        out = final_state(cell.settings, WithTangents(counted), batch, levels, noise)
+        out = final_state(cell.algorithm, WithTangents(counted), batch, levels, noise)
         out = in_data_units(out, levels)
         sign, volume = log_volume(jacobian(out))
         turned += int((sign <= 0).sum())

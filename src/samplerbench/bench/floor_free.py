@@ -26,7 +26,6 @@ from samplerbench.bench.sweep import Sweep
 from samplerbench.core.models import Denoiser
 from samplerbench.metrics.base import LawMetric, Metric
 from samplerbench.metrics.kl_law import KLLaw
-from samplerbench.samplers.base import Sampler
 
 #: The name of the divergence, as in conf/metric/.
 KL = "kl_law"
@@ -149,7 +148,7 @@ class FloorFree:
 
     def row_count(self) -> int:
         """The number of rows of `run`."""
-        steps = [spread(self.sweep.steps_of(_sampler(cell))) for cell in self.paired]
+        steps = [spread(self.sweep.steps_of(cell.algorithm)) for cell in self.paired]
         return len(self.divergences) + sum(map(len, steps))
 
     def run(self, on_row: Callable[[Row], None] = lambda row: None) -> list[Row]:
@@ -168,14 +167,9 @@ class FloorFree:
         sweep, metric = self.sweep, self.metric
         assert metric is not None
         end = sweep.lazy_samples(cell)
-        steps = spread(sweep.steps_of(_sampler(cell)))
+        steps = spread(sweep.steps_of(cell.algorithm))
         runs = [sweep.lazy_samples(replace(cell, steps=count)) for count in steps]
         return [row for run in runs for row in between(sweep, run, metric, CONVERGED, end)]
-
-
-def _sampler(cell: Cell) -> Sampler:
-    assert cell.settings is not None
-    return cell.settings
 
 
 def spread(steps: Sequence[int]) -> list[int]:

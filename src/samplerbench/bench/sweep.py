@@ -373,8 +373,7 @@ class Sweep:
         There are as many rows as the block has, or fewer in the last block, see `_rows`.
         """
         key = (self.seed, cell.repetition, block)
-        assert cell.settings is not None  # a floor has no sampler
-        start = self.starts_of(cell.settings)[cell.start]
+        start = self.starts_of(cell.algorithm)[cell.start]
         x = start.draw(self.dataset, self.block, levels.rows[0], key)
         shape = (self.block, self.dataset.dim)
         found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
@@ -393,8 +392,7 @@ class Sweep:
         the whole batch.
         """
         piece = self.denoisers[cell.denoiser].piece
-        assert cell.settings is not None
-        if piece is None or isinstance(cell.settings, Peer) or cell.settings.adaptive:
+        if piece is None or isinstance(cell.algorithm, Peer) or cell.algorithm.adaptive:
             return self.block
         samples = self.n_samples - block * self.block
         return min(self.block, -(-samples // piece) * piece)
