@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from inspect import signature
 from itertools import pairwise
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from samplerbench.core.grids import Grid, Level, Levels, LogLinear, at_noise, lo
 from samplerbench.core.models import Denoiser, Score
 from samplerbench.core.noise import generator
 from samplerbench.core.schedules import NoiseSchedule
-from samplerbench.core.starts import sobol_points
+from samplerbench.core.starts import Law, sobol_points
 from samplerbench.errors import require
 
 #: The largest number of values that a fit keeps in memory for one block of states.
@@ -42,19 +42,6 @@ _MOST_VALUES = 2**23
 MOST_SOBOL = 1000
 #: The largest number of rounds of a fixed-point iteration.
 MOST_ROUNDS = 1000
-
-
-class Law(Protocol):
-    """The part of `datasets.base.Dataset` that a fit uses."""
-
-    @property
-    def can_be_drawn(self) -> bool: ...
-    @property
-    def dim(self) -> int: ...
-    @property
-    def uniform_dim(self) -> int | None: ...
-    def sample(self, count: int, generator: np.random.Generator) -> Tensor: ...
-    def from_uniforms(self, u: Tensor) -> Tensor: ...
 
 
 class Fitting:

@@ -93,7 +93,7 @@ class Moments(NamedTuple):
 
 
 class Law(Protocol):
-    """The part of `datasets.base.Dataset` that a start uses."""
+    """The part of `datasets.base.Dataset` that a start or a fit of a grid uses."""
 
     @property
     def can_be_drawn(self) -> bool: ...
