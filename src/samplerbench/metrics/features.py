@@ -37,8 +37,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from samplerbench.errors import InvalidSetting, kind_and_line, require
-from samplerbench.extras import missing
+from samplerbench.errors import InvalidSetting, kind_and_line, missing, require
 from samplerbench.identity import identity_of_model
 from samplerbench.metrics.base import Distance, Measurement, Metric
 
