@@ -37,10 +37,10 @@ from samplerbench.core.grids import Level, Levels, TruncatedLevels, in_data_unit
 from samplerbench.core.line_laws import LineNodes
 from samplerbench.core.models import Counted, Denoiser, Density, log_densities
 from samplerbench.core.noise import KeyedNoise
-from samplerbench.core.starts import Sobol, Start
+from samplerbench.core.schedules import NoiseSchedule
+from samplerbench.core.starts import Sobol, Start, plain_start
 from samplerbench.core.tangents import WithTangents, jacobian, log_volume, with_tangents
-from samplerbench.datasets.base import log_density_of
-from samplerbench.errors import InvalidSetting
+from samplerbench.datasets.base import Dataset, log_density_of, why_no_log_density
 from samplerbench.metrics.base import mean_ratio
 from samplerbench.samplers.base import Sampler, final_state
 from samplerbench.samplers.toy import Toy, is_affine_run
@@ -112,7 +112,7 @@ def why_no_start(sweep: Sweep, cell: Cell) -> str | None:
         return (
             "the density needs derivatives, which do not pass through the code of another package"
         )
-    start = _plain(sweep.starts_of(sampler)[cell.start])
+    start = plain_start(sweep.starts_of(sampler)[cell.start])
     if type(start).log_density is Start.log_density:
         return f"the density of the start {cell.start} is not known"
     if start.uses_data and not isinstance(sweep.dataset.exact_score(sweep.schedule), Density):
@@ -121,14 +121,14 @@ def why_no_start(sweep: Sweep, cell: Cell) -> str | None:
 
 
 def log_density_of_start(
-    sweep: Sweep, start: Start, first: Level[float]
+    dataset: Dataset, schedule: NoiseSchedule, start: Start, first: Level[float]
 ) -> Callable[[Tensor], Tensor]:
     """ln of the density of the first states: points (n, dim) ↦ (n,)."""
-    exact = sweep.dataset.exact_score(sweep.schedule)
+    exact = dataset.exact_score(schedule)
 
     def path(x: Tensor, level: Level[float]) -> Tensor:
         assert isinstance(exact, Density)  # see why_no_start
-        values = exact.to(sweep.device).log_density(x, level)
+        values = exact.to(x.device).log_density(x, level)
         return log_densities(values, x, "dataset", type(exact).__name__)
 
     def log_density(x: Tensor) -> Tensor:
@@ -153,10 +153,6 @@ def _why_no_chain(sweep: Sweep, sampler: Sampler, start: Start) -> str | None:
 
 def _no_quadrature(sampler: Sampler, error: Refused) -> str:
     return f"{type(sampler).__name__} has no law by quadrature: {error}"
-
-
-def _plain(start: Start) -> Start:
-    return start.start if isinstance(start, Sobol) else start
 
 
 def _even(sweep: Sweep, start: Start) -> Start:
@@ -184,7 +180,7 @@ def on_line(sweep: Sweep, cell: Cell) -> OutputLaw:
     began, sampler = time.perf_counter(), cell.algorithm
     levels = sweep.levels_of(cell)
     start, first = sweep.starts_of(sampler)[cell.start], levels.rows[0]
-    log_density = log_density_of_start(sweep, start, first)
+    log_density = log_density_of_start(sweep.dataset, sweep.schedule, start, first)
     # these draws only give the region of the states
     starts = start.draw(sweep.dataset, 256, first, (sweep.seed, 0, 0))
     starts = starts.to(sweep.device, torch.float64)
@@ -206,9 +202,7 @@ def on_line(sweep: Sweep, cell: Cell) -> OutputLaw:
 def _log_density_of_data(sweep: Sweep, levels: Levels) -> Callable[[Tensor], Tensor] | None:
     """ln of the density of the data at last states, shape (n,), if it is known."""
     dataset = sweep.dataset
-    try:
-        log_density_of(dataset, dataset.draws(2, "density", 0))
-    except InvalidSetting:  # a Wasserstein distance needs none
+    if why_no_log_density(dataset) is not None:  # a Wasserstein distance needs none
         return None
     return lambda x: log_density_of(dataset, in_data_units(x[:, None], levels))
 
@@ -233,7 +227,7 @@ def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
     start, first = _even(sweep, sweep.starts[cell.start]), levels.rows[0]
     assert isinstance(model, Denoiser)
     counted = Counted(model)
-    log_start = log_density_of_start(sweep, start, first)
+    log_start = log_density_of_start(sweep.dataset, sweep.schedule, start, first)
     noise = KeyedNoise(("density", sweep.seed))  # never used
     values, turned = torch.empty(count, dtype=torch.float64), 0
     for block in range(count // rows):

@@ -428,6 +428,11 @@ def stratified_draws(dataset: Law, count: int, *key: int | str) -> Tensor:
     return dataset.from_uniforms(sobol_points(count, dataset.uniform_dim or 1, 0, "draws", *key))
 
 
+def plain_start(start: Start) -> Start:
+    """The start with the same law that is drawn without Sobol points."""
+    return start.start if isinstance(start, Sobol) else start
+
+
 def _log_normal(x: Tensor, mean: float, std: float) -> Tensor:
     """ln N(x; mean, std²·I), shape (n,)."""
     return (-0.5 * ((x - mean) / std).square() - math.log(std * math.sqrt(2 * math.pi))).sum(-1)

@@ -166,6 +166,15 @@ def log_density_of(dataset: Dataset, x: Tensor) -> Tensor:
     return log_densities(values, x, "dataset", type(dataset).__name__).double()
 
 
+def why_no_log_density(dataset: Dataset) -> str | None:
+    """What a known density of the law needs, in one line; None if it is known."""
+    try:
+        log_density_of(dataset, dataset.draws(2, "density", 0))
+    except InvalidSetting as error:
+        return f"it needs {error.allowed}"
+    return None
+
+
 def finite(points: Tensor, key: str) -> Tensor:
     """Return the points, or refuse them if there are none or some are not finite."""
     require(len(points) > 0, key, f"{len(points)} points", "a data set that is not empty")

@@ -29,7 +29,13 @@ import torch
 from torch import Tensor
 
 from samplerbench.core.line_laws import LineNodes
-from samplerbench.datasets.base import LARGEST, Dataset, all_usable, log_density_of
+from samplerbench.datasets.base import (
+    LARGEST,
+    Dataset,
+    all_usable,
+    log_density_of,
+    why_no_log_density,
+)
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import InvalidSetting, require
 
@@ -280,11 +286,7 @@ class Divergence(OutputLawMetric):
                 f"it needs {dataset.dim:,} derivatives of each state, and at most {MOST_DIM} are "
                 "possible; on a Gaussian kl_law_gaussian is exact"
             )
-        try:
-            log_density_of(dataset, dataset.draws(2, "density", 0))
-        except InvalidSetting as error:
-            return f"it needs {error.allowed}"
-        return None
+        return why_no_log_density(dataset)
 
     @abstractmethod
     def estimate(self, log_ratios: Tensor) -> Measurement:
