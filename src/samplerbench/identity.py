@@ -46,6 +46,7 @@ from samplerbench.files import write_atomically
 from samplerbench.version import __version__
 
 OURS = "samplerbench"
+#: Modules that only store, compare or show values; excluded from the hash of the code.
 PRESENTATION = (
     *("app/", "figures/", "report/", "verify/", "library.py", "logs/", "__main__.py"),
     *(f"bench/{name}.py" for name in ("cache", "jackknife", "ranking", "statistics", "store")),
@@ -53,7 +54,6 @@ PRESENTATION = (
     *(f"bench/budget/{name}.py" for name in ("mismatch", "parts", "words")),
     "bench/suite/",
 )
-"""Modules that only store, compare or show values; excluded from the hash of the code."""
 
 
 def package_code(package: str, excluded: tuple[str, ...] = ()) -> str:

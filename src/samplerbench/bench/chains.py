@@ -60,14 +60,12 @@ from samplerbench.metrics.mode_weights import ModeWeights
 from samplerbench.metrics.modes import Modes, modes_of
 from samplerbench.samplers.base import Sampler, iterate
 
+#: With fewer frames a half chain has no variance.
 LEAST_FRAMES = 4
-"""With fewer frames a half chain has no variance."""
-
+#: Moments are right below this b².
 BIAS = 0.01
-"""Moments are right below this b²."""
-
+#: `diagnose` keeps at most this many frames; neighbouring frames are nearly the same.
 MOST_FRAMES = 1000
-"""`diagnose` keeps at most this many frames; neighbouring frames are nearly the same."""
 
 
 @dataclass(frozen=True, eq=False)

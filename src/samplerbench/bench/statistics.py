@@ -62,18 +62,14 @@ from samplerbench.errors import InvalidSetting, require
 
 Array = NDArray[np.float64]
 
+#: Differences below this share of the values are rounding errors and count as zero.
 _ROUNDING = 1e-9
-"""Differences below this share of the values are rounding errors and count as zero."""
-
+#: Chains with a split R̂ up to this value have mixed.
 MIXED = 1.01
-"""Chains with a split R̂ up to this value have mixed."""
-
+#: The column `reference` of the diagnostics of chains.
 CHAIN = "chain"
-"""The column `reference` of the diagnostics of chains."""
-
+#: Columns that distinguish groups of chains.
 CHAINS = ["start", "denoiser", "sampler", "sampler_settings"]
-"""Columns that distinguish groups of chains."""
-
 #: Selects rows: a mask, or a mapping from columns to a value or a list of values.
 Selection = Mapping[str, object] | pd.Series
 

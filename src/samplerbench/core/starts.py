@@ -438,8 +438,8 @@ def _log_normal(x: Tensor, mean: float, std: float) -> Tensor:
     return (-0.5 * ((x - mean) / std).square() - math.log(std * math.sqrt(2 * math.pi))).sum(-1)
 
 
+#: Binary digits of a point. SciPy 1.17 cannot skip points with more; 2³² points are enough.
 _BITS = 32
-"""Binary digits of a point. SciPy 1.17 cannot skip points with more; 2³² points are enough."""
 
 
 def sobol_points(count: int, columns: int, first: int, *key: int | str) -> Tensor:

@@ -67,8 +67,8 @@ _LONG = 24
 #: The smallest factor between the places of two curves at one number, and their distance in points
 #: if there is room.
 _SHIFT, _APART = 1.012, 3.2
+#: The width of a panel in inches.
 _PANEL = 4.6
-"""The width of a panel in inches."""
 X_TITLES = {
     "steps": "number of steps N",
     "nfe": "network evaluations per sample (NFE)",

@@ -35,8 +35,8 @@ from samplerbench.figures.style import (
 )
 from samplerbench.samplers.base import Sampler
 
+#: The largest number of curves of each denoiser in one panel.
 MOST_CURVES = 14
-"""The largest number of curves of each denoiser in one panel."""
 FAMILIES = (
     "deterministic, one\nevaluation a step",
     "deterministic, several\nevaluations a step",
@@ -44,8 +44,8 @@ FAMILIES = (
 )
 #: As `distance.X_TITLES`, for narrow panels.
 _X_TITLES = {"steps": "steps N", "nfe": "evaluations (NFE)", "rounds": "sequential rounds"}
+#: Curves with a smaller relative difference look equal.
 _ALIKE = 1e-3
-"""Curves with a smaller relative difference look equal."""
 
 
 def family(sampler: Sampler) -> str:

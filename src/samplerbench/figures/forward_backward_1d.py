@@ -34,8 +34,8 @@ from samplerbench.figures.panels import (
 )
 from samplerbench.figures.style import new_figure, subtitle
 
+#: The number of states kept of each path: with 500 steps, the nearest time is within 1/400.
 _FRAMES = 201
-"""The number of states kept of each path: with 500 steps, the nearest time is within 1/400."""
 
 
 @dataclass(frozen=True)

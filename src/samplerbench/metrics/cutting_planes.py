@@ -30,8 +30,8 @@ from typing import NamedTuple
 from samplerbench.errors import require
 
 _STARTS = 8
+#: The first directions to evaluate, for all laws.
 START_ANGLES = [math.pi * k / _STARTS for k in range(_STARTS)]
-"""The first directions to evaluate, for all laws."""
 
 
 class Bound(NamedTuple):

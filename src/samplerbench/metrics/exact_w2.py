@@ -44,15 +44,13 @@ from samplerbench.metrics.base import Distance, MeasuredBy, Measurement, Metric
 
 Array = NDArray[np.float64]
 
+#: A gap below this share of W₂² counts as closed. Ordinary clouds have 1e-13 to 1e-10.
 _GAP = 1e-9
-"""A gap below this share of W₂² counts as closed. Ordinary clouds have 1e-13 to 1e-10."""
-
+#: Relative to W₂² and the potentials: the rounding error of the lower bound.
 _ROUNDING = 1e-15
-"""Relative to W₂² and the potentials: the rounding error of the lower bound."""
-
+#: The largest number of pivots, never reached in practice. POT's default is too small at 2 000 × 2
+#: 000.
 _PIVOTS = 10**8
-"""The largest number of pivots, never reached in practice. POT's default is too small at
-2 000 × 2 000."""
 
 
 @dataclass(frozen=True)

@@ -41,11 +41,10 @@ from samplerbench.errors import InvalidSetting, kind_and_line, missing, require
 from samplerbench.identity import identity_of_model
 from samplerbench.metrics.base import Distance, Measurement, Metric
 
+#: Inception's layers, by the number of their features; FID and KID usually use 2048.
 LAYERS = (64, 192, 768, 2048)
-"""Inception's layers, by the number of their features; FID and KID usually use 2048."""
-
+#: Images per call of the network: 0.3 GB with Inception. Fixed, since it changes the last bits.
 IMAGES = 32
-"""Images per call of the network: 0.3 GB with Inception. Fixed, since it changes the last bits."""
 
 Summary = TypeVar("Summary")
 

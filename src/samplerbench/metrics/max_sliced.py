@@ -44,18 +44,15 @@ from samplerbench.metrics.projections import (
     sort_lines,
 )
 
+#: The largest number of bytes kept for each of directions, sorted reference and cell means; it does
+#: not affect the values.
 KEPT_BYTES = 2**27
-"""The largest number of bytes kept for each of directions, sorted reference and cell means; it does
-not affect the values."""
-
+#: The number of projections of each cloud at a time; a single line may have more.
 WORK = 2**22
-"""The number of projections of each cloud at a time; a single line may have more."""
-
+#: The smallest unit: 1/unit must not overflow in float32.
 _SMALLEST = 2.0**-100
-"""The smallest unit: 1/unit must not overflow in float32."""
-
+#: The largest rounding error of float32, as a share of the distance.
 _TOLERANCE = 0.01
-"""The largest rounding error of float32, as a share of the distance."""
 
 _ALL = slice(None)
 

@@ -33,11 +33,10 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 T = TypeVar("T", np.float64, np.int32, np.int64)
 
+#: The number of entries of the quantile grid at a time: half a MB.
 _PIECE = 2**16
-"""The number of entries of the quantile grid at a time: half a MB."""
-
+#: The relative rounding error of a bound, a pairwise sum of products in float64.
 _ROUNDING = 1e-14
-"""The relative rounding error of a bound, a pairwise sum of products in float64."""
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,9 @@ from samplerbench.metrics.base import Distance, LawMetric, Measurement
 from samplerbench.metrics.cutting_planes import START_ANGLES, Bound, check_stop, search
 from samplerbench.metrics.modes import Modes, modes_of
 
+#: The rounding error, relative to the second moments of samples and law: ten times the measured
+#: one.
 _ROUNDING = 1e-13
-"""The rounding error, relative to the second moments of samples and law: ten times the measured
-one."""
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ from samplerbench.metrics.pairs import (
     require_pairs,
 )
 
+#: The number of points for the median distance; its error is a few percent, enough for h.
 _MEDIAN_POINTS = 1000
-"""The number of points for the median distance; its error is a few percent, enough for h."""
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from samplerbench.metrics.base import Distance, MeasuredBy, Metric
 from samplerbench.metrics.max_sliced import Precision
 from samplerbench.metrics.sliced import Sliced
 
+#: Eigenvalues below this share of the largest one are rounding errors.
 _SMALLEST = 1e-12
-"""Eigenvalues below this share of the largest one are rounding errors."""
 
 
 @dataclass(frozen=True)

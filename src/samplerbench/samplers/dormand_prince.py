@@ -17,6 +17,7 @@ from samplerbench.errors import require
 from samplerbench.samplers.base import Sampler, Step, slope_at
 
 _NODES = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
+#: The last row gives the new state, so its slope is also the first slope of the next step.
 _STAGES = (
     (1 / 5,),
     (3 / 40, 9 / 40),
@@ -25,9 +26,8 @@ _STAGES = (
     (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
     (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
 )
-"""The last row gives the new state, so its slope is also the first slope of the next step."""
+#: The weights of order 5 minus those of order 4.
 _ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
-"""The weights of order 5 minus those of order 4."""
 
 
 @dataclass(frozen=True)
