@@ -563,14 +563,9 @@ def _of_steps(levels: Levels, steps: int) -> Levels:
 
 
 def mean_over_samples(evaluations: Sequence[int], sizes: Sequence[int]) -> int:
-    """The mean number of evaluations per sample, rounded up.
+    """The mean of the blocks' numbers of evaluations, weighted by their sizes, rounded up.
 
-    All samples of a block have the same number. It differs between blocks only for an adaptive
-    sampler.
-
-    Args:
-        evaluations: the evaluations of the model for each block.
-        sizes: the number of samples of each block that are kept.
+    The number differs between blocks only for an adaptive sampler.
     """
     total = sum(count * size for count, size in zip(evaluations, sizes, strict=True))
     return -(-total // sum(sizes))

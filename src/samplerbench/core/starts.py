@@ -365,11 +365,7 @@ class Sobol(Start):
     def draw(
         self, dataset: Law, count: int, level: Level[float], key: tuple[int | str, ...]
     ) -> Tensor:
-        """Draw the first states of a block, shape (count, dim), float64.
-
-        Args:
-            count: the size of the block, the same for all blocks.
-            key: (seed, repetition, block). The points of the sequence depend on the block.
+        """As in `Start`; all blocks have the same size, and their points follow each other.
 
         Raises:
             InvalidSetting: the start needs x₀, and the data set is not a map of the unit cube.

@@ -48,9 +48,7 @@ def from_file(
 
     Args:
         path: the path of the file, relative to the current directory; ~ is the home directory.
-        train: share of the rows to train on.
-        validation: share of the rows.
-        evaluation: share of the rows; the floor's part is the rest.
+        train, validation, evaluation: shares of the parts, as in `Divided`.
         array: the name of an array, for a `.npz` or `.pt` file.
         columns: names separated by commas, for a table; see the module.
 
