@@ -139,11 +139,7 @@ class _CertifiedDistance(Distance):
                 sums.append(_moments(weight[rows], x, y))
             return _bound(*map(math.fsum, zip(*sums, strict=True)))
 
-        peak = search(
-            couple,
-            relative_tolerance=self._metric.relative_tolerance,
-            evaluations=self._metric.evaluations,
-        )
+        peak = search(couple, self._metric.relative_tolerance, self._metric.evaluations)
         value = _distance(index, weight, cloud.along(peak.phi), self._reference.along(peak.phi))
         angles = [math.cos(peak.phi), math.sin(peak.phi)]
         direction = torch.tensor(angles, dtype=torch.float64)

@@ -109,11 +109,7 @@ class _LawDistance(Distance):
             (xx, xy), (_, yy) = square.tolist()
             return Bound((xx + yy) / 2 + margin, complex((xx - yy) / 2, xy), margin)
 
-        peak = search(
-            couple,
-            relative_tolerance=self._metric.relative_tolerance,
-            evaluations=self._metric.evaluations,
-        )
+        peak = search(couple, self._metric.relative_tolerance, self._metric.evaluations)
         theta = _direction(peak.phi)
         value = distance_to_law(points @ theta, self._line(theta), p=2)
         return Measurement(value, value, max(peak.upper, value), theta, peak.evaluations)
