@@ -22,7 +22,7 @@ from samplerbench.core.noise import generator
 from samplerbench.datasets.base import LARGEST
 from samplerbench.errors import require
 from samplerbench.figures.common import COLOURS, score_title
-from samplerbench.figures.style import CurveStyle, by_number, curve_style
+from samplerbench.figures.style import CurveStyle, by_number, styles_of
 from samplerbench.identity import settings_text
 
 #: Half the widths of two axes: [15, 20] is from −15 to 15 and from −20 to 20.
@@ -66,7 +66,7 @@ def run_styles(scene: Scene) -> dict[str, CurveStyle]:
         return by_number(run.label.split()[0]), given, by_number(settings_text(run.sampler))
 
     labels = dict.fromkeys(run.label for run in sorted(scene.runs(), key=place))
-    return {label: curve_style(number) for number, label in enumerate(labels)}
+    return styles_of(labels)
 
 
 def start_name(runs: Sequence[SamplerRun]) -> str:

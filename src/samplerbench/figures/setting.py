@@ -12,11 +12,10 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from samplerbench.bench.statistics import floor_of, summary
 from samplerbench.figures.common import COLOURS, distance_title, score_title
-from samplerbench.figures.distance import about, floor_band
+from samplerbench.figures.distance import about, draw_floor, floor_key
 from samplerbench.figures.panels import panel_columns
 from samplerbench.figures.style import (
     add_legend,
@@ -53,8 +52,7 @@ def setting_figure(table: pd.DataFrame, metric: str, setting: str) -> Figure:
         if spans_decades(cells["mean"]):
             panels[0].set_yscale("log")
         for axes, name in zip(panels, shown, strict=False):
-            if not floor.empty:
-                floor_band(axes, floor)
+            draw_floor(axes, floor)
             if name != _EXACT:
                 interval_curve(axes, exact, "x", cap=1.5, color="0.5", marker="s", ls="--")
             curve = cells[cells["denoiser"] == name]
@@ -74,7 +72,7 @@ def setting_figure(table: pd.DataFrame, metric: str, setting: str) -> Figure:
                 Line2D([], [], color="0.5", marker="s", ls="--", label=score_title(_EXACT))
             )
         if not floor.empty:
-            handles.append(Patch(color="0.85", label="floor: fresh draws\nof the data, 95 %"))
+            handles.append(floor_key())
         add_legend(figure, handles)
         subtitle(figure, f"{about(cells)}; N = {cells['steps'].iloc[0]:,}")
     return figure

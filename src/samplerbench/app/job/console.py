@@ -15,7 +15,7 @@ from rich.table import Table
 from samplerbench.app.config.construct import read_member
 from samplerbench.app.config.folders import member_files
 from samplerbench.bench.budget.parts import PARTS
-from samplerbench.bench.cell import CELL, NAMES, point_count, sampler_name
+from samplerbench.bench.cell import CELL, NAMES, point_count, sampler_name, sampler_names
 from samplerbench.bench.designing import Carried, Designed
 from samplerbench.bench.ranking import Ranking, ranking
 from samplerbench.bench.resolution import resolution
@@ -224,7 +224,7 @@ def print_failures(out: Console, table: pd.DataFrame) -> None:
     for (status, kind), rows in bad.groupby(["status", parts["kind"]]):
         counts = parts.loc[rows.index, "count"].dropna().astype(int)
         span = "–".join(f"{n}" for n in sorted({counts.min(), counts.max()})) if len(counts) else ""
-        names = pd.unique(pd.Series(map(sampler_name, rows["sampler"], rows["sampler_settings"])))
+        names = sampler_names(rows).unique()
         samplers = ", ".join(filter(None, names[:_MOST_NAMES]))
         samplers += f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
         text = f"{len(rows)} {status}: {samplers}{': ' * bool(samplers)}{span}{kind}"
