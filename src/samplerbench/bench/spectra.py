@@ -85,9 +85,8 @@ def spectrum_of(sweep: Sweep, cell: Cell) -> OutputLaw:
     reason = why_no_spectrum(sweep, cell)
     if reason is not None:
         return OutputLaw(None, 0, 0.0, "incompatible", reason)
-    law, sampler = sweep.dataset, cell.settings
+    law, sampler = sweep.dataset, cell.algorithm
     assert isinstance(law, GaussianSpectrum)  # the metric has checked it
-    assert sampler is not None
     levels = sweep.levels_of(cell)
     start = sweep.starts_of(sampler)[cell.start]
     mean, variances = start.moments(law.mean, law.variances, levels.rows[0])
