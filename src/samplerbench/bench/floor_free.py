@@ -24,7 +24,7 @@ from samplerbench.bench.cell import Cell, Row
 from samplerbench.bench.densities import why_no_density
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.models import Denoiser
-from samplerbench.metrics.base import LawMetric, Metric
+from samplerbench.metrics.base import AnyMetric, Metric
 from samplerbench.metrics.kl_law import KLLaw
 
 #: The name of the divergence, as in conf/metric/.
@@ -119,7 +119,7 @@ class FloorFree:
         return self.metric or next(iter(self.sweep.metrics))
 
     @property
-    def metrics(self) -> dict[str, Metric | LawMetric]:
+    def metrics(self) -> dict[str, AnyMetric]:
         """The divergence by its name; empty if none is measured."""
         return {KL: KLLaw()} if self.divergences else {}
 

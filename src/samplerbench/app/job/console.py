@@ -31,7 +31,7 @@ from samplerbench.bench.statistics import (
 )
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting
-from samplerbench.metrics.base import LawMetric, Metric, OutputLawMetric
+from samplerbench.metrics.base import AnyMetric, OutputLawMetric
 
 Key = TypeVar("Key")
 
@@ -46,7 +46,7 @@ def print_cells(
     table: pd.DataFrame,
     unit: str = "N",
     known_law: bool = True,
-    metrics: Mapping[str, Metric | LawMetric] | None = None,
+    metrics: Mapping[str, AnyMetric] | None = None,
     exact: Collection[str] = (),
 ) -> None:
     """Print a table for each metric: a line for each curve, a column for each number of steps.
@@ -262,7 +262,7 @@ def print_claims(
     out: Console,
     table: pd.DataFrame,
     wanted: float,
-    metrics: Mapping[str, Metric | LawMetric],
+    metrics: Mapping[str, AnyMetric],
     unit: str = "N",
     chains: pd.DataFrame | None = None,
     data: Dataset | None = None,
