@@ -160,7 +160,7 @@ class FittedGrid(ABC):
     def ratios(self, schedule: NoiseSchedule, count: int) -> Tensor:
         """κ from κ_max to κ_min with equally spaced logarithms, shape (count,), float64."""
         low, high = noise_range(schedule, self.noise_min, self.noise_max, count)
-        return _log_spaced(high, low, count)
+        return torch.linspace(math.log(high), math.log(low), count, dtype=torch.float64).exp()
 
 
 @dataclass(frozen=True, eq=False)
@@ -521,10 +521,6 @@ def _require_falling(noise: Tensor) -> None:
     good = good and bool((noise > 0).all() and noise.isfinite().all() and (noise.diff() < 0).all())
     allowed = "at least two decreasing, positive numbers, float64"
     require(good, "noise", f"{tuple(noise.shape)}", allowed)
-
-
-def _log_spaced(high: float, low: float, count: int) -> Tensor:
-    return torch.linspace(math.log(high), math.log(low), count, dtype=torch.float64).exp()
 
 
 def _integral(rate: Tensor, ratios: Tensor) -> Tensor:

@@ -98,7 +98,10 @@ def run(config: DictConfig) -> float | None:
             claim(directory, config, about)
             write_status(directory, "failed", first_line(error))
         raise
-    about |= {"values": value_count(job), "sweep_id": known_id(job)}
+    # the sweep has no identity before its grids are fitted and chosen
+    waits = bool(job.grids) or isinstance(job.sweep.grid, FittedGrid | DesignedGrid)
+    sweep_id = "" if waits else job.sweep.books.sweep_id
+    about |= {"values": value_count(job), "sweep_id": sweep_id}
     claim(directory, config, about)
     print(f"run:    {os.path.relpath(directory)}", flush=True)
     try:
@@ -230,12 +233,6 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
     kept = (directory / name for name in ("report.txt", "cells.parquet", "budget.csv", LOSSES))
     log.files(path for path in kept if path.exists())
     return failed
-
-
-def known_id(job: Job) -> str:
-    """The identity of the sweep; empty before its grids are fitted and chosen."""
-    waits = bool(job.grids) or isinstance(job.sweep.grid, FittedGrid | DesignedGrid)
-    return "" if waits else job.sweep.books.sweep_id
 
 
 def fit_grid(job: Job, directory: Path, out: Console) -> Job:
