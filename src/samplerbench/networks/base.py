@@ -30,6 +30,9 @@ SMALLEST_RATIO = 1e-4
 class Network(nn.Module, ABC):
     """A network with parameters to learn.
 
+    Members have the arguments `dim`, the dimension of the state (or the shape of an image), and
+    `seed`, the seed of their random numbers: initial weights, and frequencies if there are any.
+
     Attributes:
         needs_level: whether the output depends on the level.
         broadcasts: whether states can share a level: for u of shape (groups, n, dim) the level may
