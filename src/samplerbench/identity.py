@@ -92,10 +92,8 @@ def package_code(package: str, excluded: tuple[str, ...] = ()) -> str:
 def _remembered(files: str, excluded: tuple[str, ...], code: Callable[[], str]) -> str:
     """The hash of this package's code, which is kept for its files beside their bytecode.
 
-    To compute it takes half a second. It is kept even if Python writes no bytecode.
-
-    Args:
-        files: a hash of the whole files.
+    To compute it takes half a second. It is kept even if Python writes no bytecode. `files` is a
+    hash of the whole files.
     """
     part = _digest(" ".join(excluded)).hexdigest()
     kept = Path(cache_from_source(__file__)).with_suffix(f".{part}")
@@ -438,11 +436,7 @@ def _sources(name: str) -> dict[str, str]:
 
 @functools.cache
 def _read(path: Path, changed: int) -> tuple[str, list[tuple[int, str]]]:
-    """A hash of a file's source, and its imports: levels upwards and names.
-
-    Args:
-        changed: time of the last change, so that a changed file is read again.
-    """
+    """A hash of a file's source, and its imports (levels upwards, names), at its last change."""
     return _digest(_source(path)).hexdigest(), list(_imports(ast.parse(path.read_bytes())))
 
 

@@ -364,8 +364,6 @@ def _transport(
     """∫ |y − G⁻¹(F(y))|^p dF(y) over parts of cells, shape (n,).
 
     Args:
-        law: with quantile function G⁻¹.
-        p: the order of the distance.
         first: y, F and the slope of F at the start of a cell, shape (3, n).
         last: the same at the end of the cell.
         low: the start of the part, as a share of the cell.

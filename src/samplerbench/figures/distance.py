@@ -254,10 +254,7 @@ def mark_missing(axes: Axes, rows: pd.DataFrame, x: str, styles: Mapping[str, Cu
 
 
 def _panels(count: int) -> tuple[list[Axes], float]:
-    """The panels of a new figure and its width before it is scaled.
-
-    They are side by side, or in one column if the figure is narrow.
-    """
+    """The panels of a new figure, in one column if it is narrow, and its width before scaling."""
     width = _PANEL * count + 1.7
     stacked = narrow(width)
     rows, columns = (count, 1) if stacked else (1, count)

@@ -404,10 +404,7 @@ class Peer(Sampler):
         self._as(_within=within, stochastic=True)._toy_run(steps, noise)
 
     def _kept(self, steps: int, schedule: NoiseSchedule | None, find: Callable[[], Found]) -> Found:
-        """What `find` gave in the last run, if it had these steps and this schedule.
-
-        A job runs blocks of samples, and each is a run.
-        """
+        """What `find` gave for the last block, if it had these steps and this schedule."""
         known = self.__dict__.get("_last")
         if known is None or known[0] != steps or known[1] is not schedule:
             known = self.__dict__["_last"] = steps, schedule, find()

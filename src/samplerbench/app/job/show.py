@@ -269,10 +269,7 @@ class Showing:
     ) -> list[Path]:
         """Files in the folder of the run: from the job's cache, or made now and stored there.
 
-        Args:
-            inputs: everything that determines the files, except the software.
-            make: writes the files and returns their paths.
-            check: raises an error if files from the cache are not of this kind.
+        `inputs` and the software determine them. `check` raises an error for files of another kind.
         """
         cache = self.job.cache
         if cache is None:

@@ -394,14 +394,7 @@ def _task_checks(results: pd.DataFrame, tasks: Iterable[tuple[str, ...]] | None)
 
 
 class _Checks:
-    """The checks of one cell.
-
-    Args:
-        job: the job of the cell.
-        of_entrant: the rows of its entrant in this job.
-        steps: the number of steps of the cell.
-        fresh: the sweep of the job with other seeds.
-    """
+    """The checks of one cell, from the rows of its entrant; `fresh` are sweeps with other seeds."""
 
     def __init__(
         self, job: SuiteJob, of_entrant: pd.DataFrame, steps: int, fresh: Sequence[Sweep]
