@@ -14,19 +14,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import FINAL, RESULTS, SEEDS, Against, Cell, Labels, Origin, Row
-from samplerbench.bench.converged import ConvergedRuns, distances_to_converged, why_not_converged
+from samplerbench.bench.converged import Converged, distances_to_converged, why_not_converged
 from samplerbench.bench.densities import OutputLaw, density, why_no_density
 from samplerbench.bench.log_z import log_z_of, why_no_log_z
 from samplerbench.bench.own_grids import OwnGrid, require_no_doubles
@@ -37,6 +36,7 @@ from samplerbench.core.coupling import BrownianNoise
 from samplerbench.core.cuda_graphs import Graphed
 from samplerbench.core.fitted_grids import Fitted, FittedGrid
 from samplerbench.core.grids import Grid, Levels, in_data_units
+from samplerbench.core.lazy import Lazy
 from samplerbench.core.models import Counted, Denoiser, Score
 from samplerbench.core.noise import KeyedNoise, Noise
 from samplerbench.core.schedules import NoiseSchedule
@@ -68,22 +68,6 @@ class Samples:
 def recall_nothing(cell_id: str) -> Row | None:
     """The `recall` of a sweep without a store: None for every cell."""
     return None
-
-
-class Lazy(Generic[T]):
-    """A value that is computed once, by the first thread that needs it; other threads wait."""
-
-    def __init__(self, compute: Callable[[], T]) -> None:
-        self._compute = compute
-        self._values: list[T] = []
-        self._lock = Lock()
-
-    def __call__(self) -> T:
-        """The value."""
-        with self._lock:
-            if not self._values:
-                self._values.append(self._compute())
-            return self._values[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,9 +196,9 @@ class Sweep:
         return self.dataset if self.truth is None else self.truth
 
     @cached_property
-    def converged_runs(self) -> ConvergedRuns:
-        """The converged runs that its cells are compared with."""
-        return ConvergedRuns()
+    def converged_runs(self) -> dict[Hashable, Lazy[Converged | InvalidSetting]]:
+        """The converged runs that its cells are compared with, each computed once."""
+        return {}
 
     @cached_property
     def books(self) -> Books:

@@ -31,12 +31,12 @@ from dataclasses import InitVar, dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Lock
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from samplerbench.core.lazy import Lazy
 from samplerbench.errors import InvalidSetting, kind_and_line, missing, require
 from samplerbench.identity import identity_of_model
 from samplerbench.metrics.base import Distance, MeasuredBy, Measurement, Metric
@@ -136,16 +136,11 @@ class FeatureMetric(Metric, Generic[Summary]):
     def prepare(self, reference: Tensor, seed: int) -> Distance:
         _require_two(reference, "reference")
         self.features(reference[:2])  # a network that fails must fail before any work
-        kept: list[Summary] = []
-        lock = Lock()
+        of_reference = Lazy(lambda: self.summary(self.features(reference)))
 
         def measure(samples: Tensor) -> Measurement:
             _require_two(samples, "samples")
-            own = self.summary(self.features(samples))
-            with lock:
-                if not kept:
-                    kept.append(self.summary(self.features(reference)))
-            return self.between(own, kept[0])
+            return self.between(self.summary(self.features(samples)), of_reference())
 
         return MeasuredBy(reference.shape[1], measure)
 

@@ -75,7 +75,8 @@ from torch import Tensor
 
 from samplerbench.bench.cell import Against, Cell, Row
 from samplerbench.bench.store import LIMIT
-from samplerbench.bench.sweep import Lazy, LazySamples, Reference, Samples, Sweep
+from samplerbench.bench.sweep import LazySamples, Reference, Samples, Sweep
+from samplerbench.core.lazy import Lazy
 from samplerbench.core.starts import Sobol
 from samplerbench.errors import InvalidSetting, require, require_compatible
 from samplerbench.identity import content, settings_text
