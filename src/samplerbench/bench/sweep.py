@@ -391,12 +391,10 @@ class Sweep:
                 of_output = partial(metric.of_output, dataset=self.law)
                 return Reference(Lazy(lambda: of_output), Against("law"))
             if isinstance(metric, LawMetric):
-                law = metric
-                return Reference(
-                    Lazy(lambda: law.against_law(self.law, seed=self.metric_seed)), Against("law")
-                )
-            points = metric
-            return Reference(Lazy(lambda: points.against(reference(), seed=self.metric_seed)), data)
+                to_law = partial(metric.against_law, self.law, seed=self.metric_seed)
+                return Reference(Lazy(to_law), Against("law"))
+            against = metric.against
+            return Reference(Lazy(lambda: against(reference(), seed=self.metric_seed)), data)
 
         return {name: to(metric) for name, metric in self.metrics.items()}
 

@@ -156,6 +156,14 @@ class Dataset(ABC):
         return self.sample(count, generator("data", purpose, *key))
 
 
+class PlanarDataset(Dataset):
+    """A law in the plane."""
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return (2,)
+
+
 def log_density_of(dataset: Dataset, x: Tensor) -> Tensor:
     """ln p(x) of the law of a data set, shape (n,), float64, for points (n, dim).
 
