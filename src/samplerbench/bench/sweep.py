@@ -342,12 +342,10 @@ class Sweep:
 
     def samples(self, cell: Cell, denoiser: Denoiser) -> Iterator[Tensor]:
         """The cell's samples, block by block, shape (block or fewer, dim)."""
-        if cell.settings is None:
-            raise ValueError("the floor has no sampler")
         levels = self.levels_of(cell)
         for block in range(math.ceil(self.n_samples / self.block)):
             x, noise = self.beginning(cell, levels, block)
-            x = final_state(cell.settings, denoiser, x, levels, noise)
+            x = final_state(cell.algorithm, denoiser, x, levels, noise)
             x = in_data_units(x, levels)
             yield x[: self.n_samples - block * self.block]
 
