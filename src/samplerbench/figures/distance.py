@@ -163,8 +163,7 @@ def distance_curves(
             share = panel.get_position().width if width is None else (_PANEL - 0.5) / width
             numbers = cells[x] if missing is None else pd.concat([cells[x], missing[x]])
             label_log_axis(panel, numbers, share)
-            panel.set_xlabel(X_TITLES[x])
-            panel.set_ylabel(folded_label(panel, title))
+            panel.set(xlabel=X_TITLES[x], ylabel=folded_label(panel, title))
         # given axes have no caption, so their legend has the whole names
         short, left_out = ({}, "") if axes else short_names(styles, caption)
         with_floor = any(not floor.empty for floor in of_starts)

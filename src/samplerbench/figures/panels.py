@@ -165,9 +165,7 @@ def plane(axes: Axes, shown: Frame, title: str = "") -> None:
     axes.set_ylim(y - height, y + height)
     axes.set_aspect("equal")
     axes.locator_params(axis="x", prune="both")  # labels at the ends would touch the next panel's
-    axes.set_xlabel("x₁, data units")
-    axes.set_ylabel("x₂, data units")
-    axes.set_title(title)
+    axes.set(xlabel="x₁, data units", ylabel="x₂, data units", title=title)
 
 
 def plane_height(width: float, rows: int, columns: int, ratio: float) -> float:

@@ -51,10 +51,7 @@ class SpectrumError(GaussianPicture):
                     error = ((variances[varies][order] / eigenvalues).sqrt() - 1).abs()
                     axes.plot(eigenvalues, error, color=colours[run.steps], lw=1.2)
                     errors.append(error.numpy()[-ranks])
-                axes.set_xscale("log")
-                axes.set_yscale("log")
-                axes.set_title(label)
-                axes.set_ylabel("relative error of √λ")
+                axes.set(xscale="log", yscale="log", title=label, ylabel="relative error of √λ")
                 axes.label_outer()
                 if place + columns >= len(panels):  # the lowest panel of its column
                     axes.tick_params(labelbottom=True)
