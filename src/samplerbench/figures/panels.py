@@ -280,6 +280,14 @@ def panel_columns(panels: int) -> int:
     return panels if panels <= 3 else math.ceil(panels / math.ceil(panels / 3))
 
 
+def in_rows(figure: Figure, count: int, columns: int, **share: bool) -> list[Axes]:
+    """Panels in rows of some columns; places that are left in the last row stay empty."""
+    panels = list(figure.subplots(-(-count // columns), columns, squeeze=False, **share).flat)
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    return panels[:count]
+
+
 def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
     """Put one legend for all panels below them."""
     handles, labels = axes.get_legend_handles_labels()

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from samplerbench.bench.statistics import floor_of, summary
 from samplerbench.figures.common import COLOURS, distance_title, score_title
 from samplerbench.figures.distance import about, draw_floor, floor_key
-from samplerbench.figures.panels import panel_columns
+from samplerbench.figures.panels import in_rows, panel_columns
 from samplerbench.figures.style import (
     add_legend,
     fit_distances,
@@ -47,11 +47,10 @@ def setting_figure(table: pd.DataFrame, metric: str, setting: str) -> Figure:
     columns = panel_columns(len(shown))
     rows = -(-len(shown) // columns)
     with new_figure(max(3.2 * columns, 4.6) + 1.9, 3.0 * rows + 0.6) as figure:
-        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        panels = list(grid.flat)
+        panels = in_rows(figure, len(shown), columns, sharex=True, sharey=True)
         if spans_decades(cells["mean"]):
             panels[0].set_yscale("log")
-        for axes, name in zip(panels, shown, strict=False):
+        for axes, name in zip(panels, shown, strict=True):
             draw_floor(axes, floor)
             if name != _EXACT:
                 interval_curve(axes, exact, "x", cap=1.5, color="0.5", marker="s", ls="--")
@@ -61,8 +60,6 @@ def setting_figure(table: pd.DataFrame, metric: str, setting: str) -> Figure:
             axes.set_xlabel(f"{setting} of {cells['sampler'].iloc[0]}")
             axes.set_ylabel(folded_label(axes, distance_title(metric, own["reference"])))
             axes.label_outer()
-        for axes in panels[len(shown) :]:
-            axes.set_visible(False)
         fit_distances(panels[0], cells, floor)
         handles: list[Artist] = [
             Line2D([], [], color=COLOURS[0], marker="o", label="score of the panel")
