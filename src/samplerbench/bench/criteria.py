@@ -213,8 +213,8 @@ class KL(Criterion):
     def sample(self, problem: Problem, purpose: str, count: int) -> Sample:
         x = problem.draw(purpose, count)
         dim = x.shape[1]
-        first, schedule = problem.levels.rows[0], problem.model.schedule
-        log_start = log_density_of_start(problem.dataset, schedule, problem.start, first)(x)
+        exact = problem.dataset.exact_score(problem.model.schedule)
+        log_start = log_density_of_start(exact, problem.start, problem.levels.rows[0])(x)
 
         def log_ratios(out: Tensor) -> Tensor:
             """ln ρ, shape (grids, n); lower where the determinant is not positive."""

@@ -35,12 +35,11 @@ from samplerbench.bench.line_densities import Folded, law_of_output
 from samplerbench.bench.transitions import Refused, transitions
 from samplerbench.core.grids import Level, Levels, TruncatedLevels, in_data_units
 from samplerbench.core.line_laws import LineNodes
-from samplerbench.core.models import Counted, Denoiser, Density, log_densities
+from samplerbench.core.models import Counted, Denoiser, Density, Score, log_densities
 from samplerbench.core.noise import KeyedNoise
-from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Sobol, Start, plain_start
 from samplerbench.core.tangents import WithTangents, jacobian, log_volume, with_tangents
-from samplerbench.datasets.base import Dataset, log_density_of, why_no_log_density
+from samplerbench.datasets.base import log_density_of, why_no_log_density
 from samplerbench.metrics.base import mean_ratio
 from samplerbench.samplers.base import Sampler, final_state
 from samplerbench.samplers.toy import Toy, is_affine_run
@@ -121,10 +120,9 @@ def why_no_start(sweep: Sweep, cell: Cell) -> str | None:
 
 
 def log_density_of_start(
-    dataset: Dataset, schedule: NoiseSchedule, start: Start, first: Level[float]
+    exact: Score | None, start: Start, first: Level[float]
 ) -> Callable[[Tensor], Tensor]:
-    """ln of the density of the first states: points (n, dim) ↦ (n,)."""
-    exact = dataset.exact_score(schedule)
+    """ln of the density of the first states, points (n, dim) ↦ (n,), given the exact score."""
 
     def path(x: Tensor, level: Level[float]) -> Tensor:
         assert isinstance(exact, Density)  # see why_no_start
@@ -180,7 +178,7 @@ def on_line(sweep: Sweep, cell: Cell) -> OutputLaw:
     began, sampler = time.perf_counter(), cell.algorithm
     levels = sweep.levels_of(cell)
     start, first = sweep.starts_of(sampler)[cell.start], levels.rows[0]
-    log_density = log_density_of_start(sweep.dataset, sweep.schedule, start, first)
+    log_density = log_density_of_start(sweep.dataset.exact_score(sweep.schedule), start, first)
     # these draws only give the region of the states
     starts = start.draw(sweep.dataset, 256, first, (sweep.seed, 0, 0))
     starts = starts.to(sweep.device, torch.float64)
@@ -227,7 +225,7 @@ def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
     start, first = _even(sweep, sweep.starts[cell.start]), levels.rows[0]
     assert isinstance(model, Denoiser)
     counted = Counted(model)
-    log_start = log_density_of_start(sweep.dataset, sweep.schedule, start, first)
+    log_start = log_density_of_start(sweep.dataset.exact_score(sweep.schedule), start, first)
     noise = KeyedNoise(("density", sweep.seed))  # never used
     values, turned = torch.empty(count, dtype=torch.float64), 0
     for block in range(count // rows):
