@@ -464,12 +464,8 @@ def against_floor(
         for key, values in ok[law].groupby([*shared, "start"], dropna=False)["value"]
     }
     cells = ok[~law].groupby(columns, dropna=False)["value"].agg(list).reset_index(name="values")
-    require(
-        len(cells) > 0,
-        "table",
-        "no cells",
-        "one with at least one cell that ran in all repetitions",
-    )
+    allowed = "one with at least one cell that ran in all repetitions"
+    require(len(cells) > 0, "table", "no cells", allowed)
     pairs = []
     for *at, start, sampler, steps, n_samples, values in zip(
         *(cells[name] for name in [*shared, "start", "sampler", "steps", "n_samples", "values"]),
