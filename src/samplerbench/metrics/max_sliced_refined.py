@@ -89,11 +89,8 @@ class MaxSlicedRefined(Metric):
             higher = trial_squares > squares[rows]
             steps[rows] *= torch.where(higher, 2.0, 0.25)
             up = rows[higher]
-            directions[up], squares[up], slopes[up] = (
-                trials[higher],
-                trial_squares[higher],
-                trial_slopes[higher],
-            )
+            directions[up], squares[up] = trials[higher], trial_squares[higher]
+            slopes[up] = trial_slopes[higher]
         best = int(squares.argmax())
         value = math.sqrt(float(squares[best]))
         return Measurement(value, value, math.nan, directions[best].cpu(), evaluations)
