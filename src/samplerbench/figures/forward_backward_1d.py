@@ -69,7 +69,7 @@ class ForwardBackward1D(PathPicture):
         columns = min(len(frames), 2)
         rows = -(-len(frames) // columns)
         with new_figure(4.0 * columns, 2.4 * rows + 0.6) as figure:
-            panels = in_rows(figure, len(frames), columns)
+            panels = in_rows(figure, len(frames), columns, shared=False)
             for number, (axes, frame) in enumerate(zip(panels, frames, strict=True)):
                 level = paths[0].levels[frame]
                 signal = level.alpha * x0[:, 0]

@@ -280,12 +280,13 @@ def panel_columns(panels: int) -> int:
     return panels if panels <= 3 else math.ceil(panels / math.ceil(panels / 3))
 
 
-def in_rows(figure: Figure, count: int, columns: int, **share: bool) -> list[Axes]:
-    """Panels in rows of some columns; places that are left in the last row stay empty."""
-    panels = list(figure.subplots(-(-count // columns), columns, squeeze=False, **share).flat)
+def in_rows(figure: Figure, count: int, columns: int, *, shared: bool = True) -> list[Axes]:
+    """Panels in rows of some columns, with shared axes or not; left places stay empty."""
+    rows = -(-count // columns)
+    panels = figure.subplots(rows, columns, sharex=shared, sharey=shared, squeeze=False).ravel()
     for axes in panels[count:]:
         axes.set_visible(False)
-    return panels[:count]
+    return list(panels[:count])
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:

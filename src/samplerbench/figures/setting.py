@@ -47,7 +47,7 @@ def setting_figure(table: pd.DataFrame, metric: str, setting: str) -> Figure:
     columns = panel_columns(len(shown))
     rows = -(-len(shown) // columns)
     with new_figure(max(3.2 * columns, 4.6) + 1.9, 3.0 * rows + 0.6) as figure:
-        panels = in_rows(figure, len(shown), columns, sharex=True, sharey=True)
+        panels = in_rows(figure, len(shown), columns)
         if spans_decades(cells["mean"]):
             panels[0].set_yscale("log")
         for axes, name in zip(panels, shown, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.figures.base import Animation, Drawings, PathPicture, require_counts
@@ -58,7 +58,7 @@ class SideBySide(PathPicture):
         with_counts = min(map(min, inside)) < self.chains
         height = width / columns + 0.1 + 0.2 * with_counts
         with new_figure(width, rows * height + 0.5) as figure:
-            panels = in_rows(figure, len(runs), columns, sharex=True, sharey=True)
+            panels = in_rows(figure, len(runs), columns)
             dots, counts = [], []
             for axes, run in zip(panels, runs, strict=True):
                 scatter(axes, x0, GREY, size=2.5)
@@ -67,7 +67,11 @@ class SideBySide(PathPicture):
                 plane(axes, shown)
                 # the count is between the title and the panel, where no point is
                 axes.set_title(run.label, pad=20 * look().scale if with_counts else None)
-                above = {"transform": axes.transAxes, "fontsize": "small", "color": "0.3"}
+                above: dict[str, Any] = {
+                    "transform": axes.transAxes,
+                    "fontsize": "small",
+                    "color": "0.3",
+                }
                 counts.append(axes.text(0.5, 1.02, "", ha="center", va="bottom", **above))
                 axes.label_outer()
             title = figure.suptitle(" ", fontsize="medium", color="0.3")

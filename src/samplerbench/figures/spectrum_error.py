@@ -43,7 +43,7 @@ class SpectrumError(GaussianPicture):
         with new_figure(3.1 * columns + 1.2, 2.9 * rows) as figure:
             ranks = np.geomspace(1, len(eigenvalues), 60).astype(int)  # even along the axis
             errors = []
-            grid = in_rows(figure, len(panels), columns, sharex=True, sharey=True)
+            grid = in_rows(figure, len(panels), columns)
             for place, (axes, label) in enumerate(zip(grid, panels, strict=True)):
                 for run in panels[label]:
                     _, variances = state_law(scene, run, run.steps)
