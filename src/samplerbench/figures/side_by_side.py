@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.figures.base import Animation, Drawings, PathPicture, require_counts
@@ -67,12 +67,9 @@ class SideBySide(PathPicture):
                 plane(axes, shown)
                 # the count is between the title and the panel, where no point is
                 axes.set_title(run.label, pad=20 * look().scale if with_counts else None)
-                above: dict[str, Any] = {
-                    "transform": axes.transAxes,
-                    "fontsize": "small",
-                    "color": "0.3",
-                }
-                counts.append(axes.text(0.5, 1.02, "", ha="center", va="bottom", **above))
+                count = axes.text(0.5, 1.02, "", transform=axes.transAxes, ha="center", va="bottom")
+                count.set(fontsize="small", color="0.3")
+                counts.append(count)
                 axes.label_outer()
             title = figure.suptitle(" ", fontsize="medium", color="0.3")
 
