@@ -70,6 +70,20 @@ def refusing(field: str, value: object, allowed: str) -> Iterator[None]:
         raise InvalidSetting(field, value, f"{allowed} ({kind_and_line(error)})") from error
 
 
+def missing(package: str, extra: str) -> InvalidSetting:
+    """The error for an optional package: the extra of samplerbench with this name installs it."""
+    return InvalidSetting("needs", package, f"installed: pip install 'samplerbench[{extra}]'")
+
+
+@contextmanager
+def needs(package: str, extra: str) -> Iterator[None]:
+    """Refuse an optional package that the block cannot import."""
+    try:
+        yield
+    except ImportError as error:
+        raise missing(package, extra) from error
+
+
 def warn(text: str) -> None:
     """Warn of a doubtful result, at the user's line that called samplerbench."""
     ours, level, frame = Path(__file__).parent, 2, sys._getframe(1)

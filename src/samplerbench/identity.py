@@ -46,6 +46,7 @@ from samplerbench.files import write_atomically
 from samplerbench.version import __version__
 
 OURS = "samplerbench"
+#: Modules that only store, compare or show values; excluded from the hash of the code.
 PRESENTATION = (
     *("app/", "figures/", "report/", "verify/", "library.py", "logs/", "__main__.py"),
     *(f"bench/{name}.py" for name in ("cache", "jackknife", "ranking", "statistics", "store")),
@@ -53,7 +54,6 @@ PRESENTATION = (
     *(f"bench/budget/{name}.py" for name in ("mismatch", "parts", "words")),
     "bench/suite/",
 )
-"""Modules that only store, compare or show values; excluded from the hash of the code."""
 
 
 def package_code(package: str, excluded: tuple[str, ...] = ()) -> str:
@@ -92,10 +92,8 @@ def package_code(package: str, excluded: tuple[str, ...] = ()) -> str:
 def _remembered(files: str, excluded: tuple[str, ...], code: Callable[[], str]) -> str:
     """The hash of this package's code, which is kept for its files beside their bytecode.
 
-    To compute it takes half a second. It is kept even if Python writes no bytecode.
-
-    Args:
-        files: a hash of the whole files.
+    To compute it takes half a second. It is kept even if Python writes no bytecode. `files` is a
+    hash of the whole files.
     """
     part = _digest(" ".join(excluded)).hexdigest()
     kept = Path(cache_from_source(__file__)).with_suffix(f".{part}")
@@ -438,11 +436,7 @@ def _sources(name: str) -> dict[str, str]:
 
 @functools.cache
 def _read(path: Path, changed: int) -> tuple[str, list[tuple[int, str]]]:
-    """A hash of a file's source, and its imports: levels upwards and names.
-
-    Args:
-        changed: time of the last change, so that a changed file is read again.
-    """
+    """A hash of a file's source, and its imports (levels upwards, names), at its last change."""
     return _digest(_source(path)).hexdigest(), list(_imports(ast.parse(path.read_bytes())))
 
 

@@ -28,7 +28,7 @@ from itertools import count
 from operator import index
 from os import PathLike
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, get_args
 
 import matplotlib as mpl
 import numpy as np
@@ -58,7 +58,7 @@ from samplerbench.figures.distance import X_TITLES, distance_against
 from samplerbench.figures.setting import setting_figure
 from samplerbench.figures.style import styled
 from samplerbench.identity import describe
-from samplerbench.metrics.base import LawMetric, Metric
+from samplerbench.metrics.base import AnyMetric
 from samplerbench.samplers.base import Sampler
 
 #: The attribute that keeps the name of a member that was built by name.
@@ -81,7 +81,6 @@ Samplers = (
 )
 Denoisers = str | Sequence[str] | Mapping[str, Score] | None
 Starts = str | Start | Sequence[str | Start] | Mapping[str, Start] | None
-AnyMetric = Metric | LawMetric
 Metrics = str | AnyMetric | Sequence[str | AnyMetric] | Mapping[str, AnyMetric] | None
 Array = NDArray[Any] | torch.Tensor
 
@@ -173,7 +172,7 @@ schedule: ByName[NoiseSchedule] = _by_name("schedule", 'schedule("edm", sigma_ma
 grid: ByName[Grid] = _by_name("grid", 'grid("karras", rho=7.0)')
 sampler: ByName[Any] = _by_name("sampler", 'sampler("ddim", eta=[0, 1])')
 start: ByName[Start] = _by_name("start", 'start("gaussian", std=3.0)')
-metric: ByName[Metric | LawMetric] = _by_name("metric", 'metric("sliced", directions=500)')
+metric: ByName[AnyMetric] = _by_name("metric", 'metric("sliced", directions=500)')
 
 
 @_hinting
@@ -537,7 +536,7 @@ def score(
         size = config.n_reference if n_reference is None else _points("n_reference", n_reference)
         chosen = chosen_members(config, "metric")
         if metrics is not None:
-            chosen = _unique("metric", metrics, (Metric, LawMetric))
+            chosen = _unique("metric", metrics, AnyMetric)
         if isinstance(data, str) and data not in member_files("dataset"):
             data = Path(data) if Path(data).expanduser().exists() else data
         if isinstance(data, Path | np.ndarray | torch.Tensor):
@@ -875,7 +874,7 @@ def _checked(
     if starts is not None:
         given["starts"] = _unique("start", starts, Start)
     if metrics is not None:
-        given["metrics"] = _unique("metric", metrics, (Metric, LawMetric))
+        given["metrics"] = _unique("metric", metrics, AnyMetric)
     changed = replace(_with_denoisers(base, denoisers), **given)
     _require_some(changed)
     check(changed)
@@ -952,17 +951,14 @@ def _one(group: str, given: str | T, kind: Any) -> tuple[str, T]:
         allowed = f"one of the samplers that it is, as in sb.sampler({given!r}, eta=1.0)"
         require(not isinstance(member, list), group, given, allowed)
         return given, member
-    require(isinstance(given, kind), group, given, f"a name, or a {_kind_name(kind)}")
+    kinds = " or ".join(one.__name__ for one in get_args(kind) or (kind,))
+    require(isinstance(given, kind), group, given, f"a name, or a {kinds}")
     try:
         describe(given)
     except TypeError as error:
         allowed = "a frozen dataclass, whose fields are its settings"
         raise InvalidSetting(group, type(given).__name__, f"{allowed} ({error})") from error
     return getattr(given, _NAME, type(given).__name__), given
-
-
-def _kind_name(kind: Any) -> str:
-    return " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
 
 
 def _several(

@@ -75,6 +75,12 @@ class Cell:
     coupled: bool = False
     final: str = ""
 
+    @property
+    def algorithm(self) -> Sampler:
+        """The sampler of a cell that is no floor."""
+        assert self.settings is not None
+        return self.settings
+
 
 #: Kinds of denoisers; law stands for the floor, which has no denoiser.
 KINDS = ("learned", "pretrained", "empirical", "guided", "autoguided", "corrupted", "oracle", "law")
@@ -184,17 +190,8 @@ MEASURE = [
 ]
 #: Columns that distinguish curves with the same name, in the order in which names get them.
 DISTINGUISHING = [
-    *(
-        "dataset",
-        "schedule",
-        "grid",
-        "final",
-        "network",
-        "objective",
-        "target",
-        "n_samples",
-        "n_reference",
-    ),
+    *("dataset", "schedule", "grid", "final", "network", "objective", "target"),
+    *("n_samples", "n_reference"),
     *(*SEEDS, "dtype", "device", "block", "version", "measure_id", "setting_id"),
 ]
 
@@ -261,6 +258,12 @@ def sampler_name(sampler: str, settings: str) -> str:
     return " ".join([sampler, *words])
 
 
+def sampler_names(rows: pd.DataFrame) -> pd.Series:
+    """The `sampler_name` of each line."""
+    names = map(sampler_name, rows["sampler"], rows["sampler_settings"])
+    return pd.Series(list(names), rows.index, dtype=str)
+
+
 def curve_names(cells: pd.DataFrame) -> pd.Series:
     """The `sampler_name` of each line, made unique for each curve.
 
@@ -272,8 +275,7 @@ def curve_names(cells: pd.DataFrame) -> pd.Series:
         cells: lines with the columns of `CURVE`, and others that may distinguish curves.
     """
     index, cells = cells.index, cells.reset_index(drop=True)
-    plain = list(map(sampler_name, cells["sampler"], cells["sampler_settings"]))
-    names = pd.Series(plain, dtype=object)
+    names = sampler_names(cells).astype(object)
     keys = [name for name in ("setting_id", *SEEDS) if name in cells]
     if not keys:
         return names.set_axis(index)

@@ -60,14 +60,12 @@ from samplerbench.metrics.mode_weights import ModeWeights
 from samplerbench.metrics.modes import Modes, modes_of
 from samplerbench.samplers.base import Sampler, iterate
 
+#: With fewer frames a half chain has no variance.
 LEAST_FRAMES = 4
-"""With fewer frames a half chain has no variance."""
-
+#: Moments are right below this b².
 BIAS = 0.01
-"""Moments are right below this b²."""
-
+#: `diagnose` keeps at most this many frames; neighbouring frames are nearly the same.
 MOST_FRAMES = 1000
-"""`diagnose` keeps at most this many frames; neighbouring frames are nearly the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,10 +203,9 @@ def chain_cells(sweep: Sweep) -> list[Cell]:
 
 def diagnostic_names(sweep: Sweep, cell: Cell) -> list[str]:
     """The diagnostics of a cell's chains, by their names in the column `metric`."""
-    assert cell.settings is not None  # a floor has no chain
     known = _Law.at(sweep, cell)
     return [
-        *["acceptance"] * cell.settings.rejects,
+        *["acceptance"] * cell.algorithm.rejects,
         *("effective_sample_size", "split_r_hat"),
         *["mass_not_reached", "mass_misplaced"] * (known.modes is not None),
         *["mean_error", "sd_error", "evaluations_to_moments"] * (known.moments is not None),
@@ -272,7 +269,6 @@ class _Law:
 
 
 def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
-    assert cell.settings is not None  # a floor has no chain
     half = cell.steps // 2
     every = max(1, half // MOST_FRAMES)
 
@@ -287,14 +283,14 @@ def _diagnosed(sweep: Sweep, cell: Cell) -> list[Row]:
     if math.ceil((cell.steps - half) / every) < LEAST_FRAMES:
         message = f"at least {LEAST_FRAMES} states after the first half, and steps={cell.steps}"
         return [row(name, status="incompatible", message=message) for name in names]
-    levels = sweep.levels(cell.steps, cell.settings)
+    levels = sweep.levels(cell.steps, cell.algorithm)
     model = Counted(sweep.denoisers[cell.denoiser])
     began, status, message = time.perf_counter(), "ok", ""
     values: dict[str, float] = {}
     states = 0
     try:
         x, noise = sweep.beginning(cell, levels, 0)
-        chains = record(cell.settings, model, x, levels, noise, burn_in=half, every=every)
+        chains = record(cell.algorithm, model, x, levels, noise, burn_in=half, every=every)
         law = _Law.at(sweep, cell)
         states = chains.frames.shape[0] * chains.frames.shape[1]
         values = {

@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Hashable
+from functools import partial
 from itertools import pairwise
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,6 +26,7 @@ from samplerbench.bench.cell import Cell
 from samplerbench.bench.criteria import Problem, converged
 from samplerbench.bench.densities import OutputLaw
 from samplerbench.core.grids import Level, Levels, at_noise, in_data_units
+from samplerbench.core.lazy import Lazy
 from samplerbench.core.models import Counted, Denoiser
 from samplerbench.errors import InvalidSetting, first_line
 from samplerbench.samplers.base import final_state
@@ -43,36 +43,9 @@ DOWN = 50
 Converged = tuple[Tensor, float]
 
 
-class ConvergedRuns:
-    """The converged runs of a sweep, each computed once."""
-
-    def __init__(self) -> None:
-        self._known: dict[Hashable, Converged | InvalidSetting] = {}
-        self._locks: dict[Hashable, Lock] = {}
-        self._lock = Lock()
-
-    def get(self, sweep: Sweep, cell: Cell, levels: Levels, block: int, x: Tensor) -> Converged:
-        """The converged run of a block of a cell from its first states x, (n, dim), or an error."""
-        ends = levels.rows[0], levels.rows[-2]
-        key = (cell.denoiser, cell.start, cell.repetition, block, *ends)
-        with self._lock:
-            lock = self._locks.setdefault(key, Lock())
-        with lock:
-            if key not in self._known:
-                try:
-                    self._known[key] = _flow(sweep, cell, levels, x)
-                except InvalidSetting as error:
-                    self._known[key] = error
-            known = self._known[key]
-        if isinstance(known, InvalidSetting):
-            raise known
-        return known
-
-
 def why_not_converged(sweep: Sweep, cell: Cell) -> str | None:
     """Why a cell has no converged run, in one line; None if it has one."""
-    sampler = cell.settings
-    assert sampler is not None
+    sampler = cell.algorithm
     if sampler.holds:
         return "a sampler that stays at one noise level has no converged run"
     if sampler.stochastic:
@@ -85,8 +58,7 @@ def why_not_converged(sweep: Sweep, cell: Cell) -> str | None:
 @torch.no_grad()
 def distances_to_converged(sweep: Sweep, cell: Cell) -> OutputLaw:
     """‖x − x_∞‖²/sd² of the cell's starts, shape (n,)."""
-    began, sampler = time.perf_counter(), cell.settings
-    assert sampler is not None
+    began, sampler = time.perf_counter(), cell.algorithm
     levels, model = sweep.levels_of(cell), sweep.denoisers[cell.denoiser]
     reason = why_not_converged(sweep, cell) or sampler.why_incompatible(model, levels)
     if reason is not None:
@@ -96,10 +68,12 @@ def distances_to_converged(sweep: Sweep, cell: Cell) -> OutputLaw:
     parts, change = [], 0.0
     for block in range(math.ceil(sweep.n_samples / sweep.block)):
         x, noise = sweep.beginning(cell, levels, block)
-        try:
-            end, own = sweep.converged_runs.get(sweep, cell, levels, block, x)
-        except InvalidSetting as error:
-            return OutputLaw(None, 0, 0.0, "failed", first_line(error))
+        key = (cell.denoiser, cell.start, cell.repetition, block, levels.rows[0], levels.rows[-2])
+        flow = Lazy(partial(_flow, sweep, cell, levels, x))
+        known = sweep.converged_runs.setdefault(key, flow)()
+        if isinstance(known, InvalidSetting):
+            return OutputLaw(None, 0, 0.0, "failed", first_line(known))
+        end, own = known
         out = in_data_units(final_state(sampler, counted, x, levels, noise), levels)
         left = sweep.n_samples - block * sweep.block
         parts.append(((out - end) / scale).square().sum(1)[:left].double().cpu())
@@ -113,15 +87,18 @@ def distances_to_converged(sweep: Sweep, cell: Cell) -> OutputLaw:
     return OutputLaw(squares, nfe, seconds, info={"converged_to": change})
 
 
-def _flow(sweep: Sweep, cell: Cell, levels: Levels, x: Tensor) -> Converged:
-    model, sampler = sweep.denoisers[cell.denoiser], cell.settings
+def _flow(sweep: Sweep, cell: Cell, levels: Levels, x: Tensor) -> Converged | InvalidSetting:
+    """The converged run of a block of a cell from its first states x, (n, dim), or an error."""
+    model, sampler = sweep.denoisers[cell.denoiser], cell.algorithm
     assert isinstance(model, Denoiser)
-    assert sampler is not None
     if sampler.brings_levels:
         levels, x = _on_path(model, levels, x)
     start = sweep.starts_of(sampler)[cell.start]
     problem = Problem(sampler, model, sweep.dataset, start, levels)
-    out, _, change = converged(problem, x, sweep.dataset.deviation, LEAST_NOISE)
+    try:
+        out, _, change = converged(problem, x, sweep.dataset.deviation, LEAST_NOISE)
+    except InvalidSetting as error:
+        return error
     return out, change
 
 

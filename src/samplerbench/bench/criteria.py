@@ -29,13 +29,14 @@ import torch
 from torch import Tensor
 
 from samplerbench.bench.coefficients import NotLinear, Runs, recorded
+from samplerbench.bench.densities import log_density_of_start
 from samplerbench.bench.exact_flow import end_of_flow, graded
 from samplerbench.bench.spectra import why_not_gaussian
-from samplerbench.core.grids import MOST_NOISE, Level, Levels, TruncatedLevels
-from samplerbench.core.models import Denoiser, Density, log_densities
-from samplerbench.core.starts import Sobol, Start
+from samplerbench.core.grids import MOST_NOISE, Levels, TruncatedLevels, to_data
+from samplerbench.core.models import Denoiser, Density
+from samplerbench.core.starts import Start, plain_start
 from samplerbench.core.tangents import jacobian, with_tangents
-from samplerbench.datasets.base import Dataset, log_density_of
+from samplerbench.datasets.base import Dataset, log_density_of, why_no_log_density
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import InvalidSetting
 from samplerbench.samplers.base import Sampler
@@ -201,29 +202,19 @@ class KL(Criterion):
             return "the density of a sampler that draws noise is not known"
         if not sampler.affine:
             return "the density of a sampler that is not linear in states and x̂₀ is not known"
-        start = _plain(problem.start)
+        start = plain_start(problem.start)
         if type(start).log_density is Start.log_density:
             return "the density of the start is not known"
         exact = data.exact_score(problem.model.schedule) if data.known_law else None
         if start.uses_data and not isinstance(exact, Density):
             return "the density of an exact start needs that of the data with noise"
-        try:
-            log_density_of(data, data.known_points()[:1])
-        except InvalidSetting as error:
-            return f"it needs {error.allowed}"
-        return start.why_incompatible(data)
+        return why_no_log_density(data) or start.why_incompatible(data)
 
     def sample(self, problem: Problem, purpose: str, count: int) -> Sample:
         x = problem.draw(purpose, count)
         dim = x.shape[1]
         exact = problem.dataset.exact_score(problem.model.schedule)
-
-        def path(x: Tensor, level: Level[float]) -> Tensor:
-            assert isinstance(exact, Density)  # see why_incompatible
-            values = exact.to(x.device).log_density(x, level)
-            return log_densities(values, x, "dataset", type(exact).__name__)
-
-        log_start = problem.start.log_density(x, problem.levels.rows[0], path)
+        log_start = log_density_of_start(exact, problem.start, problem.levels.rows[0])(x)
 
         def log_ratios(out: Tensor) -> Tensor:
             """ln ρ, shape (grids, n); lower where the determinant is not positive."""
@@ -257,7 +248,7 @@ class Spectrum(Criterion):
     def why_incompatible(self, problem: Problem) -> str | None:
         if not isinstance(problem.dataset, GaussianSpectrum):
             return "the law is no Gaussian that is known by its spectrum: see law=gaussian_twin"
-        return why_not_gaussian(problem.sampler, problem.model, _plain(problem.start))
+        return why_not_gaussian(problem.sampler, problem.model, plain_start(problem.start))
 
     def sample(self, problem: Problem, purpose: str, count: int) -> Sample:
         data = problem.dataset
@@ -295,10 +286,6 @@ def _runs(problem: Problem, x: Tensor, **more: object) -> Runs:
     except NotLinear as error:
         name = type(problem.sampler).__name__
         raise InvalidSetting("sampler", name, f"one with fixed steps: {error}") from error
-
-
-def _plain(start: Start) -> Start:
-    return start.start if isinstance(start, Sobol) else start
 
 
 @torch.no_grad()
@@ -370,8 +357,6 @@ def _fine(problem: Problem, steps: int, least: float | None) -> Levels:
     kappa = torch.from_numpy(graded(top, low, steps)).exp()
     times = schedule.time_at(kappa).clamp(0, 1)
     times[0] = first
-    alpha, sigma = schedule(times)
     if problem.plain:
-        return TruncatedLevels(times, alpha, sigma)
-    zero, one = times.new_zeros(1), times.new_ones(1)
-    return Levels(torch.cat([times, zero]), torch.cat([alpha, one]), torch.cat([sigma, zero]))
+        return TruncatedLevels(times, *schedule(times))
+    return to_data(schedule, times)

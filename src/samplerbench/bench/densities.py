@@ -35,12 +35,11 @@ from samplerbench.bench.line_densities import Folded, law_of_output
 from samplerbench.bench.transitions import Refused, transitions
 from samplerbench.core.grids import Level, Levels, TruncatedLevels, in_data_units
 from samplerbench.core.line_laws import LineNodes
-from samplerbench.core.models import Counted, Denoiser, Density, log_densities
+from samplerbench.core.models import Counted, Denoiser, Density, Score, log_densities
 from samplerbench.core.noise import KeyedNoise
-from samplerbench.core.starts import Sobol, Start
+from samplerbench.core.starts import Sobol, Start, plain_start
 from samplerbench.core.tangents import WithTangents, jacobian, log_volume, with_tangents
-from samplerbench.datasets.base import log_density_of
-from samplerbench.errors import InvalidSetting
+from samplerbench.datasets.base import log_density_of, why_no_log_density
 from samplerbench.metrics.base import mean_ratio
 from samplerbench.samplers.base import Sampler, final_state
 from samplerbench.samplers.toy import Toy, is_affine_run
@@ -76,8 +75,7 @@ class OutputLaw:
 
 def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
     """Why the density of a cell's law is not known, in one line; None if it is known."""
-    sampler = cell.settings
-    assert sampler is not None
+    sampler = cell.algorithm
     reason = why_no_start(sweep, cell)
     if reason is not None:
         return reason
@@ -103,8 +101,7 @@ def _is_linear(sweep: Sweep, sampler: Sampler) -> bool:
 
 def why_no_start(sweep: Sweep, cell: Cell) -> str | None:
     """Why no density can be computed from a cell's start, in one line; None if one can be."""
-    sampler = cell.settings
-    assert sampler is not None
+    sampler = cell.algorithm
     if sampler.adaptive:
         return (
             "the density of a sampler that chooses its own steps is not known: they depend on the "
@@ -114,7 +111,7 @@ def why_no_start(sweep: Sweep, cell: Cell) -> str | None:
         return (
             "the density needs derivatives, which do not pass through the code of another package"
         )
-    start = _plain(sweep.starts_of(sampler)[cell.start])
+    start = plain_start(sweep.starts_of(sampler)[cell.start])
     if type(start).log_density is Start.log_density:
         return f"the density of the start {cell.start} is not known"
     if start.uses_data and not isinstance(sweep.dataset.exact_score(sweep.schedule), Density):
@@ -123,14 +120,13 @@ def why_no_start(sweep: Sweep, cell: Cell) -> str | None:
 
 
 def log_density_of_start(
-    sweep: Sweep, start: Start, first: Level[float]
+    exact: Score | None, start: Start, first: Level[float]
 ) -> Callable[[Tensor], Tensor]:
-    """ln of the density of the first states: points (n, dim) ↦ (n,)."""
-    exact = sweep.dataset.exact_score(sweep.schedule)
+    """ln of the density of the first states, points (n, dim) ↦ (n,), given the exact score."""
 
     def path(x: Tensor, level: Level[float]) -> Tensor:
         assert isinstance(exact, Density)  # see why_no_start
-        values = exact.to(sweep.device).log_density(x, level)
+        values = exact.to(x.device).log_density(x, level)
         return log_densities(values, x, "dataset", type(exact).__name__)
 
     def log_density(x: Tensor) -> Tensor:
@@ -157,10 +153,6 @@ def _no_quadrature(sampler: Sampler, error: Refused) -> str:
     return f"{type(sampler).__name__} has no law by quadrature: {error}"
 
 
-def _plain(start: Start) -> Start:
-    return start.start if isinstance(start, Sobol) else start
-
-
 def _even(sweep: Sweep, start: Start) -> Start:
     """The start from Sobol points, if that is possible."""
     possible = not start.uses_data or sweep.dataset.uniform_dim is not None
@@ -169,8 +161,7 @@ def _even(sweep: Sweep, start: Start) -> Start:
 
 def density(sweep: Sweep, cell: Cell) -> OutputLaw:
     """The law of a cell's output: nodes on a line, or ln p − ln q at points of it."""
-    sampler = cell.settings
-    assert sampler is not None
+    sampler = cell.algorithm
     # a run without noise refuses a sampler itself; on a line four steps before it would take long
     alone = sweep.dataset.dim == 1 and not sampler.stochastic
     reason = (why_no_start if alone else why_no_density)(sweep, cell)
@@ -184,11 +175,10 @@ def density(sweep: Sweep, cell: Cell) -> OutputLaw:
 
 def on_line(sweep: Sweep, cell: Cell) -> OutputLaw:
     """The law of a cell's output in one dimension, by quadrature."""
-    began, sampler = time.perf_counter(), cell.settings
-    assert sampler is not None
+    began, sampler = time.perf_counter(), cell.algorithm
     levels = sweep.levels_of(cell)
     start, first = sweep.starts_of(sampler)[cell.start], levels.rows[0]
-    log_density = log_density_of_start(sweep, start, first)
+    log_density = log_density_of_start(sweep.dataset.exact_score(sweep.schedule), start, first)
     # these draws only give the region of the states
     starts = start.draw(sweep.dataset, 256, first, (sweep.seed, 0, 0))
     starts = starts.to(sweep.device, torch.float64)
@@ -210,9 +200,7 @@ def on_line(sweep: Sweep, cell: Cell) -> OutputLaw:
 def _log_density_of_data(sweep: Sweep, levels: Levels) -> Callable[[Tensor], Tensor] | None:
     """ln of the density of the data at last states, shape (n,), if it is known."""
     dataset = sweep.dataset
-    try:
-        log_density_of(dataset, dataset.draws(2, "density", 0))
-    except InvalidSetting:  # a Wasserstein distance needs none
+    if why_no_log_density(dataset) is not None:  # a Wasserstein distance needs none
         return None
     return lambda x: log_density_of(dataset, in_data_units(x[:, None], levels))
 
@@ -231,21 +219,20 @@ def _rescaled(law: LineNodes, levels: Levels) -> LineNodes:
 def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
     """ln p − ln q at points of the cell's law, which depend on its seed and repetition."""
     began = time.perf_counter()
-    assert cell.settings is not None
     levels, model = sweep.levels_of(cell), sweep.denoisers[cell.denoiser]
     count = point_count(sweep.n_samples)
     rows = min(count, BATCH)
     start, first = _even(sweep, sweep.starts[cell.start]), levels.rows[0]
     assert isinstance(model, Denoiser)
     counted = Counted(model)
-    log_start = log_density_of_start(sweep, start, first)
+    log_start = log_density_of_start(sweep.dataset.exact_score(sweep.schedule), start, first)
     noise = KeyedNoise(("density", sweep.seed))  # never used
     values, turned = torch.empty(count, dtype=torch.float64), 0
     for block in range(count // rows):
         key = (sweep.seed, cell.repetition, block)
         x = start.draw(sweep.dataset, rows, first, key).to(sweep.device, torch.float64)
         batch = with_tangents(x)
-        out = final_state(cell.settings, WithTangents(counted), batch, levels, noise)
+        out = final_state(cell.algorithm, WithTangents(counted), batch, levels, noise)
         out = in_data_units(out, levels)
         sign, volume = log_volume(jacobian(out))
         turned += int((sign <= 0).sum())

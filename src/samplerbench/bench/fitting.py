@@ -6,7 +6,7 @@ its bits. This process remembers its fits, and a cache keeps them for other proc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,8 +27,6 @@ from samplerbench.errors import (
 from samplerbench.identity import arithmetic, identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from samplerbench.bench.sweep import Sweep
 
 #: The name of the exact denoiser, which a fit may use although the job does not sample with it.

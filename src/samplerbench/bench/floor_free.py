@@ -24,9 +24,8 @@ from samplerbench.bench.cell import Cell, Row
 from samplerbench.bench.densities import why_no_density
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.models import Denoiser
-from samplerbench.metrics.base import LawMetric, Metric
+from samplerbench.metrics.base import AnyMetric, Metric
 from samplerbench.metrics.kl_law import KLLaw
-from samplerbench.samplers.base import Sampler
 
 #: The name of the divergence, as in conf/metric/.
 KL = "kl_law"
@@ -120,7 +119,7 @@ class FloorFree:
         return self.metric or next(iter(self.sweep.metrics))
 
     @property
-    def metrics(self) -> dict[str, Metric | LawMetric]:
+    def metrics(self) -> dict[str, AnyMetric]:
         """The divergence by its name; empty if none is measured."""
         return {KL: KLLaw()} if self.divergences else {}
 
@@ -149,7 +148,7 @@ class FloorFree:
 
     def row_count(self) -> int:
         """The number of rows of `run`."""
-        steps = [spread(self.sweep.steps_of(_sampler(cell))) for cell in self.paired]
+        steps = [spread(self.sweep.steps_of(cell.algorithm)) for cell in self.paired]
         return len(self.divergences) + sum(map(len, steps))
 
     def run(self, on_row: Callable[[Row], None] = lambda row: None) -> list[Row]:
@@ -168,14 +167,9 @@ class FloorFree:
         sweep, metric = self.sweep, self.metric
         assert metric is not None
         end = sweep.lazy_samples(cell)
-        steps = spread(sweep.steps_of(_sampler(cell)))
+        steps = spread(sweep.steps_of(cell.algorithm))
         runs = [sweep.lazy_samples(replace(cell, steps=count)) for count in steps]
         return [row for run in runs for row in between(sweep, run, metric, CONVERGED, end)]
-
-
-def _sampler(cell: Cell) -> Sampler:
-    assert cell.settings is not None
-    return cell.settings
 
 
 def spread(steps: Sequence[int]) -> list[int]:

@@ -421,10 +421,8 @@ class _Run:
     ) -> Tensor:
         """q times 1, u, u², ln q and ln p, and a part of p, u = (y − centre)/width: (k, n, nodes).
 
-        Args:
-            y: the outputs, shape (n, nodes).
-            per_node: the density of x times half the width of its panel, same shape.
-            log_q: ln of the density of y, same shape.
+        All arguments have the shape (n, nodes); `per_node` is the density of x times half the width
+        of its panel, and `log_q` the logarithm of that of y.
         """
         u = (y - centre) / width
         rows = [per_node, per_node * u, per_node * u.square(), _product(per_node, log_q)]
@@ -511,11 +509,7 @@ class _Alone(Counted):
 
 
 class _NoNoise:
-    """Zeros instead of noise.
-
-    Args:
-        refuse: whether a draw is an error.
-    """
+    """Zeros instead of noise; with `refuse` a draw is an error."""
 
     def __init__(self, refuse: bool) -> None:
         self._refuse = refuse
@@ -556,11 +550,7 @@ def _product(masses: Tensor, values: Tensor) -> Tensor:
 
 
 def _nodes(values: Tensor, rule: _Rule) -> LineNodes:
-    """A law from points, density times half the panel's width, and ln q at the nodes of panels.
-
-    Args:
-        values: of panels from left to right, shape (3, n, nodes).
-    """
+    """A law from points, density times half the panel's width, and ln q, shape (3, n, nodes)."""
     y, per_node, log_q = values
     masses = per_node * rule.weights
     of_panel = masses.sum(1, keepdim=True)

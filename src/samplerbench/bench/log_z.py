@@ -22,18 +22,16 @@ if TYPE_CHECKING:
 
 def why_no_log_z(sweep: Sweep, cell: Cell) -> str | None:
     """Why a cell has no estimate of ln Z, in one line; None if it has."""
-    assert cell.settings is not None
-    if cell.settings.estimates_log_z:
+    if cell.algorithm.estimates_log_z:
         return None
-    name = type(cell.settings).__name__
+    name = type(cell.algorithm).__name__
     return f"{name} has no estimate of ln Z; see sampler=smc and ais"
 
 
 @torch.no_grad()
 def log_z_of(sweep: Sweep, cell: Cell) -> OutputLaw:
     """ln of the estimated integral of the model's density, shape (n,)."""
-    began, sampler = time.perf_counter(), cell.settings
-    assert sampler is not None
+    began, sampler = time.perf_counter(), cell.algorithm
     levels, model = sweep.levels_of(cell), Counted(sweep.denoisers[cell.denoiser])
     reason = why_no_log_z(sweep, cell) or sampler.why_incompatible(model.model, levels)
     if reason is not None:

@@ -40,8 +40,7 @@ if TYPE_CHECKING:
 
 def why_no_paths(sweep: Sweep, cell: Cell) -> str | None:
     """Why the density of a cell's paths is not known, in one line; None if it is known."""
-    sampler = cell.settings
-    assert sampler is not None
+    sampler = cell.algorithm
     if not sampler.stochastic:
         return "a sampler that draws no noise has no density of paths; use metric=kl_law"
     if sampler.holds:
@@ -65,8 +64,7 @@ def why_no_paths(sweep: Sweep, cell: Cell) -> str | None:
 @torch.no_grad()
 def paths_of(sweep: Sweep, cell: Cell) -> OutputLaw:
     """ln P − ln Q of paths of a cell, shape (n,)."""
-    began, sampler = time.perf_counter(), cell.settings
-    assert sampler is not None
+    began, sampler = time.perf_counter(), cell.algorithm
     levels, model = sweep.levels_of(cell), sweep.denoisers[cell.denoiser]
     reason = why_no_paths(sweep, cell) or sampler.why_incompatible(model, levels)
     if reason is not None:

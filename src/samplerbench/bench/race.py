@@ -247,10 +247,7 @@ LAW_BLOCKS = 100
 def _merged(
     standings: Sequence[Standing], firsts: Mapping[int, Array], tolerance: float
 ) -> list[Standing]:
-    """The standings from the best to the worst; entrants with equal outputs become one entrant.
-
-    That entrant has the first of their names.
-    """
+    """The standings, the best first; entrants with equal outputs are one, with the first name."""
     kept = list[Standing]()
     for standing in standings:
         x = firsts[id(standing.entrant)]

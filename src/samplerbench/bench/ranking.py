@@ -27,6 +27,7 @@ from samplerbench.bench.cell import (
     curve_names,
     distinct,
     sampler_name,
+    sampler_names,
 )
 from samplerbench.bench.statistics import (
     Estimate,
@@ -201,9 +202,7 @@ def _names(cells: pd.DataFrame) -> list[str]:
     steps = cells["steps"].map(lambda count: f" at {count} steps")
     eta = cells["eta"].map(lambda value: "" if value != value else f" η={value:g}")
     plain = cells["sampler"] + eta
-    full = pd.Series(
-        list(map(sampler_name, cells["sampler"], cells["sampler_settings"])), index=cells.index
-    )
+    full = sampler_names(cells)
     seedless = cells.drop(columns=[name for name in SEEDS if name in cells])
     unique = curve_names(seedless) if "setting_id" in cells else full
     for names in (plain, full, full + steps, unique, unique + steps):

@@ -108,7 +108,9 @@ class Recommendation:
         for kind, by in ((PATHS, "by paths"), (LAWS, by_law), (EXACT, by_law)):
             own = [one for one in rivals if one.kind == kind]
             ties = [one.standing.entrant.label for one in own if not one.apart]
-            ahead = [one.standing.entrant.label for one in own if one.apart and _is_ahead(one)]
+            ahead = [
+                one.standing.entrant.label for one in own if one.apart and one.compared.mean < 0
+            ]
             if ties:
                 parts.append(f"not distinguishable from it {by}: {_listed(ties)}")
             if ahead:
@@ -223,10 +225,6 @@ def _compared(other: Measured) -> str:
     text = _interval_text(_ends(other))
     value, _, interval = text.partition(" ")
     return f"{value} {unit} {interval}".strip()
-
-
-def _is_ahead(one: Measured) -> bool:
-    return one.compared.mean < 0
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -129,11 +129,11 @@ class Resolution:
         )
 
 
+#: A distance of more floors is not used to estimate how much distances near the floor vary.
 FAR = 10
-"""A distance of more floors is not used to estimate how much distances near the floor vary."""
 MOST_REPETITIONS = 1_000
+#: Larger numbers of repetitions, or of samples per cell, are not recommended to the user.
 MOST_SAMPLES = 1_000_000
-"""Larger numbers of repetitions, or of samples per cell, are not recommended to the user."""
 
 
 def resolution(

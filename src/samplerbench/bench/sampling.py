@@ -50,11 +50,10 @@ def shape_of(sweep: Sweep, cell: Cell, every: int | None) -> tuple[int, ...]:
 
 def require_runs(sweep: Sweep, cell: Cell) -> None:
     """Raise `InvalidSetting` with the reason if a cell cannot be drawn."""
-    assert cell.settings is not None
-    start = sweep.starts_of(cell.settings)[cell.start]
+    start = sweep.starts_of(cell.algorithm)[cell.start]
     require_compatible(start.why_incompatible(sweep.dataset), "start", cell.start)
     model, levels = sweep.denoisers[cell.denoiser], sweep.levels_of(cell)
-    reason = cell.settings.why_incompatible(model, levels)
+    reason = cell.algorithm.why_incompatible(model, levels)
     require_compatible(reason, "sampler", cell.sampler)
 
 
@@ -96,7 +95,6 @@ def _block(
     rows: Mapping[int, NDArray[np.floating]], sweep: Sweep, cell: Cell, block: int
 ) -> tuple[tuple[int, int], int]:
     """Fill the block's rows of every frame; return its evaluations, rounds, and bad samples."""
-    assert cell.settings is not None
     first = block * sweep.block
     count = min(sweep.block, sweep.n_samples - first)
 
@@ -108,7 +106,7 @@ def _block(
     levels = sweep.levels_of(cell)
     x, noise = sweep.beginning(cell, levels, block)
     keep(0, x)
-    for number, step in enumerate(iterate(cell.settings, model, x, levels, noise), 1):
+    for number, step in enumerate(iterate(cell.algorithm, model, x, levels, noise), 1):
         x = step.x if number < cell.steps else in_data_units(step.x, levels)
         keep(number, x)
     bad = ~(x[:count].abs() < LARGEST)  # also true for NaN

@@ -54,7 +54,7 @@ from samplerbench.core.noise import generator
 from samplerbench.datasets.base import Dataset, finite
 from samplerbench.datasets.file import TABLES
 from samplerbench.errors import InvalidSetting, require, require_compatible
-from samplerbench.metrics.base import Distance, LawMetric, Metric
+from samplerbench.metrics.base import AnyMetric, Distance, LawMetric, Metric
 
 #: The number of draws of a floor; with it the verdict is exact.
 FLOORS = 39
@@ -174,7 +174,7 @@ def table_of(lines: Sequence[Line]) -> pd.DataFrame:
 def truths(
     data: Dataset | Tensor,
     origin: str,
-    metrics: Mapping[str, Metric | LawMetric],
+    metrics: Mapping[str, AnyMetric],
     n_reference: int,
     seed: int,
 ) -> list[Truth]:
@@ -194,9 +194,7 @@ def truths(
     return [to_points(data, origin, name, own, seed) for name, own in metrics.items()]
 
 
-def to_points(
-    points: Tensor, origin: str, name: str, metric: Metric | LawMetric, seed: int
-) -> Truth:
+def to_points(points: Tensor, origin: str, name: str, metric: AnyMetric, seed: int) -> Truth:
     """The truth of m points, shape (m, dim), that come from `origin`."""
     if isinstance(metric, LawMetric):
         raise InvalidSetting(
@@ -234,12 +232,7 @@ def reference_size(dataset: Dataset, usual: int) -> int:
 
 
 def to_law(
-    dataset: Dataset,
-    origin: str,
-    name: str,
-    metric: Metric | LawMetric,
-    n_reference: int,
-    seed: int,
+    dataset: Dataset, origin: str, name: str, metric: AnyMetric, n_reference: int, seed: int
 ) -> Truth:
     """The truth of a data set, whose name is `origin`."""
     if isinstance(metric, LawMetric):

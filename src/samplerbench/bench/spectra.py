@@ -43,9 +43,8 @@ _AT_ONCE = 4096
 
 def why_no_spectrum(sweep: Sweep, cell: Cell) -> str | None:
     """Why the law of a cell's output is not known exactly, in one line; None if it is known."""
-    assert cell.settings is not None
-    start = sweep.starts_of(cell.settings)[cell.start]
-    return why_not_gaussian(cell.settings, sweep.denoisers[cell.denoiser], start)
+    start = sweep.starts_of(cell.algorithm)[cell.start]
+    return why_not_gaussian(cell.algorithm, sweep.denoisers[cell.denoiser], start)
 
 
 def why_not_gaussian(sampler: Sampler, model: Score, start: Start) -> str | None:
@@ -86,9 +85,8 @@ def spectrum_of(sweep: Sweep, cell: Cell) -> OutputLaw:
     reason = why_no_spectrum(sweep, cell)
     if reason is not None:
         return OutputLaw(None, 0, 0.0, "incompatible", reason)
-    law, sampler = sweep.dataset, cell.settings
+    law, sampler = sweep.dataset, cell.algorithm
     assert isinstance(law, GaussianSpectrum)  # the metric has checked it
-    assert sampler is not None
     levels = sweep.levels_of(cell)
     start = sweep.starts_of(sampler)[cell.start]
     mean, variances = start.moments(law.mean, law.variances, levels.rows[0])

@@ -62,18 +62,14 @@ from samplerbench.errors import InvalidSetting, require
 
 Array = NDArray[np.float64]
 
+#: Differences below this share of the values are rounding errors and count as zero.
 _ROUNDING = 1e-9
-"""Differences below this share of the values are rounding errors and count as zero."""
-
+#: Chains with a split R̂ up to this value have mixed.
 MIXED = 1.01
-"""Chains with a split R̂ up to this value have mixed."""
-
+#: The column `reference` of the diagnostics of chains.
 CHAIN = "chain"
-"""The column `reference` of the diagnostics of chains."""
-
+#: Columns that distinguish groups of chains.
 CHAINS = ["start", "denoiser", "sampler", "sampler_settings"]
-"""Columns that distinguish groups of chains."""
-
 #: Selects rows: a mask, or a mapping from columns to a value or a list of values.
 Selection = Mapping[str, object] | pd.Series
 
@@ -468,12 +464,8 @@ def against_floor(
         for key, values in ok[law].groupby([*shared, "start"], dropna=False)["value"]
     }
     cells = ok[~law].groupby(columns, dropna=False)["value"].agg(list).reset_index(name="values")
-    require(
-        len(cells) > 0,
-        "table",
-        "no cells",
-        "one with at least one cell that ran in all repetitions",
-    )
+    allowed = "one with at least one cell that ran in all repetitions"
+    require(len(cells) > 0, "table", "no cells", allowed)
     pairs = []
     for *at, start, sampler, steps, n_samples, values in zip(
         *(cells[name] for name in [*shared, "start", "sampler", "steps", "n_samples", "values"]),

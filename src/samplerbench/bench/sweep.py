@@ -14,19 +14,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from samplerbench.bench.books import Books, columns
 from samplerbench.bench.cell import FINAL, RESULTS, SEEDS, Against, Cell, Labels, Origin, Row
-from samplerbench.bench.converged import ConvergedRuns, distances_to_converged, why_not_converged
+from samplerbench.bench.converged import Converged, distances_to_converged, why_not_converged
 from samplerbench.bench.densities import OutputLaw, density, why_no_density
 from samplerbench.bench.log_z import log_z_of, why_no_log_z
 from samplerbench.bench.own_grids import OwnGrid, require_no_doubles
@@ -37,6 +36,7 @@ from samplerbench.core.coupling import BrownianNoise
 from samplerbench.core.cuda_graphs import Graphed
 from samplerbench.core.fitted_grids import Fitted, FittedGrid
 from samplerbench.core.grids import Grid, Levels, in_data_units
+from samplerbench.core.lazy import Lazy
 from samplerbench.core.models import Counted, Denoiser, Score
 from samplerbench.core.noise import KeyedNoise, Noise
 from samplerbench.core.schedules import NoiseSchedule
@@ -68,22 +68,6 @@ class Samples:
 def recall_nothing(cell_id: str) -> Row | None:
     """The `recall` of a sweep without a store: None for every cell."""
     return None
-
-
-class Lazy(Generic[T]):
-    """A value that is computed once, by the first thread that needs it; other threads wait."""
-
-    def __init__(self, compute: Callable[[], T]) -> None:
-        self._compute = compute
-        self._values: list[T] = []
-        self._lock = Lock()
-
-    def __call__(self) -> T:
-        """The value."""
-        with self._lock:
-            if not self._values:
-                self._values.append(self._compute())
-            return self._values[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,9 +196,9 @@ class Sweep:
         return self.dataset if self.truth is None else self.truth
 
     @cached_property
-    def converged_runs(self) -> ConvergedRuns:
-        """The converged runs that its cells are compared with."""
-        return ConvergedRuns()
+    def converged_runs(self) -> dict[Hashable, Lazy[Converged | InvalidSetting]]:
+        """The converged runs that its cells are compared with, each computed once."""
+        return {}
 
     @cached_property
     def books(self) -> Books:
@@ -358,12 +342,10 @@ class Sweep:
 
     def samples(self, cell: Cell, denoiser: Denoiser) -> Iterator[Tensor]:
         """The cell's samples, block by block, shape (block or fewer, dim)."""
-        if cell.settings is None:
-            raise ValueError("the floor has no sampler")
         levels = self.levels_of(cell)
         for block in range(math.ceil(self.n_samples / self.block)):
             x, noise = self.beginning(cell, levels, block)
-            x = final_state(cell.settings, denoiser, x, levels, noise)
+            x = final_state(cell.algorithm, denoiser, x, levels, noise)
             x = in_data_units(x, levels)
             yield x[: self.n_samples - block * self.block]
 
@@ -373,8 +355,7 @@ class Sweep:
         There are as many rows as the block has, or fewer in the last block, see `_rows`.
         """
         key = (self.seed, cell.repetition, block)
-        assert cell.settings is not None  # a floor has no sampler
-        start = self.starts_of(cell.settings)[cell.start]
+        start = self.starts_of(cell.algorithm)[cell.start]
         x = start.draw(self.dataset, self.block, levels.rows[0], key)
         shape = (self.block, self.dataset.dim)
         found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
@@ -393,8 +374,7 @@ class Sweep:
         the whole batch.
         """
         piece = self.denoisers[cell.denoiser].piece
-        assert cell.settings is not None
-        if piece is None or isinstance(cell.settings, Peer) or cell.settings.adaptive:
+        if piece is None or isinstance(cell.algorithm, Peer) or cell.algorithm.adaptive:
             return self.block
         samples = self.n_samples - block * self.block
         return min(self.block, -(-samples // piece) * piece)
@@ -409,12 +389,10 @@ class Sweep:
                 of_output = partial(metric.of_output, dataset=self.law)
                 return Reference(Lazy(lambda: of_output), Against("law"))
             if isinstance(metric, LawMetric):
-                law = metric
-                return Reference(
-                    Lazy(lambda: law.against_law(self.law, seed=self.metric_seed)), Against("law")
-                )
-            points = metric
-            return Reference(Lazy(lambda: points.against(reference(), seed=self.metric_seed)), data)
+                to_law = partial(metric.against_law, self.law, seed=self.metric_seed)
+                return Reference(Lazy(to_law), Against("law"))
+            against = metric.against
+            return Reference(Lazy(lambda: against(reference(), seed=self.metric_seed)), data)
 
         return {name: to(metric) for name, metric in self.metrics.items()}
 
@@ -565,14 +543,9 @@ def _of_steps(levels: Levels, steps: int) -> Levels:
 
 
 def mean_over_samples(evaluations: Sequence[int], sizes: Sequence[int]) -> int:
-    """The mean number of evaluations per sample, rounded up.
+    """The mean of the blocks' numbers of evaluations, weighted by their sizes, rounded up.
 
-    All samples of a block have the same number. It differs between blocks only for an adaptive
-    sampler.
-
-    Args:
-        evaluations: the evaluations of the model for each block.
-        sizes: the number of samples of each block that are kept.
+    The number differs between blocks only for an adaptive sampler.
     """
     total = sum(count * size for count, size in zip(evaluations, sizes, strict=True))
     return -(-total // sum(sizes))

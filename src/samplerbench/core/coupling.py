@@ -48,10 +48,10 @@ from torch import Tensor
 from samplerbench.core.grids import Levels
 from samplerbench.core.noise import generator
 
+#: The path covers 2⁻³² ≤ τ ≤ 2³²: noise-to-signal ratios from 65 536 down to 0.000 015.
 _LOG_RANGE = 32
-"""The path covers 2⁻³² ≤ τ ≤ 2³²: noise-to-signal ratios from 65 536 down to 0.000 015."""
+#: Places per unit of log₂ τ.
 _PER_UNIT = 1 << 20
-"""Places per unit of log₂ τ."""
 _PLACES = 2 * _LOG_RANGE * _PER_UNIT
 
 #: The largest number of values that are kept for other samplers with the same path.

@@ -16,8 +16,8 @@ from torch import Tensor
 from samplerbench.core.grids import AnyLevel, Level, Levels
 from samplerbench.core.models import Call, Denoiser
 
+#: The number of warm-up calls before a recording: in them libraries choose their kernels.
 WARM_UP = 3
-"""The number of warm-up calls before a recording: in them libraries choose their kernels."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from inspect import signature
 from itertools import pairwise
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from samplerbench.core.grids import Grid, Level, Levels, LogLinear, at_noise, lo
 from samplerbench.core.models import Denoiser, Score
 from samplerbench.core.noise import generator
 from samplerbench.core.schedules import NoiseSchedule
-from samplerbench.core.starts import sobol_points
+from samplerbench.core.starts import Law, sobol_points
 from samplerbench.errors import require
 
 #: The largest number of values that a fit keeps in memory for one block of states.
@@ -42,19 +42,6 @@ _MOST_VALUES = 2**23
 MOST_SOBOL = 1000
 #: The largest number of rounds of a fixed-point iteration.
 MOST_ROUNDS = 1000
-
-
-class Law(Protocol):
-    """The part of `datasets.base.Dataset` that a fit uses."""
-
-    @property
-    def can_be_drawn(self) -> bool: ...
-    @property
-    def dim(self) -> int: ...
-    @property
-    def uniform_dim(self) -> int | None: ...
-    def sample(self, count: int, generator: np.random.Generator) -> Tensor: ...
-    def from_uniforms(self, u: Tensor) -> Tensor: ...
 
 
 class Fitting:
@@ -173,7 +160,7 @@ class FittedGrid(ABC):
     def ratios(self, schedule: NoiseSchedule, count: int) -> Tensor:
         """κ from κ_max to κ_min with equally spaced logarithms, shape (count,), float64."""
         low, high = noise_range(schedule, self.noise_min, self.noise_max, count)
-        return _log_spaced(high, low, count)
+        return torch.linspace(math.log(high), math.log(low), count, dtype=torch.float64).exp()
 
 
 @dataclass(frozen=True, eq=False)
@@ -534,10 +521,6 @@ def _require_falling(noise: Tensor) -> None:
     good = good and bool((noise > 0).all() and noise.isfinite().all() and (noise.diff() < 0).all())
     allowed = "at least two decreasing, positive numbers, float64"
     require(good, "noise", f"{tuple(noise.shape)}", allowed)
-
-
-def _log_spaced(high: float, low: float, count: int) -> Tensor:
-    return torch.linspace(math.log(high), math.log(low), count, dtype=torch.float64).exp()
 
 
 def _integral(rate: Tensor, ratios: Tensor) -> Tensor:

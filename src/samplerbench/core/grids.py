@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from samplerbench.core.schedules import NoiseSchedule
-from samplerbench.errors import InvalidSetting, require
-from samplerbench.extras import missing
+from samplerbench.errors import InvalidSetting, needs, require
 
 Array = NDArray[np.float64]
 Scale = TypeVar("Scale", float, Tensor)
@@ -409,10 +408,8 @@ def ays_table(table: str = "StableDiffusion") -> LogLinear:
     Raises:
         InvalidSetting: diffusers is not installed, or has no such table.
     """
-    try:
+    with needs("diffusers", "images"):
         from diffusers.schedulers import AysSchedules
-    except ImportError as error:
-        raise missing("diffusers", "images") from error
     end = "Sigmas"
     names = [name.removesuffix(end) for name in AysSchedules if name.endswith(end)]
     require(table in names, "table", table, f"one of {', '.join(names)}")

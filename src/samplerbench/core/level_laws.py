@@ -198,12 +198,8 @@ class UniformTime(LevelLaw):
 
     def __post_init__(self) -> None:
         require(0 <= self.t_min < 1, "t_min", self.t_min, "at least 0 and below 1")
-        require(
-            self.t_min < self.t_max <= 1,
-            "t_max",
-            self.t_max,
-            f"above t_min={self.t_min} and at most 1",
-        )
+        allowed = f"above t_min={self.t_min} and at most 1"
+        require(self.t_min < self.t_max <= 1, "t_max", self.t_max, allowed)
 
     def largest(self, schedule: NoiseSchedule) -> float:
         return float(schedule.noise_to_signal(torch.tensor(self.t_max, dtype=torch.float64)))

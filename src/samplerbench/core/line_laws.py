@@ -45,28 +45,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+#: Elements of an array `(K, n)` in one pass: 2 MB, so that a few arrays fit into a CPU cache.
 _PIECE = 2**18
-"""Elements of an array `(K, n)` in one pass: 2 MB, so that a few arrays fit into a CPU cache."""
-
+#: Points of the table of F; each component gets at least 9.
 _TABLE = 1024
-"""Points of the table of F; each component gets at least 9."""
-
+#: Half-width of the table in standard deviations; 1e-19 of the mass lies beyond.
 _REACH = 9.0
-"""Half-width of the table in standard deviations; 1e-19 of the mass lies beyond."""
-
+#: Standard deviations at which densities are cut off; there they are 1e-251 of their peak.
 _FARTHEST = 34.0
-"""Standard deviations at which densities are cut off; there they are 1e-251 of their peak."""
-
+#: The largest number of iterations; bisection alone needs 60 from the widest bracket.
 _STEPS = 200
-"""The largest number of iterations; bisection alone needs 60 from the widest bracket."""
-
+#: The rounding error of F.
 _ROUNDING = 4e-16
-"""The rounding error of F."""
 
 _TINY = torch.finfo(torch.float64).tiny
 
+#: Nodes of the Gauss–Legendre rule on a panel or a part of one.
 _NODES = 16
-"""Nodes of the Gauss–Legendre rule on a panel or a part of one."""
 
 
 class LineLaw(ABC):
@@ -369,8 +364,6 @@ def _transport(
     """∫ |y − G⁻¹(F(y))|^p dF(y) over parts of cells, shape (n,).
 
     Args:
-        law: with quantile function G⁻¹.
-        p: the order of the distance.
         first: y, F and the slope of F at the start of a cell, shape (3, n).
         last: the same at the end of the cell.
         low: the start of the part, as a share of the cell.

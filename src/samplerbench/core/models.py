@@ -34,23 +34,20 @@ from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.targets import Target
 from samplerbench.errors import InvalidSetting, require
 
+#: The largest number of components × states in a table of an oracle: 1 MB, in the cache.
 ENTRIES = 2**17
-"""The largest number of components × states in a table of an oracle: 1 MB, in the cache."""
-
+#: The smallest number of states at a time in many dimensions; their table has at most 16 MB.
 ROWS, WIDE_ENTRIES = 128, 2**21
-"""The smallest number of states at a time in many dimensions; their table has at most 16 MB."""
 
+#: The number of means that are added up faster one by one than by a matrix product.
 FEW = 8
-"""The number of means that are added up faster one by one than by a matrix product."""
-
+#: From this many numbers on means are added up one by one where that is possible; and products of
+#: two coordinates of the means are kept if they are at most so many.
 MANY = 2**18
-"""From this many numbers on means are added up one by one where that is possible; and products of
-two coordinates of the means are kept if they are at most so many."""
-
+#: A mixture with any covariances is evaluated as quadratic forms if it has at least so many
+#: components in at most so many dimensions, and if the largest term of a form is below the last
+#: number. Then a logarithm is rounded by about 1e-10 at most.
 FORMS, FLAT, CANCELLING = 32, 3, 2.0**20
-"""A mixture with any covariances is evaluated as quadratic forms if it has at least so many
-components in at most so many dimensions, and if the largest term of a form is below the last
-number. Then a logarithm is rounded by about 1e-10 at most."""
 
 
 #: A method of a model: states (*batch, dim) at a level ↦ a tensor with their batch.

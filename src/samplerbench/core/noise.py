@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+#: The largest size of a draw that is kept, and the number of kept draws: 4 MB in all.
 _SMALL, _KEPT = 2**12, 128
-"""The largest size of a draw that is kept, and the number of kept draws: 4 MB in all."""
 
 
 def generator(*key: int | str) -> np.random.Generator:

@@ -170,12 +170,8 @@ class VPLinear(NoiseSchedule):
 
     def __post_init__(self) -> None:
         require(0 < self.beta_min < math.inf, "beta_min", self.beta_min, "positive")
-        require(
-            self.beta_min <= self.beta_max < math.inf,
-            "beta_max",
-            self.beta_max,
-            f"at least beta_min={self.beta_min}",
-        )
+        allowed = f"at least beta_min={self.beta_min}"
+        require(self.beta_min <= self.beta_max < math.inf, "beta_max", self.beta_max, allowed)
 
     def _log_alpha(self, t: Tensor) -> Tensor:
         return -0.25 * t.square() * (self.beta_max - self.beta_min) - 0.5 * t * self.beta_min

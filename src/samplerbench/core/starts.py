@@ -93,7 +93,7 @@ class Moments(NamedTuple):
 
 
 class Law(Protocol):
-    """The part of `datasets.base.Dataset` that a start uses."""
+    """The part of `datasets.base.Dataset` that a start or a fit of a grid uses."""
 
     @property
     def can_be_drawn(self) -> bool: ...
@@ -365,11 +365,7 @@ class Sobol(Start):
     def draw(
         self, dataset: Law, count: int, level: Level[float], key: tuple[int | str, ...]
     ) -> Tensor:
-        """Draw the first states of a block, shape (count, dim), float64.
-
-        Args:
-            count: the size of the block, the same for all blocks.
-            key: (seed, repetition, block). The points of the sequence depend on the block.
+        """As in `Start`; all blocks have the same size, and their points follow each other.
 
         Raises:
             InvalidSetting: the start needs x₀, and the data set is not a map of the unit cube.
@@ -428,13 +424,18 @@ def stratified_draws(dataset: Law, count: int, *key: int | str) -> Tensor:
     return dataset.from_uniforms(sobol_points(count, dataset.uniform_dim or 1, 0, "draws", *key))
 
 
+def plain_start(start: Start) -> Start:
+    """The start with the same law that is drawn without Sobol points."""
+    return start.start if isinstance(start, Sobol) else start
+
+
 def _log_normal(x: Tensor, mean: float, std: float) -> Tensor:
     """ln N(x; mean, std²·I), shape (n,)."""
     return (-0.5 * ((x - mean) / std).square() - math.log(std * math.sqrt(2 * math.pi))).sum(-1)
 
 
+#: Binary digits of a point. SciPy 1.17 cannot skip points with more; 2³² points are enough.
 _BITS = 32
-"""Binary digits of a point. SciPy 1.17 cannot skip points with more; 2³² points are enough."""
 
 
 def sobol_points(count: int, columns: int, first: int, *key: int | str) -> Tensor:

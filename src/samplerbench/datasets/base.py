@@ -156,6 +156,14 @@ class Dataset(ABC):
         return self.sample(count, generator("data", purpose, *key))
 
 
+class PlanarDataset(Dataset):
+    """A law in the plane."""
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return (2,)
+
+
 def log_density_of(dataset: Dataset, x: Tensor) -> Tensor:
     """ln p(x) of the law of a data set, shape (n,), float64, for points (n, dim).
 
@@ -164,6 +172,15 @@ def log_density_of(dataset: Dataset, x: Tensor) -> Tensor:
     """
     values = dataset.log_density(x)
     return log_densities(values, x, "dataset", type(dataset).__name__).double()
+
+
+def why_no_log_density(dataset: Dataset) -> str | None:
+    """What a known density of the law needs, in one line; None if it is known."""
+    try:
+        log_density_of(dataset, dataset.draws(2, "density", 0))
+    except InvalidSetting as error:
+        return f"it needs {error.allowed}"
+    return None
 
 
 def finite(points: Tensor, key: str) -> Tensor:

@@ -34,7 +34,7 @@ from samplerbench.core.grids import AnyLevel
 from samplerbench.core.models import Denoiser
 from samplerbench.core.responsibilities import log_sum, responsibilities
 from samplerbench.core.schedules import NoiseSchedule
-from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.base import PlanarDataset
 from samplerbench.errors import InvalidSetting, require
 
 NODES = 40
@@ -42,7 +42,7 @@ FALL = 45.0  # e^{−45} is below the rounding of a sum
 
 
 @dataclass(frozen=True)
-class Checkerboard(Dataset):
+class Checkerboard(PlanarDataset):
     """The uniform law on the dark squares, centred at 0; std 2.31 per coordinate at the defaults.
 
     Args:
@@ -63,10 +63,6 @@ class Checkerboard(Dataset):
             "it is 0, and samplers have points there, so the divergence is infinite"
         )
         raise InvalidSetting("dataset", "checkerboard", allowed)
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return (2,)
 
     def sample(self, count: int, generator: np.random.Generator) -> Tensor:
         """Draw dark squares, then points in them, shape (count, 2), float64."""

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from samplerbench.core.grids import AnyLevel
 from samplerbench.core.models import Denoiser, IsotropicMixtureOracle
 from samplerbench.core.schedules import NoiseSchedule
-from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.base import PlanarDataset
 from samplerbench.errors import require
 
 NODES = 48
@@ -44,7 +44,7 @@ MOST_NODES = 50_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoisyCurve(Dataset):
+class NoisyCurve(PlanarDataset):
     """A plane curve convolved with N(0, noise²·I).
 
     Args:
@@ -72,10 +72,6 @@ class NoisyCurve(Dataset):
     @abstractmethod
     def curve(self, u: Tensor) -> Tensor:
         """μ(u), shape (*batch, 2), for parameters of shape (*batch,)."""
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return (2,)
 
     def sample(self, count: int, generator: np.random.Generator) -> Tensor:
         """Draw uniform parameters, then add noise, shape (count, 2), float64."""

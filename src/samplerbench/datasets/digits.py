@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.images import divided_images
-from samplerbench.extras import missing
+from samplerbench.errors import needs
 
 
 def digits(train: float = 0.5, validation: float = 0.1, evaluation: float = 0.2) -> Divided:
     """The digits between −1 (paper) and 1 (ink), event shape (1, 8, 8); shares as in `Divided`."""
-    try:
-        from sklearn.datasets import load_digits  # optional, and slow to import
-    except ImportError as error:
-        raise missing("scikit-learn", "images") from error
+    with needs("scikit-learn", "images"):
+        from sklearn.datasets import load_digits  # slow to import
     return divided_images(load_digits().images[:, None], 16.0, train, validation, evaluation)

@@ -48,9 +48,7 @@ def from_file(
 
     Args:
         path: the path of the file, relative to the current directory; ~ is the home directory.
-        train: share of the rows to train on.
-        validation: share of the rows.
-        evaluation: share of the rows; the floor's part is the rest.
+        train, validation, evaluation: shares of the parts, as in `Divided`.
         array: the name of an array, for a `.npz` or `.pt` file.
         columns: names separated by commas, for a table; see the module.
 
@@ -156,12 +154,8 @@ def _read(path: str, array: str | None, columns: str | None) -> np.ndarray:
     suffix = location.suffix.lower()
     require(suffix in readers, "path", path, f"a file of {', '.join(readers)}")
     require(location.is_file(), "path", path, "a file that exists")
-    require(
-        array is None or suffix in (".npz", ".pt"),
-        "array",
-        array,
-        "left out: it is for .npz and .pt",
-    )
+    of_arrays = suffix in (".npz", ".pt")
+    require(array is None or of_arrays, "array", array, "left out: it is for .npz and .pt")
     require(columns is None or suffix in TABLES, "columns", columns, "left out: it is for tables")
     try:
         return readers[suffix](location)

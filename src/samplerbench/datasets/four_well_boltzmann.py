@@ -47,8 +47,8 @@ from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
 
+#: Height and place of each bump, height·exp(−80·(x − place)²).
 BUMPS = ((0.8, 0.0), (0.55, 0.5), (0.3, -0.5))
-"""Height and place of each bump, height·exp(−80·(x − place)²)."""
 
 FALL = 45.0  # e^{−45} is below the rounding of a sum
 FEW, MANY = 64, 192

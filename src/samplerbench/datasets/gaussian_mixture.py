@@ -42,32 +42,23 @@ class GaussianMixture(Dataset):
 
     def __post_init__(self) -> None:
         weights, means, covariances = self.tensors()
-        require(
-            weights.ndim == 1 and len(weights) > 0, "weights", self.weights, "a list, not empty"
-        )
-        require(
-            bool((weights > 0).all()) and abs(float(weights.sum()) - 1) < 1e-9,
-            "weights",
-            list(self.weights),
-            "positive, with sum 1",
-        )
+        good = weights.ndim == 1 and len(weights) > 0
+        require(good, "weights", self.weights, "a list, not empty")
+        good = bool((weights > 0).all()) and abs(float(weights.sum()) - 1) < 1e-9
+        require(good, "weights", list(self.weights), "positive, with sum 1")
         count, dim = len(weights), means.shape[-1] if means.ndim == 2 else 0
-        require(
-            means.shape == (count, dim) and dim > 0 and bool(means.isfinite().all()),
-            "means",
-            means.tolist(),
-            f"{count} finite points of the same dimension, one per weight",
-        )
-        require(
+        good = means.shape == (count, dim) and dim > 0 and bool(means.isfinite().all())
+        allowed = f"{count} finite points of the same dimension, one per weight"
+        require(good, "means", means.tolist(), allowed)
+        good = (
             covariances.shape == (count, dim, dim)
             and bool(covariances.isfinite().all())
             and torch.allclose(covariances, covariances.mT)
             and float(torch.linalg.eigvalsh(covariances).min())
-            >= -1e-12 * float(covariances.abs().max()),
-            "covariances",
-            covariances.tolist(),
-            f"{count} symmetric positive semi-definite {dim}×{dim} matrices",
+            >= -1e-12 * float(covariances.abs().max())
         )
+        allowed = f"{count} symmetric positive semi-definite {dim}×{dim} matrices"
+        require(good, "covariances", covariances.tolist(), allowed)
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         """Weights (K,), means (K, dim) and covariances (K, dim, dim), float64."""

@@ -9,15 +9,9 @@ from __future__ import annotations
 from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
 
 WEIGHTS = (
-    0.0991055,
-    0.1378562,
-    0.1249738,
-    0.1137685,
-    0.0913863,
-    0.1188078,
-    0.0151706,
-    0.1571894,
-    0.1417420,
+    *(0.0991055, 0.1378562, 0.1249738),
+    *(0.1137685, 0.0913863, 0.1188078),
+    *(0.0151706, 0.1571894, 0.1417420),
 )
 
 

@@ -49,9 +49,7 @@ def image_folder(
         path: the path of the folder, relative to the current directory; ~ is the home directory.
         size: height and width, in pixels.
         colours: grey converts colours to grey; rgb gives grey images three equal channels.
-        train: share of the images to train on.
-        validation: share of the images.
-        evaluation: share of the images; the floor's part is the rest.
+        train, validation, evaluation: shares of the parts, as in `Divided`.
 
     Raises:
         InvalidSetting: the folder is invalid; the message says how.

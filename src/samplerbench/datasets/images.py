@@ -26,9 +26,7 @@ def divided_images(
     Args:
         values: shape (n, channels, height, width), from 0 to largest.
         largest: the value of white.
-        train: share of the images.
-        validation: share of the images.
-        evaluation: share of the images; the floor's part is the rest.
+        train, validation, evaluation: shares of the parts, as in `Divided`.
     """
     _, first = np.unique(values.reshape(len(values), -1), axis=0, return_index=True)
     kept = values[np.sort(first)].astype(np.float64)

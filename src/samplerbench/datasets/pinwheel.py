@@ -24,12 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.base import PlanarDataset
 from samplerbench.errors import require
 
 
 @dataclass(frozen=True)
-class Pinwheel(Dataset):
+class Pinwheel(PlanarDataset):
     """Bent arms about the origin; mean 0, std 1.48 per coordinate at the defaults.
 
     Args:
@@ -53,10 +53,6 @@ class Pinwheel(Dataset):
             require(0 <= value < math.inf, name, value, "at least 0 and finite")
         require(math.isfinite(self.rate), "rate", self.rate, "finite")
         require(0 < self.scale < math.inf, "scale", self.scale, "positive and finite")
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return (2,)
 
     def sample(self, count: int, generator: np.random.Generator) -> Tensor:
         """Draw arms and points in them, then rotate the points, shape (count, 2), float64."""

@@ -32,12 +32,12 @@ from samplerbench.core.grids import AnyLevel
 from samplerbench.core.models import Denoiser
 from samplerbench.core.responsibilities import log_sum, responsibilities
 from samplerbench.core.schedules import NoiseSchedule
-from samplerbench.datasets.base import Dataset
+from samplerbench.datasets.base import PlanarDataset
 from samplerbench.errors import require
 
 
 @dataclass(frozen=True)
-class Rings(Dataset):
+class Rings(PlanarDataset):
     """Circles about the origin with noise; std 1.46 per coordinate at the defaults.
 
     Args:
@@ -54,10 +54,6 @@ class Rings(Dataset):
         for radius in self.radii:
             require(0 < radius < math.inf, "radii", self.radii, allowed)
         require(0 < self.noise < math.inf, "noise", self.noise, "positive and finite")
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return (2,)
 
     def sample(self, count: int, generator: np.random.Generator) -> Tensor:
         """Draw rings and angles, then add noise, shape (count, 2), float64."""

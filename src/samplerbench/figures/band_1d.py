@@ -92,8 +92,7 @@ class Band1D(PathPicture):
                         for chain in range(self.chains)
                     ]
                 )
-                axes.set_title(run.label)
-                axes.set_xlabel(f"step of {run.steps:,}, from noise to data")
+                axes.set(title=run.label, xlabel=f"step of {run.steps:,}, from noise to data")
             panels[0].set_ylabel("x, data units (symlog)")
             legend_below(figure, panels[0])
             subtitle(figure, f"{score_name(scene, runs[0].denoiser)}, {start_name(runs)}")

@@ -18,8 +18,8 @@ from samplerbench.bench.cell import sampler_name
 from samplerbench.figures.common import PART_COLOURS, metric_title
 from samplerbench.figures.style import narrow, new_figure, subtitle
 
+#: The width of a panel in inches.
 _PANEL = 3.1
-"""The width of a panel in inches."""
 
 _SHORT = {
     "discretisation": "steps",

@@ -142,23 +142,10 @@ _METRICS = {
 }
 #: Metrics whose titles already contain the reference.
 _WHOLE = {
-    "kl_law",
-    "kl_law_gaussian",
-    "kl_paths",
-    "log_z",
-    "within_mode",
-    "mode_weights",
-    "mode_coverage",
-    "outliers",
-    "share_left",
-    "share_middle",
-    "one_minus_precision",
-    "one_minus_recall",
-    "moments",
-    "nearest_training",
-    "paired",
+    *("kl_law", "kl_law_gaussian", "kl_paths", "log_z", "within_mode", "mode_weights"),
+    *("mode_coverage", "outliers", "share_left", "share_middle", "one_minus_precision"),
+    *("one_minus_recall", "moments", "nearest_training", "paired"),
 }
-#: Metrics of exact laws or of densities of outputs, which use no samples.
 #: Metrics of exact laws for all data sets.
 EXACT_METRICS = {"w2_law_gaussian", "kl_law_gaussian", "w_output_1d"}
 _DENSITIES = {"kl_law", "kl_paths", "tv_law"}

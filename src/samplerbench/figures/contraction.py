@@ -102,15 +102,11 @@ class Contraction(Picture):
                 handles.append(Line2D([], [], label=label, **look))
             for axes, part in zip(panels, PANELS, strict=True):
                 label_log_axis(axes, [errors.nfe for errors in found.values()], 0.25)
-                axes.set_xlabel("evaluations of the run (NFE)")
-                axes.set_title(f"{part} error")
+                axes.set(xlabel="evaluations of the run (NFE)", title=f"{part} error")
                 if part != "contracted":
-                    low, high = (
-                        floor.mean() - 2 * floor.std(ddof=1),
-                        floor.mean() + 2 * floor.std(ddof=1),
-                    )
-                    axes.axhspan(low, high, color="0.85", lw=0)
-                    axes.axhline(floor.mean(), color="0.55", lw=1)
+                    mean, two_sd = floor.mean(), 2 * floor.std(ddof=1)
+                    axes.axhspan(mean - two_sd, mean + two_sd, color="0.85", lw=0)
+                    axes.axhline(mean, color="0.55", lw=1)
             panels[0].set_ylim(bottom=0)
             panels[0].set_ylabel("mean distance of coupled ends, data units")
             panels[1].set_ylabel("W₁ to fresh draws, data units")

@@ -67,8 +67,7 @@ class Densities1D(Picture):
             x = torch.linspace(*span, 500, dtype=torch.float64)
             normal = torch.exp(-0.5 * (x / prior) ** 2) / (prior * math.sqrt(2 * math.pi))
             axes.plot(x, normal, "--", color="black", lw=1.2, label=f"prior N(0, {prior:.3g}²)")
-            axes.set_xlabel("x, data units")
-            axes.set_ylabel("density p(x, t)")
+            axes.set(xlabel="x, data units", ylabel="density p(x, t)")
             axes.legend()
         return {"densities_1d": figure}
 

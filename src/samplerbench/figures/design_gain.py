@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from samplerbench.bench.designing import Carried, Designed
-from samplerbench.figures.style import add_legend, curve_style, new_figure, subtitle
+from samplerbench.figures.style import add_legend, curve_style, new_figure, styles_of, subtitle
 
 
 def design_gain(designs: Sequence[Designed], carried: Sequence[Carried], made_for: str) -> Figure:
@@ -42,7 +42,7 @@ def design_gain(designs: Sequence[Designed], carried: Sequence[Carried], made_fo
         axes.set_xlabel("best standard grid / designed grid: right of 1 the design is better")
         handles = [
             Line2D([], [], color=style.colour, marker=style.marker, ms=4.5, label=kind)
-            for kind, style in ((kind, curve_style(place)) for place, kind in enumerate(kinds))
+            for kind, style in styles_of(kinds).items()
         ]
         add_legend(figure, handles)
         subtitle(figure, "bars: 95 % intervals over held-out starts")

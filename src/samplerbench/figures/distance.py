@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from types import MappingProxyType
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from samplerbench.bench.cell import NOT_A_DENSITY, curve_names, sampler_name
+from samplerbench.bench.cell import NOT_A_DENSITY, curve_names, sampler_names
 from samplerbench.bench.statistics import floor_of, summary
 from samplerbench.errors import require
 from samplerbench.figures.common import (
@@ -67,8 +67,8 @@ _LONG = 24
 #: The smallest factor between the places of two curves at one number, and their distance in points
 #: if there is room.
 _SHIFT, _APART = 1.012, 3.2
+#: The width of a panel in inches.
 _PANEL = 4.6
-"""The width of a panel in inches."""
 X_TITLES = {
     "steps": "number of steps N",
     "nfe": "network evaluations per sample (NFE)",
@@ -155,9 +155,7 @@ def distance_curves(
                 panel.set_yscale("log")
         of_starts = [floor_of(floors, start) for start in starts]
         for start, panel, floor in zip(starts, panels, of_starts, strict=True):
-            if not floor.empty:
-                floor_band(panel, floor)
-                panel.axhline(floor.mean(), color="0.55", lw=1)
+            draw_floor(panel, floor, mean=True)
             draw_curves(panel, cells[cells["start"] == start], x, styles, lines)
             if missing is not None:
                 mark_missing(panel, missing[missing["start"] == start], x, styles)
@@ -165,8 +163,7 @@ def distance_curves(
             share = panel.get_position().width if width is None else (_PANEL - 0.5) / width
             numbers = cells[x] if missing is None else pd.concat([cells[x], missing[x]])
             label_log_axis(panel, numbers, share)
-            panel.set_xlabel(X_TITLES[x])
-            panel.set_ylabel(folded_label(panel, title))
+            panel.set(xlabel=X_TITLES[x], ylabel=folded_label(panel, title))
         # given axes have no caption, so their legend has the whole names
         short, left_out = ({}, "") if axes else short_names(styles, caption)
         with_floor = any(not floor.empty for floor in of_starts)
@@ -234,8 +231,7 @@ def _factor_apart(axes: Axes, numbers: Iterable[float], curves: int) -> float:
 
 def mark_missing(axes: Axes, rows: pd.DataFrame, x: str, styles: Mapping[str, CurveStyle]) -> None:
     """Mark outputs without a density by crosses at the upper end of a panel, and name them."""
-    names = map(sampler_name, rows["sampler"], rows["sampler_settings"])
-    marks = sorted(set(zip(rows[x], rows["denoiser"], names, strict=True)))
+    marks = sorted(set(zip(rows[x], rows["denoiser"], sampler_names(rows), strict=True)))
     # an invisible curve, so that the axis includes the places of all marks
     places = [place for place, *_ in marks]
     axes.plot(places, [1.0] * len(places), ls="", transform=axes.get_xaxis_transform())
@@ -257,10 +253,7 @@ def mark_missing(axes: Axes, rows: pd.DataFrame, x: str, styles: Mapping[str, Cu
 
 
 def _panels(count: int) -> tuple[list[Axes], float]:
-    """The panels of a new figure and its width before it is scaled.
-
-    They are side by side, or in one column if the figure is narrow.
-    """
+    """The panels of a new figure, in one column if it is narrow, and its width before scaling."""
     width = _PANEL * count + 1.7
     stacked = narrow(width)
     rows, columns = (count, 1) if stacked else (1, count)
@@ -276,7 +269,7 @@ def score_lines(denoisers: Iterable[str]) -> Lines:
     return {**_LINES, **dict(zip(others, cycle(_OTHER_LINES)))}
 
 
-def curve_look(style: CurveStyle, denoiser: str, lines: Lines | None) -> dict[str, object]:
+def curve_look(style: CurveStyle, denoiser: str, lines: Lines | None) -> dict[str, Any]:
     """The line and the markers of a curve and of its entry in the legend."""
     return {
         "color": style.colour,
@@ -307,10 +300,19 @@ def spread(cells: pd.DataFrame, x: str) -> str:
     return f"; points of one {number} are drawn side by side" if several else ""
 
 
-def floor_band(axes: Axes, floor: pd.Series) -> None:
-    """Draw the band that contains 95 % of the floor's values."""
+def draw_floor(axes: Axes, floor: pd.Series, *, mean: bool = False) -> None:
+    """Draw the band that contains 95 % of the floor's values, if there are any, and their mean."""
+    if floor.empty:
+        return
     low, high = floor.quantile([0.025, 0.975])
     axes.axhspan(low, high, color="0.85", lw=0)
+    if mean:
+        axes.axhline(floor.mean(), color="0.55", lw=1)
+
+
+def floor_key() -> Patch:
+    """The entry of the floor in a legend."""
+    return Patch(color="0.85", label="floor: fresh draws\nof the data, 95 %")
 
 
 def short_names(names: Iterable[str], caption: str = "") -> tuple[dict[str, str], str]:
@@ -354,26 +356,13 @@ def legend_keys(
     # if a setting has curves of several denoisers, its entry looks like that of the learned one
     of_names = cells.groupby("name")["denoiser"].agg(set)
     first = {name: "learned" if "learned" in own else min(own) for name, own in of_names.items()}
-    denoisers = sorted(set(cells["denoiser"]))
-    handles: list[Line2D | Patch] = [
-        Line2D(
-            [],
-            [],
-            label=short.get(name, name),
-            **curve_look(style, first[name], lines),  # type: ignore[arg-type]
-        )
-        for name, style in styles.items()
-    ]
+    looks = [(short.get(name, name), style, first[name]) for name, style in styles.items()]
     grey = CurveStyle("0.3", "o", "")
-    handles += [
-        Line2D(
-            [],
-            [],
-            label=score_title(name),
-            **curve_look(grey, name, lines),  # type: ignore[arg-type]
-        )
-        for name in denoisers
+    looks += [(score_title(name), grey, name) for name in sorted(set(cells["denoiser"]))]
+    handles: list[Line2D | Patch] = [
+        Line2D([], [], label=label, **curve_look(style, denoiser, lines))
+        for label, style, denoiser in looks
     ]
     if with_floor:
-        handles.append(Patch(color="0.85", label="floor: fresh draws\nof the data, 95 %"))
+        handles.append(floor_key())
     return handles

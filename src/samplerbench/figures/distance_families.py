@@ -20,10 +20,9 @@ from matplotlib.patches import Patch
 from samplerbench.bench.cell import curve_names
 from samplerbench.bench.statistics import floor_of, summary
 from samplerbench.figures.common import distance_title, score_title
-from samplerbench.figures.distance import about, distance_against, floor_band
+from samplerbench.figures.distance import about, distance_against, draw_floor
 from samplerbench.figures.style import (
     CurveStyle,
-    curve_style,
     curve_styles,
     fit_distances,
     folded_label,
@@ -31,12 +30,13 @@ from samplerbench.figures.style import (
     label_log_axis,
     new_figure,
     spans_decades,
+    styles_of,
     subtitle,
 )
 from samplerbench.samplers.base import Sampler
 
+#: The largest number of curves of each denoiser in one panel.
 MOST_CURVES = 14
-"""The largest number of curves of each denoiser in one panel."""
 FAMILIES = (
     "deterministic, one\nevaluation a step",
     "deterministic, several\nevaluations a step",
@@ -44,8 +44,8 @@ FAMILIES = (
 )
 #: As `distance.X_TITLES`, for narrow panels.
 _X_TITLES = {"steps": "steps N", "nfe": "evaluations (NFE)", "rounds": "sequential rounds"}
+#: Curves with a smaller relative difference look equal.
 _ALIKE = 1e-3
-"""Curves with a smaller relative difference look equal."""
 
 
 def family(sampler: Sampler) -> str:
@@ -92,7 +92,7 @@ def distance_of_families(
     floors, ylabel = own[own["denoiser"] == "law"], distance_title(metric, own["reference"])
     # rows one after another, so that the curves of a row have different colours
     names = sorted(curve_styles(table, cells), key=lambda name: FAMILIES.index(families[name]))
-    by_name = {name: curve_style(place) for place, name in enumerate(names)}
+    by_name = styles_of(names)
     # a quarter of the width, except for one column, which would be too narrow for names
     beside_width = min(2.3, max(1.7, 1.05 * len(columns)))
     width = 3.15 * len(columns) + beside_width + 0.3
@@ -110,9 +110,7 @@ def distance_of_families(
                 if first is None:
                     first = axes
                     first.set_yscale("log" if spans_decades(shown["mean"]) else "linear")
-                floor = floor_of(floors, start)
-                if not floor.empty:
-                    floor_band(axes, floor)
+                draw_floor(axes, floor_of(floors, start))
                 here = (of_row["denoiser"] == denoiser) & (of_row["start"] == start)
                 in_panel = of_row[here]
                 for name, style in styles.items():

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from samplerbench.bench.cell import NOT_A_DENSITY, sampler_name
+from samplerbench.bench.cell import NOT_A_DENSITY, sampler_names
 from samplerbench.bench.floor_free import KL, FloorFree
 from samplerbench.bench.statistics import floor_of, summary
 from samplerbench.bench.store import to_data
@@ -27,7 +27,7 @@ from samplerbench.figures.common import (
 from samplerbench.figures.distance import (
     X_TITLES,
     draw_curves,
-    floor_band,
+    draw_floor,
     legend_keys,
     mark_missing,
     ordered_starts,
@@ -65,9 +65,7 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
         for place, start in enumerate(starts):
             axes = figure.add_subplot(grid[0, place], sharey=upper[0] if upper else None)
             upper.append(axes)
-            if not of_starts[start].empty:
-                floor_band(axes, of_starts[start])
-                axes.axhline(of_starts[start].mean(), color="0.55", lw=1)
+            draw_floor(axes, of_starts[start], mean=True)
             draw_curves(axes, cells[cells["start"] == start], x, styles, lines)
             axes.set_title(start_title(start))
         title = distance_title(metric, own[own["metric"] == metric]["reference"])
@@ -125,5 +123,4 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
 def _named(rows: pd.DataFrame) -> pd.DataFrame:
     """Lines of `summary` with the names of curves."""
     lines = summary(rows)
-    names = map(sampler_name, lines["sampler"], lines["sampler_settings"])
-    return lines.assign(name=list(names))
+    return lines.assign(name=sampler_names(lines))

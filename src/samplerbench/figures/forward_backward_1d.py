@@ -26,6 +26,7 @@ from samplerbench.figures.densities_1d import require_times
 from samplerbench.figures.panels import (
     density,
     grouped,
+    in_rows,
     legend_below,
     level_name,
     not_shown,
@@ -34,8 +35,8 @@ from samplerbench.figures.panels import (
 )
 from samplerbench.figures.style import new_figure, subtitle
 
+#: The number of states kept of each path: with 500 steps, the nearest time is within 1/400.
 _FRAMES = 201
-"""The number of states kept of each path: with 500 steps, the nearest time is within 1/400."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,8 @@ class ForwardBackward1D(PathPicture):
         columns = min(len(frames), 2)
         rows = -(-len(frames) // columns)
         with new_figure(4.0 * columns, 2.4 * rows + 0.6) as figure:
-            panels = figure.subplots(rows, columns, squeeze=False)
-            for axes in panels.flat[len(frames) :]:
-                axes.set_visible(False)
-            for number, (axes, frame) in enumerate(zip(panels.flat, frames, strict=False)):
+            panels = in_rows(figure, len(frames), columns, shared=False)
+            for number, (axes, frame) in enumerate(zip(panels, frames, strict=True)):
                 level = paths[0].levels[frame]
                 signal = level.alpha * x0[:, 0]
                 spread = (float(signal.var()) + level.sigma**2) ** 0.5
@@ -107,5 +106,5 @@ class ForwardBackward1D(PathPicture):
                 f"{runs[0].label}, N = {runs[0].steps:,} steps, n = {self.chains:,}, "
                 f"start: {runs[0].law}",
             )
-            legend_below(figure, panels.flat[0], 3)
+            legend_below(figure, panels[0], 3)
         return figure

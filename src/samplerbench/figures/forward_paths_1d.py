@@ -62,8 +62,7 @@ class ForwardPaths1D(Picture):
             for number, path in enumerate(paths):
                 label = "trajectories" if number == 0 else None
                 axes.plot(times, path, color=GENERATED, lw=0.5, alpha=0.7, label=label)
-            axes.set_xlabel("t, from data to noise")
-            axes.set_ylabel("x, data units")
+            axes.set(xlabel="t, from data to noise", ylabel="x, data units")
             axes.set_xlim(0, self.t_max)
             axes.set_title(f"forward SDE, N = {self.steps:,} steps of Euler–Maruyama")
             legend_below(figure, axes)

@@ -72,8 +72,7 @@ class HeavyMode(Picture):
                 handles.append(Line2D([], [], label=f"{run.label}\n{run.start} start", **look))
             axes.set_xscale("log", base=2)
             axes.set_xticks(self.dims, labels=[f"{dim}" for dim in self.dims])
-            axes.set_xlabel("dimension d")
-            axes.set_ylabel("share of the samples in the heavier mode")
+            axes.set(xlabel="dimension d", ylabel="share of the samples in the heavier mode")
             add_legend(figure, handles)
             text = f"n = {self.points:,} samples; bars: 95 % intervals"
             subtitle(figure, f"exact score, N = {max(scene.steps)}; {text}")

@@ -122,6 +122,5 @@ def show(axes: Axes, x: Tensor, shape: tuple[int, ...]) -> None:
     canvas = montage(x, shape)
     grey = canvas.shape[-1] == 1
     axes.imshow(canvas[..., 0] if grey else canvas, cmap="gray", vmin=0, vmax=1)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)

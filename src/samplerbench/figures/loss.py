@@ -53,7 +53,5 @@ class Loss(Picture):
                 elif low > 0:
                     axes.set_ylim(0, 1.05 * high)
                 axes.legend()
-            axes.set_title(scene.training)
-            axes.set_xlabel("step of the optimiser")
-            axes.set_ylabel("loss")
+            axes.set(title=scene.training, xlabel="step of the optimiser", ylabel="loss")
         return {"loss": figure}

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from samplerbench.bench.cell import require_one_sweep, sampler_name
+from samplerbench.bench.cell import require_one_sweep, sampler_names
 from samplerbench.bench.statistics import mean_evaluations, t_interval
 from samplerbench.figures.common import metric_title, repetitions
 from samplerbench.figures.style import (
@@ -40,10 +40,9 @@ def paired_errors(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """
     rows = _paired(table, metric)
     require_one_sweep(rows)
-    names = list(map(sampler_name, rows["sampler"], rows["sampler_settings"]))
     lines = []
     # not by evaluations: an adaptive sampler needs different numbers in different repetitions
-    for (name, _), group in rows.assign(name=names).groupby(["name", "steps"]):
+    for (name, _), group in rows.assign(name=sampler_names(rows)).groupby(["name", "steps"]):
         interval, nfe = t_interval(group["value"]), mean_evaluations(group["nfe"])
         lines.append((name, nfe, interval.mean, interval.lower, interval.upper))
     return pd.DataFrame(lines, columns=["sampler", "nfe", "mean", "lower", "upper"])

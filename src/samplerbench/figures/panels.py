@@ -22,7 +22,7 @@ from samplerbench.core.noise import generator
 from samplerbench.datasets.base import LARGEST
 from samplerbench.errors import require
 from samplerbench.figures.common import COLOURS, score_title
-from samplerbench.figures.style import CurveStyle, by_number, curve_style
+from samplerbench.figures.style import CurveStyle, by_number, styles_of
 from samplerbench.identity import settings_text
 
 #: Half the widths of two axes: [15, 20] is from −15 to 15 and from −20 to 20.
@@ -66,7 +66,7 @@ def run_styles(scene: Scene) -> dict[str, CurveStyle]:
         return by_number(run.label.split()[0]), given, by_number(settings_text(run.sampler))
 
     labels = dict.fromkeys(run.label for run in sorted(scene.runs(), key=place))
-    return {label: curve_style(number) for number, label in enumerate(labels)}
+    return styles_of(labels)
 
 
 def start_name(runs: Sequence[SamplerRun]) -> str:
@@ -165,9 +165,7 @@ def plane(axes: Axes, shown: Frame, title: str = "") -> None:
     axes.set_ylim(y - height, y + height)
     axes.set_aspect("equal")
     axes.locator_params(axis="x", prune="both")  # labels at the ends would touch the next panel's
-    axes.set_xlabel("x₁, data units")
-    axes.set_ylabel("x₂, data units")
-    axes.set_title(title)
+    axes.set(xlabel="x₁, data units", ylabel="x₂, data units", title=title)
 
 
 def plane_height(width: float, rows: int, columns: int, ratio: float) -> float:
@@ -280,6 +278,15 @@ def law_density(scene: Scene, x: Tensor) -> Tensor | None:
 def panel_columns(panels: int) -> int:
     """The number of columns for a number of panels, at most 3: four panels are two rows of two."""
     return panels if panels <= 3 else math.ceil(panels / math.ceil(panels / 3))
+
+
+def in_rows(figure: Figure, count: int, columns: int, *, shared: bool = True) -> list[Axes]:
+    """Panels in rows of some columns, with shared axes or not; left places stay empty."""
+    rows = -(-count // columns)
+    panels = figure.subplots(rows, columns, sharex=shared, sharey=shared, squeeze=False).ravel()
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    return list(panels[:count])
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:

@@ -38,10 +38,10 @@ from samplerbench.figures.panels import (
 )
 from samplerbench.figures.style import enlarged, sized
 
+#: The share of arrows that keep their length.
 _LONGEST = 0.95
-"""The share of arrows that keep their length."""
+#: The font size in points, for pages that show the animation at 450 pixels or less.
 _TEXT = 12.0
-"""The font size in points, for pages that show the animation at 450 pixels or less."""
 _ARROWS = "0.45"
 
 

@@ -90,10 +90,7 @@ class Samples(PathPicture):
 
 
 def _places(runs: Sequence[SamplerRun]) -> tuple[dict[SamplerRun, tuple[int, int]], int, int]:
-    """Row and column of each run, and the numbers of rows and columns.
-
-    The denoisers of a single sampler fill several rows.
-    """
+    """Row and column of each run, and their numbers; a single sampler has several rows."""
     labels = list(dict.fromkeys(run.label for run in runs))
     denoisers = list(dict.fromkeys(run.denoiser for run in runs))
     if len(labels) > 1:

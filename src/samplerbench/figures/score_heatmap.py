@@ -65,8 +65,7 @@ class ScoreHeatmap(Picture):
                     norm=SymLogNorm(linthresh=1.0, vmin=-most, vmax=most),
                 )
                 axes.grid(visible=False)
-                axes.set_title(name)
-                axes.set_xlabel("time t, data to noise")
+                axes.set(title=name, xlabel="time t, data to noise")
             panels[0].set_ylabel("x, data units")
             bar = figure.colorbar(image, ax=list(panels), extend="both")
             bar.set_label("score s(x, t), symlog")

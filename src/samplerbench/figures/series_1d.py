@@ -47,8 +47,7 @@ class Series1D(Picture):
             left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1])
             time = dt * torch.arange(len(trajectory), dtype=torch.float64)
             left.plot(time, trajectory, color=COLOURS[0], lw=0.4)
-            left.set_xlabel(f"time, {len(trajectory):,} steps of {dt:g}")
-            left.set_ylabel("x, data units")
+            left.set(xlabel=f"time, {len(trajectory):,} steps of {dt:g}", ylabel="x, data units")
             left.set_xlim(0, float(time[-1]))
             right.hist(
                 trajectory,

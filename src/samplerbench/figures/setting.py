@@ -12,12 +12,11 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from samplerbench.bench.statistics import floor_of, summary
 from samplerbench.figures.common import COLOURS, distance_title, score_title
-from samplerbench.figures.distance import about, floor_band
-from samplerbench.figures.panels import panel_columns
+from samplerbench.figures.distance import about, draw_floor, floor_key
+from samplerbench.figures.panels import in_rows, panel_columns
 from samplerbench.figures.style import (
     add_legend,
     fit_distances,
@@ -48,13 +47,11 @@ def setting_figure(table: pd.DataFrame, metric: str, setting: str) -> Figure:
     columns = panel_columns(len(shown))
     rows = -(-len(shown) // columns)
     with new_figure(max(3.2 * columns, 4.6) + 1.9, 3.0 * rows + 0.6) as figure:
-        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        panels = list(grid.flat)
+        panels = in_rows(figure, len(shown), columns)
         if spans_decades(cells["mean"]):
             panels[0].set_yscale("log")
-        for axes, name in zip(panels, shown, strict=False):
-            if not floor.empty:
-                floor_band(axes, floor)
+        for axes, name in zip(panels, shown, strict=True):
+            draw_floor(axes, floor)
             if name != _EXACT:
                 interval_curve(axes, exact, "x", cap=1.5, color="0.5", marker="s", ls="--")
             curve = cells[cells["denoiser"] == name]
@@ -63,8 +60,6 @@ def setting_figure(table: pd.DataFrame, metric: str, setting: str) -> Figure:
             axes.set_xlabel(f"{setting} of {cells['sampler'].iloc[0]}")
             axes.set_ylabel(folded_label(axes, distance_title(metric, own["reference"])))
             axes.label_outer()
-        for axes in panels[len(shown) :]:
-            axes.set_visible(False)
         fit_distances(panels[0], cells, floor)
         handles: list[Artist] = [
             Line2D([], [], color=COLOURS[0], marker="o", label="score of the panel")
@@ -74,7 +69,7 @@ def setting_figure(table: pd.DataFrame, metric: str, setting: str) -> Figure:
                 Line2D([], [], color="0.5", marker="s", ls="--", label=score_title(_EXACT))
             )
         if not floor.empty:
-            handles.append(Patch(color="0.85", label="floor: fresh draws\nof the data, 95 %"))
+            handles.append(floor_key())
         add_legend(figure, handles)
         subtitle(figure, f"{about(cells)}; N = {cells['steps'].iloc[0]:,}")
     return figure

@@ -15,6 +15,7 @@ from samplerbench.figures.panels import (
     frame,
     grouped,
     in_frame,
+    in_rows,
     level_name,
     panel_columns,
     plane,
@@ -57,20 +58,18 @@ class SideBySide(PathPicture):
         with_counts = min(map(min, inside)) < self.chains
         height = width / columns + 0.1 + 0.2 * with_counts
         with new_figure(width, rows * height + 0.5) as figure:
-            panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+            panels = in_rows(figure, len(runs), columns)
             dots, counts = [], []
-            for axes in panels.flat[len(runs) :]:
-                axes.set_visible(False)
-            for axes, run in zip(panels.flat, runs, strict=False):
+            for axes, run in zip(panels, runs, strict=True):
                 scatter(axes, x0, GREY, size=2.5)
                 scatter(axes, paths[0].x[0], GENERATED, size=4, alpha=0.9)
                 dots.append(axes.lines[-1])
                 plane(axes, shown)
                 # the count is between the title and the panel, where no point is
                 axes.set_title(run.label, pad=20 * look().scale if with_counts else None)
-                above = {"transform": axes.transAxes, "fontsize": "small", "color": "0.3"}
-                counts.append(axes.text(0.5, 1.02, "", ha="center", va="bottom", **above))
-            for axes in panels.flat:
+                count = axes.text(0.5, 1.02, "", transform=axes.transAxes, ha="center", va="bottom")
+                count.set(fontsize="small", color="0.3")
+                counts.append(count)
                 axes.label_outer()
             title = figure.suptitle(" ", fontsize="medium", color="0.3")
 

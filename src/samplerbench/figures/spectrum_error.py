@@ -18,7 +18,7 @@ from samplerbench.bench.scene import Scene
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.figures.base import Drawings
 from samplerbench.figures.gaussian import GaussianPicture, state_law
-from samplerbench.figures.panels import grouped, panel_columns, score_name, start_name
+from samplerbench.figures.panels import grouped, in_rows, panel_columns, score_name, start_name
 from samplerbench.figures.style import add_legend, new_figure, subtitle
 
 
@@ -43,18 +43,14 @@ class SpectrumError(GaussianPicture):
         with new_figure(3.1 * columns + 1.2, 2.9 * rows) as figure:
             ranks = np.geomspace(1, len(eigenvalues), 60).astype(int)  # even along the axis
             errors = []
-            grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-            for place, (label, own) in enumerate(panels.items()):
-                axes = grid.flat[place]
-                for run in own:
+            grid = in_rows(figure, len(panels), columns)
+            for place, (axes, label) in enumerate(zip(grid, panels, strict=True)):
+                for run in panels[label]:
                     _, variances = state_law(scene, run, run.steps)
                     error = ((variances[varies][order] / eigenvalues).sqrt() - 1).abs()
                     axes.plot(eigenvalues, error, color=colours[run.steps], lw=1.2)
                     errors.append(error.numpy()[-ranks])
-                axes.set_xscale("log")
-                axes.set_yscale("log")
-                axes.set_title(label)
-                axes.set_ylabel("relative error of √λ")
+                axes.set(xscale="log", yscale="log", title=label, ylabel="relative error of √λ")
                 axes.label_outer()
                 if place + columns >= len(panels):  # the lowest panel of its column
                     axes.tick_params(labelbottom=True)
@@ -63,9 +59,7 @@ class SpectrumError(GaussianPicture):
             shown = np.concatenate(errors)
             if (shown > 0).any():
                 low, high = np.quantile(shown[shown > 0], [0.02, 1])
-                grid.flat[0].set_ylim(low / 3, 2 * high)
-            for axes in grid.flat[len(panels) :]:
-                axes.set_visible(False)
+                grid[0].set_ylim(low / 3, 2 * high)
             add_legend(
                 figure,
                 [Line2D([], [], color=colours[count], label=f"N = {count}") for count in steps],

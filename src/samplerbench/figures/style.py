@@ -30,7 +30,7 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
-from samplerbench.bench.cell import sampler_name
+from samplerbench.bench.cell import sampler_names
 from samplerbench.bench.store import LIMIT
 from samplerbench.figures.common import COLOURS, look, ticks
 from samplerbench.files import replacing
@@ -71,6 +71,11 @@ def curve_style(place: int) -> CurveStyle:
     return CurveStyle(COLOURS[place % len(COLOURS)], marker, _DASHES[lap % len(_DASHES)])
 
 
+def styles_of(names: Iterable[str]) -> dict[str, CurveStyle]:
+    """The styles of curves by name, in the order of the legend."""
+    return {name: curve_style(place) for place, name in enumerate(names)}
+
+
 def by_number(text: str) -> tuple[str | float, ...]:
     """A key for sorting in which numbers have their own order: repeats=2 before repeats=10."""
     words = re.split(r"(\d+(?:\.\d+)?)", text)
@@ -88,8 +93,7 @@ def sampler_styles(table: pd.DataFrame) -> Mapping[str, CurveStyle]:
     names = table.loc[own, ["sampler", "eta", "sampler_settings"]]
     names = names.drop_duplicates()
     names = names.sort_values(["sampler", "eta", "sampler_settings"], key=_by_numbers)
-    named = dict.fromkeys(map(sampler_name, names["sampler"], names["sampler_settings"]))
-    return {name: curve_style(place) for place, name in enumerate(named)}
+    return styles_of(sampler_names(names).unique())
 
 
 def curve_styles(table: pd.DataFrame, cells: pd.DataFrame) -> dict[str, CurveStyle]:
@@ -100,7 +104,7 @@ def curve_styles(table: pd.DataFrame, cells: pd.DataFrame) -> dict[str, CurveSty
     names = cells.sort_values(["sampler", "eta", "name"], key=_by_numbers)["name"].unique()
     styles = sampler_styles(table)
     if not set(names) <= set(styles):
-        return {str(name): curve_style(place) for place, name in enumerate(names)}
+        return styles_of(names)
     return {name: style for name, style in styles.items() if name in set(names)}
 
 

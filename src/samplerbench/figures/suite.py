@@ -23,11 +23,11 @@ from samplerbench.figures.common import quantity_title, score_title, unit_title
 from samplerbench.figures.style import (
     CurveStyle,
     add_legend,
-    curve_style,
     interval_curve,
     label_log_axis,
     new_figure,
     save,
+    styles_of,
     subtitle,
 )
 
@@ -38,20 +38,14 @@ _LONGEST, _WIDTH = 44, 40
 
 
 def write_suite_figures(
-    results: pd.DataFrame,
-    folder: Path,
-    targets: Mapping[str, Sequence[float]],
-    tasks: Sequence[tuple[str, str, str, str]] = (),
+    results: pd.DataFrame, folder: Path, targets: Mapping[str, Sequence[float]]
 ) -> list[Path]:
-    """Write suite_shares.png and suite_tasks.png from `bench.suite.results`; returns their paths.
-
-    Each of `tasks` (law, path, denoiser and quantity) has a panel; by default four different tasks.
-    """
+    """Write suite_shares.png and suite_tasks.png from `bench.suite.results`; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    chosen = tasks or different_tasks(results)
+    tasks = suite_tasks(results, targets, different_tasks(results))
     return [
         save(suite_shares(results, targets), folder / "suite_shares.png"),
-        save(suite_tasks(results, targets, chosen), folder / "suite_tasks.png"),
+        save(tasks, folder / "suite_tasks.png"),
     ]
 
 
@@ -59,7 +53,7 @@ def suite_shares(results: pd.DataFrame, targets: Mapping[str, Sequence[float]]) 
     """The share of problems solved against evaluations, for the best entrants."""
     times = runtimes(results, targets)
     best = _best(times, MOST_SHARES)
-    styles = _styles(best)
+    styles = styles_of(best)
     bad = _failed(results)
     grids = sorted(times["grid"].unique())
     with new_figure(4.1 * len(grids), 3.6) as figure:
@@ -76,8 +70,7 @@ def suite_shares(results: pd.DataFrame, targets: Mapping[str, Sequence[float]]) 
                 axes.plot(x, y, **style.line, drawstyle="steps-post", ms=3.5, lw=1.2)
                 if (grid, name) in bad:
                     axes.plot([1.1 * BUDGET], [y[-1]], color=style.colour, marker="x", mew=1.6)
-            axes.set_title(f"{grid} grid")
-            axes.set_xlabel("evaluations (NFE)")
+            axes.set(title=f"{grid} grid", xlabel="evaluations (NFE)")
             label_log_axis(axes, [2.0**k for k in range(2, 8)], 0.8 / len(grids))
             axes.set_ylim(-0.02, 1.03)
         panels[0].set_ylabel("share of its problems solved")
@@ -105,7 +98,7 @@ def suite_tasks(
     """Error against evaluations on some tasks, each sampler with the best of its grids."""
     times = runtimes(results, targets)
     best = _best(times, MOST_ERRORS)
-    styles = _styles(best)
+    styles = styles_of(best)
     grid = sorted(results["grid"].unique())[-1]
     rows = -(-len(tasks) // 2)
     columns = min(len(tasks), 2)
@@ -179,10 +172,6 @@ def _best(times: pd.DataFrame, most: int) -> list[str]:
     """The best entrants on the last grid setting, where each sampler has its own grid."""
     lines = standing(times[times["grid"] == max(times["grid"])])
     return [str(name) for name in lines["entrant"][:most]]
-
-
-def _styles(names: Sequence[str]) -> dict[str, CurveStyle]:
-    return {name: curve_style(place) for place, name in enumerate(names)}
 
 
 def _failed(results: pd.DataFrame) -> set[tuple[str, str]]:

@@ -65,8 +65,7 @@ class TruthGenerated1D(PathPicture):
                     title += f"\n{score_name(scene, run.denoiser)}{left_out}" if left_out else ""
                 if law is not None:
                     axes.plot(x, law, color="black", lw=1.0, label=name)
-                axes.set_title(title)
-                axes.set_xlabel("x, data units")
+                axes.set(title=title, xlabel="x, data units")
             panels[0].set_ylabel("density")
             legend_below(figure, panels[0])
         return {"truth_generated_1d": figure}

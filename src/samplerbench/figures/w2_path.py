@@ -49,8 +49,7 @@ class W2Path(GaussianPicture):
                 x = [ratio or data for ratio, _ in curve]
                 look = styles[label].line | {"ms": 3, "lw": 1.2}
                 handles += axes.plot(x, [w2 or math.nan for _, w2 in curve], label=label, **look)
-            axes.set_xscale("log")
-            axes.set_yscale("log")
+            axes.set(xscale="log", yscale="log")
             axes.invert_xaxis()
             decades = range(math.ceil(math.log10(least)), math.floor(math.log10(most)) + 1)
             places = [data, *(10.0**power for power in decades)]

@@ -21,12 +21,8 @@ class TensorBoard(Logger):
     """TensorBoard event files in tensorboard/."""
 
     def __post_init__(self) -> None:
-        require(
-            find_spec("tensorboard") is not None,
-            "tensorboard",
-            "missing",
-            "installed: pip install 'samplerbench[tensorboard]'",
-        )
+        allowed = "installed: pip install 'samplerbench[tensorboard]'"
+        require(find_spec("tensorboard") is not None, "tensorboard", "missing", allowed)
 
     def open(self, run: RunInfo) -> Log:
         return TensorBoardLog(run)

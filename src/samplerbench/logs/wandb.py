@@ -185,10 +185,7 @@ def _metric_name(curve: str) -> str:
 
 
 def _shortened(text: str, most: int) -> str:
-    """The text, shortened to at most `most` characters for wandb's server.
-
-    A shortened text ends with a digest, so that two long texts with the same beginning differ.
-    """
+    """The text, or at most so many characters of it with a digest, so that long texts differ."""
     if len(text) <= most:
         return text
     return f"{text[: most - 9]}…{sha256(text.encode()).hexdigest()[:8]}"

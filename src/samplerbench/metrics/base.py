@@ -29,7 +29,13 @@ import torch
 from torch import Tensor
 
 from samplerbench.core.line_laws import LineNodes
-from samplerbench.datasets.base import LARGEST, Dataset, all_usable, log_density_of
+from samplerbench.datasets.base import (
+    LARGEST,
+    Dataset,
+    all_usable,
+    log_density_of,
+    why_no_log_density,
+)
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import InvalidSetting, require
 
@@ -69,27 +75,51 @@ class Distance(ABC):
         """Measure checked samples `(n, dim)`; several threads may call this at once."""
 
 
-class Metric(ABC):
+class MeasuredBy(Distance):
+    """The distance that a function of checked samples `(n, dim)` measures."""
+
+    def __init__(self, dim: int, function: Callable[[Tensor], Measurement]) -> None:
+        super().__init__(dim)
+        self._function = function
+
+    def measure(self, samples: Tensor) -> Measurement:
+        return self._function(samples)
+
+
+class _Settings:
     """A metric and its settings. Members are frozen dataclasses: their fields identify a value.
 
     Attributes:
         is_wasserstein: whether a value is a Wasserstein distance. Such a value is in the units of
             the data, value(s·x, s·y) = s·value(x, y), and never negative, and the squares of the
             floor and of a distance between laws add up.
-        allows_coupled: whether the clouds may depend on each other, as for two samplers with the
-            same starts. Unbiased estimates need independent clouds.
         smaller_is_better: whether a smaller value is always better. If not, samplers are not ranked
             by this metric, and its error budget has no advice.
     """
 
     is_wasserstein: ClassVar[bool] = True
-    allows_coupled: ClassVar[bool] = True
     smaller_is_better: ClassVar[bool] = True
 
     @property
     def floor_exponent(self) -> float:
-        """The exponent a of a floor that falls like n^−a, in the worst case."""
-        return worst_exponent(self)
+        """The exponent a of a floor that falls like n^−a, for a law whose modes are far apart.
+
+        A share of about n^−½ of the mass is in the wrong mode and has to travel a fixed distance.
+        W_p is the p-th root of this cost, so a = 1/(2p). A metric without a root falls like the
+        share.
+        """
+        return 0.5 / float(getattr(self, "p", 2.0)) if self.is_wasserstein else 0.5
+
+
+class Metric(_Settings, ABC):
+    """A metric between clouds, with its settings.
+
+    Attributes:
+        allows_coupled: whether the clouds may depend on each other, as for two samplers with the
+            same starts. Unbiased estimates need independent clouds.
+    """
+
+    allows_coupled: ClassVar[bool] = True
 
     def why_incompatible(self, dim: int) -> str | None:
         """The reason in one line why the metric cannot be used in that dimension, or None."""
@@ -119,16 +149,8 @@ class Metric(ABC):
         """Build the distance to a checked reference `(m, dim)`."""
 
 
-class LawMetric(ABC):
-    """A metric against a law, with its settings: a frozen dataclass like `Metric`."""
-
-    is_wasserstein: ClassVar[bool] = True
-    smaller_is_better: ClassVar[bool] = True
-
-    @property
-    def floor_exponent(self) -> float:
-        """The exponent a of a floor that falls like n^−a, in the worst case."""
-        return worst_exponent(self)
+class LawMetric(_Settings, ABC):
+    """A metric against a law, with its settings."""
 
     @abstractmethod
     def why_incompatible(self, dataset: Dataset) -> str | None:
@@ -150,6 +172,9 @@ class LawMetric(ABC):
     @abstractmethod
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
         """Build the distance to a compatible law."""
+
+
+AnyMetric = Metric | LawMetric
 
 
 class OutputLawMetric(LawMetric):
@@ -174,7 +199,7 @@ class OutputLawMetric(LawMetric):
         raise InvalidSetting("metric", type(self).__name__, allowed)
 
 
-def exact_names(metrics: Mapping[str, Metric | LawMetric], dataset: Dataset) -> list[str]:
+def exact_names(metrics: Mapping[str, AnyMetric], dataset: Dataset) -> list[str]:
     """The names of the metrics of output laws whose values have no sampling error."""
     return [
         name
@@ -269,11 +294,7 @@ class Divergence(OutputLawMetric):
                 f"it needs {dataset.dim:,} derivatives of each state, and at most {MOST_DIM} are "
                 "possible; on a Gaussian kl_law_gaussian is exact"
             )
-        try:
-            log_density_of(dataset, dataset.draws(2, "density", 0))
-        except InvalidSetting as error:
-            return f"it needs {error.allowed}"
-        return None
+        return why_no_log_density(dataset)
 
     @abstractmethod
     def estimate(self, log_ratios: Tensor) -> Measurement:
@@ -311,15 +332,6 @@ def by_quadrature(
     error = math.nan if law.coarse is None else abs(value - distance(law.coarse))
     info = {"quadrature_error": error, **info}
     return Measurement(value, value - error, value + error, None, 0, info)
-
-
-def worst_exponent(metric: Metric | LawMetric) -> float:
-    """The exponent a of the floor n^−a for a law whose modes are far apart.
-
-    A share of about n^−½ of the mass is in the wrong mode and has to travel a fixed distance. W_p
-    is the p-th root of this cost, so a = 1/(2p). A metric without a root falls like the share.
-    """
-    return 0.5 / float(getattr(metric, "p", 2.0)) if metric.is_wasserstein else 0.5
 
 
 def finite_points(points: Tensor, name: str, dim: int | None = None) -> Tensor:

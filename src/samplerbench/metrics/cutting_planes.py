@@ -30,8 +30,8 @@ from typing import NamedTuple
 from samplerbench.errors import require
 
 _STARTS = 8
+#: The first directions to evaluate, for all laws.
 START_ANGLES = [math.pi * k / _STARTS for k in range(_STARTS)]
-"""The first directions to evaluate, for all laws."""
 
 
 class Bound(NamedTuple):
@@ -96,9 +96,7 @@ def check_stop(relative_tolerance: float, evaluations: int) -> None:
     require(evaluations >= _STARTS, "evaluations", evaluations, f"at least {_STARTS}")
 
 
-def search(
-    couple: Callable[[float], Bound], *, relative_tolerance: float, evaluations: int
-) -> Peak:
+def search(couple: Callable[[float], Bound], relative_tolerance: float, evaluations: int) -> Peak:
     """Find the direction of the largest W₂; stop at a small gap or at the last evaluation.
 
     `couple` returns for an angle φ the bound of the monotone coupling along that direction.

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from samplerbench.metrics.base import Distance, Measurement
+from samplerbench.metrics.base import Distance, MeasuredBy, Measurement
 from samplerbench.metrics.pairs import (
     PairMetric,
     mean_over_own_pairs,
@@ -36,21 +36,16 @@ class Energy(PairMetric):
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:
         require_pairs(reference, "reference")
-        return _EnergyDistance(reference)
+        y = reference.double()
+        own = mean_over_own_pairs(y, _same)
 
+        def measure(samples: Tensor) -> Measurement:
+            require_pairs(samples, "samples")
+            x = samples.to(y)
+            value = 2 * mean_over_pairs(x, y, _same) - mean_over_own_pairs(x, _same) - own
+            return Measurement(value, value, value, None, 0)
 
-class _EnergyDistance(Distance):
-    def __init__(self, reference: Tensor) -> None:
-        super().__init__(reference.shape[1])
-        self._reference = reference.double()
-        self._own = mean_over_own_pairs(self._reference, _same)
-
-    def measure(self, samples: Tensor) -> Measurement:
-        require_pairs(samples, "samples")
-        x = samples.to(self._reference)
-        across = mean_over_pairs(x, self._reference, _same)
-        value = 2 * across - mean_over_own_pairs(x, _same) - self._own
-        return Measurement(value, value, value, None, 0)
+        return MeasuredBy(y.shape[1], measure)
 
 
 def _same(distances: Tensor) -> Tensor:

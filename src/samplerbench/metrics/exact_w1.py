@@ -18,10 +18,6 @@ from samplerbench.metrics.exact_w2 import ExactW2
 
 @dataclass(frozen=True)
 class ExactW1(ExactW2):
-    """W₁ of the clouds, without projections.
-
-    Args:
-        max_pairs: the largest n·m that is computed, at least 1; a pair takes 50 bytes.
-    """
+    """W₁ of the clouds, without projections; `max_pairs` as in `ExactW2`."""
 
     p: ClassVar[int] = 1

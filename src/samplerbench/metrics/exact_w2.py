@@ -40,19 +40,17 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from samplerbench.errors import require
-from samplerbench.metrics.base import Distance, Measurement, Metric
+from samplerbench.metrics.base import Distance, MeasuredBy, Measurement, Metric
 
 Array = NDArray[np.float64]
 
+#: A gap below this share of W₂² counts as closed. Ordinary clouds have 1e-13 to 1e-10.
 _GAP = 1e-9
-"""A gap below this share of W₂² counts as closed. Ordinary clouds have 1e-13 to 1e-10."""
-
+#: Relative to W₂² and the potentials: the rounding error of the lower bound.
 _ROUNDING = 1e-15
-"""Relative to W₂² and the potentials: the rounding error of the lower bound."""
-
+#: The largest number of pivots, never reached in practice. POT's default is too small at 2 000 × 2
+#: 000.
 _PIVOTS = 10**8
-"""The largest number of pivots, never reached in practice. POT's default is too small at
-2 000 × 2 000."""
 
 
 @dataclass(frozen=True)
@@ -81,24 +79,17 @@ class ExactW2(Metric):
         )
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:
-        return _ExactDistance(self, reference)
+        y, name = reference.double().cpu().numpy(), {1: "euclidean", 2: "sqeuclidean"}[self.p]
 
+        def measure(samples: Tensor) -> Measurement:
+            reason = self.why_too_large(len(samples), len(y))
+            if reason is not None:
+                raise ValueError(reason)
+            lower, least = _transport(cdist(samples.double().cpu().numpy(), y, name))
+            value = least ** (1 / self.p)
+            return Measurement(value, lower ** (1 / self.p), value, None, 0)
 
-class _ExactDistance(Distance):
-    def __init__(self, metric: ExactW2, reference: Tensor) -> None:
-        super().__init__(reference.shape[1])
-        self._metric = metric
-        self._reference = reference.double().cpu().numpy()
-
-    def measure(self, samples: Tensor) -> Measurement:
-        reason = self._metric.why_too_large(len(samples), len(self._reference))
-        if reason is not None:
-            raise ValueError(reason)
-        p = self._metric.p
-        name = {1: "euclidean", 2: "sqeuclidean"}[p]
-        lower, least = _transport(cdist(samples.double().cpu().numpy(), self._reference, name))
-        value = least ** (1 / p)
-        return Measurement(value, lower ** (1 / p), value, None, 0)
+        return MeasuredBy(y.shape[1], measure)
 
 
 def _transport(costs: Array) -> tuple[float, float]:

@@ -31,22 +31,20 @@ from dataclasses import InitVar, dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Lock
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from samplerbench.errors import InvalidSetting, kind_and_line, require
-from samplerbench.extras import missing
+from samplerbench.core.lazy import Lazy
+from samplerbench.errors import InvalidSetting, kind_and_line, missing, require
 from samplerbench.identity import identity_of_model
-from samplerbench.metrics.base import Distance, Measurement, Metric
+from samplerbench.metrics.base import Distance, MeasuredBy, Measurement, Metric
 
+#: Inception's layers, by the number of their features; FID and KID usually use 2048.
 LAYERS = (64, 192, 768, 2048)
-"""Inception's layers, by the number of their features; FID and KID usually use 2048."""
-
+#: Images per call of the network: 0.3 GB with Inception. Fixed, since it changes the last bits.
 IMAGES = 32
-"""Images per call of the network: 0.3 GB with Inception. Fixed, since it changes the last bits."""
 
 Summary = TypeVar("Summary")
 
@@ -117,8 +115,12 @@ class Features:
 
 
 @dataclass(frozen=True)
-class FeatureMetric(Metric):
-    """A squared distance between features, in their squared units."""
+class FeatureMetric(Metric, Generic[Summary]):
+    """A squared distance between features, in their squared units.
+
+    Features of a reference are computed at the first measurement: that may take minutes, and checks
+    build distances that are never used.
+    """
 
     is_wasserstein: ClassVar[bool] = False
     features: Features
@@ -131,31 +133,16 @@ class FeatureMetric(Metric):
     def why_incompatible(self, dim: int) -> str | None:
         return self.features.why_incompatible(dim)
 
-
-class FeatureDistance(Distance, Generic[Summary]):
-    """A distance to the features of a reference, which are computed at the first measurement.
-
-    Computing them may take minutes, and checks build distances that are never used.
-    """
-
-    def __init__(self, features: Features, reference: Tensor) -> None:
-        super().__init__(reference.shape[1])
+    def prepare(self, reference: Tensor, seed: int) -> Distance:
         _require_two(reference, "reference")
-        features(reference[:2])  # a network that fails must fail before any work
-        self._features = features
-        self._reference = reference
-        self._reference_summary: list[Summary] = []
-        self._lock = Lock()
+        self.features(reference[:2])  # a network that fails must fail before any work
+        of_reference = Lazy(lambda: self.summary(self.features(reference)))
 
-    def measure(self, samples: Tensor) -> Measurement:
-        _require_two(samples, "samples")
-        return self.between(self.summary(self._features(samples)), self._of_reference())
+        def measure(samples: Tensor) -> Measurement:
+            _require_two(samples, "samples")
+            return self.between(self.summary(self.features(samples)), of_reference())
 
-    def _of_reference(self) -> Summary:
-        with self._lock:
-            if not self._reference_summary:
-                self._reference_summary.append(self.summary(self._features(self._reference)))
-            return self._reference_summary[0]
+        return MeasuredBy(reference.shape[1], measure)
 
     @abstractmethod
     def summary(self, features: Tensor) -> Summary:

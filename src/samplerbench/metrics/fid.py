@@ -31,16 +31,33 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from samplerbench.metrics.base import Distance, Measurement
-from samplerbench.metrics.features import FeatureDistance, FeatureMetric, inception
+from samplerbench.metrics.base import Measurement
+from samplerbench.metrics.features import FeatureMetric, inception
 
 
 @dataclass(frozen=True)
-class FID(FeatureMetric):
+class FID(FeatureMetric[tuple[Tensor, Tensor]]):
     """The squared Fréchet distance between features."""
 
-    def prepare(self, reference: Tensor, seed: int) -> Distance:
-        return _FrechetDistance(self.features, reference)
+    def summary(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean (d,) of features, and a root A (at most d, d) of their covariance AᵀA."""
+        mean = features.mean(dim=0)
+        root = (features - mean) / math.sqrt(len(features) - 1)
+        if root.shape[0] > root.shape[1]:
+            root = torch.linalg.qr(root, mode="r").R
+        return mean, root
+
+    def between(
+        self, samples: tuple[Tensor, Tensor], reference: tuple[Tensor, Tensor]
+    ) -> Measurement:
+        (mean, root), (own_mean, own_root) = samples, reference
+        means = float((mean - own_mean).square().sum())
+        common = float(torch.linalg.svdvals(root @ own_root.T).sum())
+        total = float(root.square().sum() + own_root.square().sum())
+        covariances = max(0.0, total - 2 * common)  # rounding may make 0 negative
+        value = means + covariances
+        info = {"means": means, "covariances": covariances}
+        return Measurement(value, value, value, None, 0, info)
 
 
 def inception_fid(
@@ -48,29 +65,3 @@ def inception_fid(
 ) -> FID:
     """FID on the features of Inception; see `features.inception`."""
     return FID(inception(weights, layer, shape))
-
-
-@dataclass(frozen=True, eq=False)
-class _Moments:
-    """The mean (d,) of features, and a root A (at most d, d) of their covariance AᵀA."""
-
-    mean: Tensor
-    root: Tensor
-
-
-class _FrechetDistance(FeatureDistance[_Moments]):
-    def summary(self, features: Tensor) -> _Moments:
-        mean = features.mean(dim=0)
-        root = (features - mean) / math.sqrt(len(features) - 1)
-        if root.shape[0] > root.shape[1]:
-            root = torch.linalg.qr(root, mode="r").R
-        return _Moments(mean, root)
-
-    def between(self, samples: _Moments, reference: _Moments) -> Measurement:
-        means = float((samples.mean - reference.mean).square().sum())
-        common = float(torch.linalg.svdvals(samples.root @ reference.root.T).sum())
-        total = float(samples.root.square().sum() + reference.root.square().sum())
-        covariances = max(0.0, total - 2 * common)  # rounding may make 0 negative
-        value = means + covariances
-        info = {"means": means, "covariances": covariances}
-        return Measurement(value, value, value, None, 0, info)

@@ -23,13 +23,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from samplerbench.metrics.base import Distance, Measurement
-from samplerbench.metrics.features import FeatureDistance, FeatureMetric, inception
+from samplerbench.metrics.base import Measurement
+from samplerbench.metrics.features import FeatureMetric, inception
 from samplerbench.metrics.pairs import PIECE, why_too_many
 
 
 @dataclass(frozen=True)
-class KID(FeatureMetric):
+class KID(FeatureMetric[tuple[Tensor, float]]):
     """The squared MMD of features with a cubic kernel, unbiased: it may be negative."""
 
     allows_coupled: ClassVar[bool] = False  # clouds with the same starts would seem too close
@@ -37,8 +37,20 @@ class KID(FeatureMetric):
     def why_too_large(self, n: int, m: int) -> str | None:
         return why_too_many(n, m)
 
-    def prepare(self, reference: Tensor, seed: int) -> Distance:
-        return _KernelDistance(self.features, reference)
+    def summary(self, features: Tensor) -> tuple[Tensor, float]:
+        """The features (n, d), and the mean of the kernel over their own pairs."""
+        count = len(features)
+        with_itself = math.fsum(kernel(features.square().sum(dim=1) / features.shape[1]).tolist())
+        pairs = kernel_sum(features, features) - with_itself
+        return features, pairs / (count * (count - 1))
+
+    def between(
+        self, samples: tuple[Tensor, float], reference: tuple[Tensor, float]
+    ) -> Measurement:
+        (x, own_x), (y, own_y) = samples, reference
+        across = kernel_sum(x, y) / (len(x) * len(y))
+        value = own_x + own_y - 2 * across
+        return Measurement(value, value, value, None, 0)
 
 
 def inception_kid(
@@ -46,28 +58,6 @@ def inception_kid(
 ) -> KID:
     """KID on the features of Inception; see `features.inception`."""
     return KID(inception(weights, layer, shape))
-
-
-@dataclass(frozen=True, eq=False)
-class _Cloud:
-    """Features (n, d), and the mean of the kernel over their own pairs."""
-
-    features: Tensor
-    own: float
-
-
-class _KernelDistance(FeatureDistance[_Cloud]):
-    def summary(self, features: Tensor) -> _Cloud:
-        count = len(features)
-        with_itself = math.fsum(kernel(features.square().sum(dim=1) / features.shape[1]).tolist())
-        pairs = kernel_sum(features, features) - with_itself
-        return _Cloud(features, pairs / (count * (count - 1)))
-
-    def between(self, samples: _Cloud, reference: _Cloud) -> Measurement:
-        x, y = samples.features, reference.features
-        across = kernel_sum(x, y) / (len(x) * len(y))
-        value = samples.own + reference.own - 2 * across
-        return Measurement(value, value, value, None, 0)
 
 
 def kernel(products: Tensor) -> Tensor:

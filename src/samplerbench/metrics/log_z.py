@@ -20,9 +20,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from samplerbench.core.line_laws import LineNodes
-from samplerbench.datasets.base import Dataset, log_density_of
+from samplerbench.datasets.base import Dataset, why_no_log_density
 from samplerbench.datasets.density import Density
-from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.base import Measurement, OutputLawMetric
 
 
@@ -42,11 +41,7 @@ class LogZ(OutputLawMetric):
             if dataset.log_z is None:
                 return "it needs dataset.log_z; with 0 the value is the estimate of ln Z itself"
             return None
-        try:
-            log_density_of(dataset, dataset.draws(2, "density", 0))
-        except InvalidSetting as error:
-            return f"it needs {error.allowed}"
-        return None
+        return why_no_log_density(dataset)
 
     def of_output(self, values: Tensor | LineNodes, dataset: Dataset) -> Measurement:
         assert isinstance(values, Tensor)

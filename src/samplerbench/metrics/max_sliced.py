@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from samplerbench.errors import require
-from samplerbench.metrics.base import Distance, Measurement, Metric
+from samplerbench.metrics.base import Distance, MeasuredBy, Measurement, Metric
 from samplerbench.metrics.projections import (
     BLOCK,
     direction_block,
@@ -44,18 +44,15 @@ from samplerbench.metrics.projections import (
     sort_lines,
 )
 
+#: The largest number of bytes kept for each of directions, sorted reference and cell means; it does
+#: not affect the values.
 KEPT_BYTES = 2**27
-"""The largest number of bytes kept for each of directions, sorted reference and cell means; it does
-not affect the values."""
-
+#: The number of projections of each cloud at a time; a single line may have more.
 WORK = 2**22
-"""The number of projections of each cloud at a time; a single line may have more."""
-
+#: The smallest unit: 1/unit must not overflow in float32.
 _SMALLEST = 2.0**-100
-"""The smallest unit: 1/unit must not overflow in float32."""
-
+#: The largest rounding error of float32, as a share of the distance.
 _TOLERANCE = 0.01
-"""The largest rounding error of float32, as a share of the distance."""
 
 _ALL = slice(None)
 
@@ -83,7 +80,16 @@ class MaxSliced(Metric):
         require(self.precision in DTYPES, "precision", self.precision, " or ".join(DTYPES))
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:
-        return _MaxSlicedDistance(SlicedReference(self, reference, seed), reference.shape[1])
+        lines = SlicedReference(self, reference, seed)
+
+        def measure(samples: Tensor) -> Measurement:
+            values, rounding = lines.distances(samples)
+            best = int(values.argmax())
+            value = float(values[best])
+            lower = max(0.0, value - rounding)
+            return Measurement(value, lower, math.nan, lines.direction(best), len(values))
+
+        return MeasuredBy(reference.shape[1], measure)
 
 
 class SlicedReference:
@@ -192,21 +198,3 @@ class SlicedReference:
     def _kept(self, size: int) -> int:
         """The number of blocks that are kept, if a direction has `size` numbers."""
         return min(self._blocks, KEPT_BYTES // (BLOCK * size * self.reference.itemsize))
-
-
-class _MaxSlicedDistance(Distance):
-    def __init__(self, reference: SlicedReference, dim: int) -> None:
-        super().__init__(dim)
-        self._reference = reference
-
-    def measure(self, samples: Tensor) -> Measurement:
-        values, rounding = self._reference.distances(samples)
-        best = int(values.argmax())
-        value = float(values[best])
-        return Measurement(
-            value=value,
-            lower=max(0.0, value - rounding),
-            upper=math.nan,
-            direction=self._reference.direction(best),
-            evaluations=len(values),
-        )

@@ -33,11 +33,10 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 T = TypeVar("T", np.float64, np.int32, np.int64)
 
+#: The number of entries of the quantile grid at a time: half a MB.
 _PIECE = 2**16
-"""The number of entries of the quantile grid at a time: half a MB."""
-
+#: The relative rounding error of a bound, a pairwise sum of products in float64.
 _ROUNDING = 1e-14
-"""The relative rounding error of a bound, a pairwise sum of products in float64."""
 
 
 @dataclass(frozen=True)
@@ -140,11 +139,7 @@ class _CertifiedDistance(Distance):
                 sums.append(_moments(weight[rows], x, y))
             return _bound(*map(math.fsum, zip(*sums, strict=True)))
 
-        peak = search(
-            couple,
-            relative_tolerance=self._metric.relative_tolerance,
-            evaluations=self._metric.evaluations,
-        )
+        peak = search(couple, self._metric.relative_tolerance, self._metric.evaluations)
         value = _distance(index, weight, cloud.along(peak.phi), self._reference.along(peak.phi))
         angles = [math.cos(peak.phi), math.sin(peak.phi)]
         direction = torch.tensor(angles, dtype=torch.float64)

@@ -42,9 +42,9 @@ from samplerbench.metrics.base import Distance, LawMetric, Measurement
 from samplerbench.metrics.cutting_planes import START_ANGLES, Bound, check_stop, search
 from samplerbench.metrics.modes import Modes, modes_of
 
+#: The rounding error, relative to the second moments of samples and law: ten times the measured
+#: one.
 _ROUNDING = 1e-13
-"""The rounding error, relative to the second moments of samples and law: ten times the measured
-one."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,7 @@ class _LawDistance(Distance):
             (xx, xy), (_, yy) = square.tolist()
             return Bound((xx + yy) / 2 + margin, complex((xx - yy) / 2, xy), margin)
 
-        peak = search(
-            couple,
-            relative_tolerance=self._metric.relative_tolerance,
-            evaluations=self._metric.evaluations,
-        )
+        peak = search(couple, self._metric.relative_tolerance, self._metric.evaluations)
         theta = _direction(peak.phi)
         value = distance_to_law(points @ theta, self._line(theta), p=2)
         return Measurement(value, value, max(peak.upper, value), theta, peak.evaluations)

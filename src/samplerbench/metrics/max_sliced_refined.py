@@ -37,7 +37,7 @@ import torch
 from torch import Tensor
 
 from samplerbench.errors import require
-from samplerbench.metrics.base import Distance, Measurement, Metric
+from samplerbench.metrics.base import Distance, MeasuredBy, Measurement, Metric
 from samplerbench.metrics.max_sliced import MaxSliced, SlicedReference
 from samplerbench.metrics.projections import project, quantile_grid, sort_order
 
@@ -67,26 +67,20 @@ class MaxSlicedRefined(Metric):
         require(0 < self.tolerance < 1, "tolerance", self.tolerance, "between 0 and 1")
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:
-        return _RefinedDistance(self, reference, seed)
+        random = MaxSliced(p=2, directions=self.directions, precision="float64")
+        search = SlicedReference(random, reference, seed)
+        return MeasuredBy(reference.shape[1], lambda samples: self._measure(search, samples))
 
-
-class _RefinedDistance(Distance):
-    def __init__(self, metric: MaxSlicedRefined, reference: Tensor, seed: int) -> None:
-        super().__init__(reference.shape[1])
-        self._metric = metric
-        search = MaxSliced(p=2, directions=metric.directions, precision="float64")
-        self._search = SlicedReference(search, reference, seed)
-
-    def measure(self, samples: Tensor) -> Measurement:
-        x, y = self._search.centred(samples), self._search.reference
-        directions = self._starts(samples, x.mean(dim=0) - y.mean(dim=0))
+    def _measure(self, search: SlicedReference, samples: Tensor) -> Measurement:
+        x, y = search.centred(samples), search.reference
+        directions = self._starts(search, samples, x.mean(dim=0) - y.mean(dim=0))
         squares, slopes = _square_and_slope(directions, x, y)
-        evaluations = self._metric.directions + len(directions)
+        evaluations = self.directions + len(directions)
         steps = torch.ones_like(squares)
-        for _ in range(self._metric.iterations):
+        for _ in range(self.iterations):
             tangents = slopes / squares.clamp_min(_TINY)[:, None] - directions
             gains = steps * tangents.square().sum(dim=1)
-            (rows,) = ((gains > self._metric.tolerance) & (squares > _TINY)).nonzero(as_tuple=True)
+            (rows,) = ((gains > self.tolerance) & (squares > _TINY)).nonzero(as_tuple=True)
             if len(rows) == 0:
                 break
             trials = _unit(directions[rows] + steps[rows, None] * tangents[rows])
@@ -95,20 +89,17 @@ class _RefinedDistance(Distance):
             higher = trial_squares > squares[rows]
             steps[rows] *= torch.where(higher, 2.0, 0.25)
             up = rows[higher]
-            directions[up], squares[up], slopes[up] = (
-                trials[higher],
-                trial_squares[higher],
-                trial_slopes[higher],
-            )
+            directions[up], squares[up] = trials[higher], trial_squares[higher]
+            slopes[up] = trial_slopes[higher]
         best = int(squares.argmax())
         value = math.sqrt(float(squares[best]))
         return Measurement(value, value, math.nan, directions[best].cpu(), evaluations)
 
-    def _starts(self, samples: Tensor, shift: Tensor) -> Tensor:
+    def _starts(self, search: SlicedReference, samples: Tensor, shift: Tensor) -> Tensor:
         """Return the starts `(starts + 1, dim)`, or `(starts, dim)` if the means are equal."""
-        values, _ = self._search.distances(samples)
-        best = values.topk(min(self._metric.starts, len(values))).indices.tolist()
-        rows = torch.stack([self._search.direction(index) for index in best]).to(shift)
+        values, _ = search.distances(samples)
+        best = values.topk(min(self.starts, len(values))).indices.tolist()
+        rows = torch.stack([search.direction(index) for index in best]).to(shift)
         return torch.cat([rows, _unit(shift[None])]) if shift.any() else rows
 
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from samplerbench.errors import require
-from samplerbench.metrics.base import Distance, Measurement
+from samplerbench.metrics.base import Distance, MeasuredBy, Measurement
 from samplerbench.metrics.pairs import (
     PairMetric,
     mean_over_own_pairs,
@@ -35,8 +35,8 @@ from samplerbench.metrics.pairs import (
     require_pairs,
 )
 
+#: The number of points for the median distance; its error is a few percent, enough for h.
 _MEDIAN_POINTS = 1000
-"""The number of points for the median distance; its error is a few percent, enough for h."""
 
 
 @dataclass(frozen=True)
@@ -55,33 +55,27 @@ class MMD(PairMetric):
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:
         require_pairs(reference, "reference")
-        points = reference.double()
-        bandwidth = median_distance(points) if self.bandwidth is None else self.bandwidth
+        y = reference.double()
+        bandwidth = median_distance(y) if self.bandwidth is None else self.bandwidth
         allowed = "above 0; the median distance within this reference is 0, so set the bandwidth"
         require(bandwidth > 0, "bandwidth", bandwidth, allowed)
-        return _MMDDistance(points, bandwidth)
+
+        def kernel(distances: Tensor) -> Tensor:
+            # exp takes ten times as long where it underflows; exp(−600) is negligible
+            return distances.div_(bandwidth).square_().mul_(-0.5).clamp_min_(-600).exp_()
+
+        own = mean_over_own_pairs(y, kernel)
+
+        def measure(samples: Tensor) -> Measurement:
+            require_pairs(samples, "samples")
+            x = samples.to(y)
+            value = mean_over_own_pairs(x, kernel) + own - 2 * mean_over_pairs(x, y, kernel)
+            return Measurement(value, value, value, None, 0, {"bandwidth": bandwidth})
+
+        return MeasuredBy(y.shape[1], measure)
 
 
 def median_distance(points: Tensor) -> float:
     """Return the median distance between about 1 000 evenly spaced points of `(m, dim)`."""
     some = points[:: -(-len(points) // _MEDIAN_POINTS)]
     return float(torch.pdist(some).median())
-
-
-class _MMDDistance(Distance):
-    def __init__(self, reference: Tensor, bandwidth: float) -> None:
-        super().__init__(reference.shape[1])
-        self._reference = reference
-        self._bandwidth = bandwidth
-        self._own = mean_over_own_pairs(reference, self._kernel)
-
-    def _kernel(self, distances: Tensor) -> Tensor:
-        # exp takes ten times as long where it underflows; exp(−600) is negligible
-        return distances.div_(self._bandwidth).square_().mul_(-0.5).clamp_min_(-600).exp_()
-
-    def measure(self, samples: Tensor) -> Measurement:
-        require_pairs(samples, "samples")
-        x = samples.to(self._reference)
-        across = mean_over_pairs(x, self._reference, self._kernel)
-        value = mean_over_own_pairs(x, self._kernel) + self._own - 2 * across
-        return Measurement(value, value, value, None, 0, {"bandwidth": self._bandwidth})

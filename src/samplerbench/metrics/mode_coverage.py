@@ -23,10 +23,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from samplerbench.datasets.base import Dataset
-from samplerbench.metrics.base import Distance, Measurement
+from samplerbench.metrics.base import Measurement
 from samplerbench.metrics.mode_weights import ModeWeights
-from samplerbench.metrics.modes import Modes, modes_of
 
 
 @dataclass(frozen=True)
@@ -39,23 +37,8 @@ class ModeCoverage(ModeWeights):
 
     name: ClassVar[str] = "mode_coverage"
 
-    def prepare(self, dataset: Dataset, seed: int) -> Distance:
-        modes = modes_of(dataset)
-        assert modes is not None  # checked by why_incompatible
-        return _CoverageDistance(modes)
-
-
-class _CoverageDistance(Distance):
-    def __init__(self, modes: Modes) -> None:
-        super().__init__(modes.means.shape[1])
-        self._modes = modes
-
-    def measure(self, samples: Tensor) -> Measurement:
-        weights = self._modes.weights
-        counts = torch.bincount(
-            self._modes.assign(samples.double().cpu()), minlength=len(weights)
-        ).double()
-        coverage, truth = _entropy(counts / len(samples)), _entropy(weights)
+    def compare(self, counts: Tensor, weights: Tensor) -> Measurement:
+        coverage, truth = _entropy(counts / counts.sum()), _entropy(weights)
         value = abs(coverage - truth)
         info = {"coverage": coverage, "truth": truth, "found": float((counts > 0).sum())}
         return Measurement(value, value, value, None, 0, info)

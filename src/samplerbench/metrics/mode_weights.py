@@ -30,8 +30,8 @@ from torch import Tensor
 
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
-from samplerbench.metrics.base import Distance, LawMetric, Measurement
-from samplerbench.metrics.modes import Modes, modes_of, why_not_separate
+from samplerbench.metrics.base import Distance, LawMetric, MeasuredBy, Measurement
+from samplerbench.metrics.modes import modes_of, why_not_separate
 
 
 @dataclass(frozen=True)
@@ -59,22 +59,20 @@ class ModeWeights(LawMetric):
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
         modes = modes_of(dataset)
         assert modes is not None  # checked by why_incompatible
-        return _WeightsDistance(modes)
 
+        def measure(samples: Tensor) -> Measurement:
+            assigned = modes.assign(samples.double().cpu())
+            counts = torch.bincount(assigned, minlength=len(modes.weights)).double()
+            return self.compare(counts, modes.weights)
 
-class _WeightsDistance(Distance):
-    def __init__(self, modes: Modes) -> None:
-        super().__init__(modes.means.shape[1])
-        self._modes = modes
+        return MeasuredBy(modes.means.shape[1], measure)
 
-    def measure(self, samples: Tensor) -> Measurement:
+    def compare(self, counts: Tensor, weights: Tensor) -> Measurement:
+        """Measure the numbers of samples in the modes, (K,), against the weights, (K,)."""
         from scipy.stats import chisquare  # slow to import, and rarely needed
 
-        weights = self._modes.weights
-        assigned = self._modes.assign(samples.double().cpu())
-        counts = torch.bincount(assigned, minlength=len(weights)).double()
-        expected = len(samples) * weights
-        value = float((counts - expected).abs().sum()) / (2 * len(samples))
+        expected = counts.sum() * weights
+        value = float((counts - expected).abs().sum() / (2 * counts.sum()))
         test = chisquare(counts.numpy(), expected.numpy())
         info = {
             "chi_square": float(test.statistic),

@@ -29,11 +29,10 @@ from samplerbench.core.responsibilities import responsibilities
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
 
+#: The number of entries `(K, n, dim)` at a time: 8 MB.
 _PIECE = 2**20
-"""The number of entries `(K, n, dim)` at a time: 8 MB."""
-
+#: A mode is flat if its smallest variance, relative to the law's largest, is below this.
 _THINNEST = 1e-12
-"""A mode is flat if its smallest variance, relative to the law's largest, is below this."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,9 +19,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from samplerbench.core.starts import Moments as Known
 from samplerbench.datasets.base import Dataset
-from samplerbench.metrics.base import Distance, LawMetric, Measurement
+from samplerbench.metrics.base import Distance, LawMetric, MeasuredBy, Measurement
 
 
 @dataclass(frozen=True)
@@ -41,18 +40,13 @@ class Moments(LawMetric):
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
         known = dataset.moments()
         assert known is not None  # checked by why_incompatible
-        return _MomentsDistance(known)
 
+        def measure(samples: Tensor) -> Measurement:
+            mean_error, sd_error = known.errors_of(samples.double().cpu())
+            value = max(mean_error, sd_error)
+            info = {"mean_error": mean_error, "sd_error": sd_error}
+            if known.known_to > 0:
+                info["known_to"] = known.known_to
+            return Measurement(value, value, value, None, 0, info)
 
-class _MomentsDistance(Distance):
-    def __init__(self, known: Known) -> None:
-        super().__init__(len(known.mean))
-        self._known = known
-
-    def measure(self, samples: Tensor) -> Measurement:
-        mean_error, sd_error = self._known.errors_of(samples.double().cpu())
-        value = max(mean_error, sd_error)
-        info = {"mean_error": mean_error, "sd_error": sd_error}
-        if self._known.known_to > 0:
-            info["known_to"] = self._known.known_to
-        return Measurement(value, value, value, None, 0, info)
+        return MeasuredBy(len(known.mean), measure)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.divided import Divided
-from samplerbench.metrics.base import Distance, LawMetric, Measurement
+from samplerbench.metrics.base import Distance, LawMetric, MeasuredBy, Measurement
 from samplerbench.metrics.pairs import nearest
 
 
@@ -44,16 +44,12 @@ class NearestTraining(LawMetric):
 
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
         assert isinstance(dataset, Divided)  # checked by why_incompatible
-        return _NearestDistance(dataset.part("train"))
+        training = dataset.part("train")
 
+        def measure(samples: Tensor) -> Measurement:
+            distances = nearest(samples.to(training), training)
+            value = float(distances.mean())
+            info = {"smallest": float(distances.min()), "median": float(distances.median())}
+            return Measurement(value, value, value, None, 0, info)
 
-class _NearestDistance(Distance):
-    def __init__(self, training: Tensor) -> None:
-        super().__init__(training.shape[1])
-        self._training = training
-
-    def measure(self, samples: Tensor) -> Measurement:
-        distances = nearest(samples.to(self._training), self._training)
-        value = float(distances.mean())
-        info = {"smallest": float(distances.min()), "median": float(distances.median())}
-        return Measurement(value, value, value, None, 0, info)
+        return MeasuredBy(training.shape[1], measure)

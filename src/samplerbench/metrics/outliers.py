@@ -32,7 +32,7 @@ from torch import Tensor
 
 from samplerbench.datasets.base import Dataset, log_density_of
 from samplerbench.errors import InvalidSetting, require
-from samplerbench.metrics.base import Distance, LawMetric, Measurement
+from samplerbench.metrics.base import Distance, LawMetric, MeasuredBy, Measurement
 
 #: States whose log-density is computed at once.
 _PIECE = 10_000
@@ -67,28 +67,23 @@ class Outliers(LawMetric):
         return None
 
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
-        logs = _log_density(dataset, dataset.draws(self.draws, "outliers", seed))
-        return _OutliersDistance(self.level, dataset, logs)
-
-
-class _OutliersDistance(Distance):
-    def __init__(self, level: float, dataset: Dataset, logs: Tensor) -> None:
-        super().__init__(dataset.dim)
-        self._level, self._dataset = level, dataset
+        drawn = _log_density(dataset, dataset.draws(self.draws, "outliers", seed))
         # torch's quantile has a limit of 16 million numbers
-        self._edge, self._mean = float(np.quantile(logs.numpy(), level)), float(logs.mean())
+        edge, mean = float(np.quantile(drawn.numpy(), self.level)), float(drawn.mean())
 
-    def measure(self, samples: Tensor) -> Measurement:
-        logs = _log_density(self._dataset, samples.double().cpu())
-        share = float((logs < self._edge).double().mean())
-        value = abs(share - self._level)
-        info = {
-            "share": share,
-            "truth": self._level,
-            "standard_error": math.sqrt(self._level * (1 - self._level) / len(samples)),
-            "log_density_gap": float(logs.mean()) - self._mean,
-        }
-        return Measurement(value, value, value, None, 0, info)
+        def measure(samples: Tensor) -> Measurement:
+            logs = _log_density(dataset, samples.double().cpu())
+            share = float((logs < edge).double().mean())
+            value = abs(share - self.level)
+            info = {
+                "share": share,
+                "truth": self.level,
+                "standard_error": math.sqrt(self.level * (1 - self.level) / len(samples)),
+                "log_density_gap": float(logs.mean()) - mean,
+            }
+            return Measurement(value, value, value, None, 0, info)
+
+        return MeasuredBy(dataset.dim, measure)
 
 
 def _log_density(dataset: Dataset, points: Tensor) -> Tensor:

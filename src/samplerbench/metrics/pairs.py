@@ -20,11 +20,10 @@ from torch import Tensor
 from samplerbench.errors import require
 from samplerbench.metrics.base import Metric
 
+#: The number of pairs at a time, at least one row: 8 MB.
 PIECE = 2**20
-"""The number of pairs at a time, at least one row: 8 MB."""
-
+#: The largest number of pairs: such a sum takes about ten minutes on one core.
 MOST_PAIRS = 10**11
-"""The largest number of pairs: such a sum takes about ten minutes on one core."""
 
 
 class PairMetric(Metric):

@@ -25,7 +25,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from samplerbench.errors import require
-from samplerbench.metrics.base import Distance, Measurement, Metric
+from samplerbench.metrics.base import Distance, MeasuredBy, Measurement, Metric
 from samplerbench.metrics.pairs import neighbour_radii, share_inside, why_too_many
 
 Share = Literal["precision", "recall"]
@@ -53,28 +53,19 @@ class PrecisionRecall(Metric):
         return why_too_many(n, m)
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:
-        return _PrecisionRecallDistance(self, reference)
+        y, y_radii = reference.double(), self._radii(reference.double(), "reference")
 
+        def measure(samples: Tensor) -> Measurement:
+            x = samples.to(y)
+            x_radii = self._radii(x, "samples")
+            info = {"precision": share_inside(x, y, y_radii), "recall": share_inside(y, x, x_radii)}
+            value = 1 - info[self.share]
+            return Measurement(value, value, value, None, 0, info)
 
-class _PrecisionRecallDistance(Distance):
-    def __init__(self, metric: PrecisionRecall, reference: Tensor) -> None:
-        super().__init__(reference.shape[1])
-        self._metric = metric
-        self._reference = reference.double()
-        self._radii = self._radii_of(self._reference, "reference")
+        return MeasuredBy(y.shape[1], measure)
 
-    def measure(self, samples: Tensor) -> Measurement:
-        x = samples.to(self._reference)
-        radii = self._radii_of(x, "samples")
-        info = {
-            "precision": share_inside(x, self._reference, self._radii),
-            "recall": share_inside(self._reference, x, radii),
-        }
-        value = 1 - info[self._metric.share]
-        return Measurement(value, value, value, None, 0, info)
-
-    def _radii_of(self, points: Tensor, name: str) -> Tensor:
-        k = self._metric.neighbours
+    def _radii(self, points: Tensor, name: str) -> Tensor:
+        k = self.neighbours
         allowed = f"at least {k + 1}, for neighbours={k}"
         require(len(points) > k, f"{name}.shape[0]", len(points), allowed)
         return neighbour_radii(points, k)

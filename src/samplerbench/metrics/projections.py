@@ -31,13 +31,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+#: The number of directions at a time. Random numbers depend on it, so it must not change.
 BLOCK = 32
-"""The number of directions at a time. Random numbers depend on it, so it must not change."""
 
 _STRETCH = 4096
 
+#: The number of entries of the quantile grid at a time: 16 MB in float64.
 _PIECE = 2**21
-"""The number of entries of the quantile grid at a time: 16 MB in float64."""
 
 
 def random_directions(dim: int, count: int, seed: int) -> Tensor:

@@ -32,7 +32,7 @@ from torch import Tensor
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.errors import require
-from samplerbench.metrics.base import Distance, LawMetric, Measurement
+from samplerbench.metrics.base import Distance, LawMetric, MeasuredBy, Measurement
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,17 @@ class RegionShare(LawMetric):
         return None
 
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
-        return _ShareDistance(self, dataset.dim, self._truth(dataset))
+        (low, high), truth = self._ends(), self._truth(dataset)
+
+        def measure(samples: Tensor) -> Measurement:
+            x = samples[:, self.axis].double().cpu()
+            share = float(((x >= low) & (x < high)).double().mean())
+            value = abs(share - truth)
+            error = math.sqrt(max(0.0, truth * (1 - truth)) / len(x))
+            info = {"share": share, "truth": truth, "standard_error": error}
+            return Measurement(value, value, value, None, 0, info)
+
+        return MeasuredBy(dataset.dim, measure)
 
     def _truth(self, dataset: Dataset) -> float:
         ends = torch.tensor(self._ends(), dtype=torch.float64)
@@ -93,19 +103,3 @@ class RegionShare(LawMetric):
         law = dataset.line_law()
         assert law is not None  # checked by why_incompatible
         return float(law.cdf(ends).diff())
-
-
-class _ShareDistance(Distance):
-    def __init__(self, metric: RegionShare, dim: int, truth: float) -> None:
-        super().__init__(dim)
-        self._axis = metric.axis
-        self._low, self._high = metric._ends()
-        self._truth = truth
-
-    def measure(self, samples: Tensor) -> Measurement:
-        x = samples[:, self._axis].double().cpu()
-        share = float(((x >= self._low) & (x < self._high)).double().mean())
-        value = abs(share - self._truth)
-        error = math.sqrt(max(0.0, self._truth * (1 - self._truth)) / len(x))
-        info = {"share": share, "truth": self._truth, "standard_error": error}
-        return Measurement(value, value, value, None, 0, info)

@@ -19,47 +19,24 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from samplerbench.metrics.base import Distance, Measurement, Metric
-from samplerbench.metrics.max_sliced import MaxSliced, Precision, SlicedReference
+from samplerbench.metrics.base import Distance, MeasuredBy, Measurement
+from samplerbench.metrics.max_sliced import MaxSliced, SlicedReference
 
 
 @dataclass(frozen=True)
-class Sliced(Metric):
-    """The mean W_p over random directions: (mean of W_p^p)^{1/p}.
-
-    Args:
-        p: the order of W_p, at least 1.
-        directions: the number of random directions.
-        precision: the dtype of the projections.
-    """
-
-    p: float = 2.0
-    directions: int = 1000
-    precision: Precision = "float32"
-
-    def __post_init__(self) -> None:
-        self._lines()
-
-    def _lines(self) -> MaxSliced:
-        """Return the max-sliced metric with the same directions; it checks the settings."""
-        return MaxSliced(self.p, self.directions, self.precision)
+class Sliced(MaxSliced):
+    """The mean W_p over random directions, (mean of W_p^p)^{1/p}; settings as in `MaxSliced`."""
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:
-        lines = SlicedReference(self._lines(), reference, seed)
-        return _SlicedDistance(self.p, lines, reference.shape[1])
+        lines = SlicedReference(self, reference, seed)
 
+        def measure(samples: Tensor) -> Measurement:
+            values, _ = lines.distances(samples)
+            largest = float(values.max())
+            value = 0.0
+            if largest > 0:
+                # W_p^p under- or overflows for large p, (W_p / largest)^p does not
+                value = largest * float((values / largest).pow(self.p).mean()) ** (1 / self.p)
+            return Measurement(value, math.nan, math.nan, None, len(values))
 
-class _SlicedDistance(Distance):
-    def __init__(self, p: float, reference: SlicedReference, dim: int) -> None:
-        super().__init__(dim)
-        self._p = p
-        self._reference = reference
-
-    def measure(self, samples: Tensor) -> Measurement:
-        values, _ = self._reference.distances(samples)
-        largest = float(values.max())
-        value = 0.0
-        if largest > 0:
-            # W_p^p under- or overflows for large p, (W_p / largest)^p does not
-            value = largest * float((values / largest).pow(self._p).mean()) ** (1 / self._p)
-        return Measurement(value, math.nan, math.nan, None, len(values))
+        return MeasuredBy(reference.shape[1], measure)

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from samplerbench.errors import require
-from samplerbench.metrics.base import Distance, Measurement, Metric
+from samplerbench.metrics.base import Distance, MeasuredBy, Metric
 from samplerbench.metrics.max_sliced import Precision
 from samplerbench.metrics.sliced import Sliced
 
+#: Eigenvalues below this share of the largest one are rounding errors.
 _SMALLEST = 1e-12
-"""Eigenvalues below this share of the largest one are rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -52,22 +52,13 @@ class SlicedPCA(Metric):
         return Sliced(self.p, self.directions, self.precision)
 
     def prepare(self, reference: Tensor, seed: int) -> Distance:
-        return _SlicedPCADistance(self._sliced(), reference, self.components, seed)
-
-
-class _SlicedPCADistance(Distance):
-    def __init__(self, metric: Sliced, reference: Tensor, components: int, seed: int) -> None:
-        super().__init__(reference.shape[1])
         points = reference.double()
-        self._centre = points.mean(dim=0)
-        self._basis = principal_components(points - self._centre, components)
-        self._sliced = metric.prepare(self._coordinates(points), seed)
-
-    def measure(self, samples: Tensor) -> Measurement:
-        return self._sliced.measure(self._coordinates(samples.to(self._centre)))
-
-    def _coordinates(self, points: Tensor) -> Tensor:
-        return (points - self._centre) @ self._basis
+        centre = points.mean(dim=0)
+        basis = principal_components(points - centre, self.components)
+        distance = self._sliced().prepare((points - centre) @ basis, seed)
+        return MeasuredBy(
+            points.shape[1], lambda samples: distance.measure((samples.to(centre) - centre) @ basis)
+        )
 
 
 def principal_components(centred: Tensor, count: int) -> Tensor:

@@ -34,8 +34,8 @@ from torch import Tensor
 from samplerbench.core.line_laws import MixtureLine
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import require
-from samplerbench.metrics.base import Distance, LawMetric, Measurement
-from samplerbench.metrics.modes import Modes, modes_of, why_not_separate
+from samplerbench.metrics.base import Distance, LawMetric, MeasuredBy, Measurement
+from samplerbench.metrics.modes import modes_of, why_not_separate
 from samplerbench.metrics.projections import BLOCK, direction_block, project, sort_lines
 
 
@@ -62,53 +62,45 @@ class WithinMode(LawMetric):
     def prepare(self, dataset: Dataset, seed: int) -> Distance:
         modes = modes_of(dataset)
         assert modes is not None  # checked by why_incompatible
-        return _WithinDistance(self.directions, modes, seed)
+        dim, count = modes.means.shape[1], self.directions
+
+        def block(number: int) -> Tensor:
+            return direction_block(dim, count, seed, number)
+
+        def measure(samples: Tensor) -> Measurement:
+            points = samples.double().cpu()
+            assigned = modes.assign(points)
+            counts = torch.bincount(assigned, minlength=len(modes.weights))
+            measured = (counts > 1).nonzero()[:, 0].tolist()
+            allowed = "such that a mode has at least 2; metric=max_sliced_law takes fewer"
+            require(len(measured) > 0, "samples", len(points), allowed)
+            clouds = [(points[assigned == k] - modes.means[k]) for k in measured]
+            total = sum(map(len, clouds))
+            covariances, blocks = modes.covariances[measured], range(-(-count // BLOCK))
+            squares = torch.cat([_squares(clouds, covariances, block(k)) for k in blocks])
+            best = int(squares.argmax())
+            value = math.sqrt(float(squares[best]) / total)
+            info = {
+                "modes": float(len(counts)),
+                "measured": float(len(measured)),
+                "left_out": float(len(points) - total),
+            }
+            direction = block(best // BLOCK)[best % BLOCK]
+            return Measurement(value, value, math.nan, direction, count * len(measured), info)
+
+        return MeasuredBy(dim, measure)
 
 
-class _WithinDistance(Distance):
-    def __init__(self, directions: int, modes: Modes, seed: int) -> None:
-        super().__init__(modes.means.shape[1])
-        self._directions = directions
-        self._modes = modes
-        self._seed = seed
-
-    def measure(self, samples: Tensor) -> Measurement:
-        points = samples.double().cpu()
-        assigned = self._modes.assign(points)
-        counts = torch.bincount(assigned, minlength=len(self._modes.weights))
-        measured = (counts > 1).nonzero()[:, 0].tolist()
-        allowed = "such that a mode has at least 2; metric=max_sliced_law takes fewer"
-        require(len(measured) > 0, "samples", len(points), allowed)
-        clouds = [(k, points[assigned == k] - self._modes.means[k]) for k in measured]
-        total = sum(len(cloud) for _, cloud in clouds)
-
-        blocks = range(-(-self._directions // BLOCK))
-        squares = torch.cat([self._squares(clouds, self._block(block)) for block in blocks])
-        best = int(squares.argmax())
-        value = math.sqrt(float(squares[best]) / total)
-        direction = self._block(best // BLOCK)[best % BLOCK]
-        info = {
-            "modes": float(len(counts)),
-            "measured": float(len(measured)),
-            "left_out": float(len(points) - total),
-        }
-        evaluations = self._directions * len(measured)
-        return Measurement(value, value, math.nan, direction, evaluations, info)
-
-    def _block(self, block: int) -> Tensor:
-        dim = self._modes.means.shape[1]
-        return direction_block(dim, self._directions, self._seed, block)
-
-    def _squares(self, clouds: list[tuple[int, Tensor]], directions: Tensor) -> Tensor:
-        """Return Σ_k n_k W₂² along directions `(k, dim)`, of clouds moved to their modes' means."""
-        total = torch.zeros(len(directions), dtype=torch.float64)
-        for k, cloud in clouds:
-            variances = ((directions @ self._modes.covariances[k]) * directions).sum(dim=1)
-            means, spread = _standard_cells(len(cloud))
-            lines = sort_lines(project(directions, cloud))
-            lines -= variances.sqrt()[:, None] * means
-            total += lines.square_().sum(dim=1) + len(cloud) * spread * variances
-        return total
+def _squares(clouds: list[Tensor], covariances: Tensor, directions: Tensor) -> Tensor:
+    """Return Σ_k n_k W₂² along directions `(k, dim)`, of clouds moved to their modes' means."""
+    total = torch.zeros(len(directions), dtype=torch.float64)
+    for cloud, covariance in zip(clouds, covariances, strict=True):
+        variances = ((directions @ covariance) * directions).sum(dim=1)
+        means, spread = _standard_cells(len(cloud))
+        lines = sort_lines(project(directions, cloud))
+        lines -= variances.sqrt()[:, None] * means
+        total += lines.square_().sum(dim=1) + len(cloud) * spread * variances
+    return total
 
 
 @lru_cache(maxsize=256)

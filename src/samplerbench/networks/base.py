@@ -30,6 +30,9 @@ SMALLEST_RATIO = 1e-4
 class Network(nn.Module, ABC):
     """A network with parameters to learn.
 
+    Members have the arguments `dim`, the dimension of the state (or the shape of an image), and
+    `seed`, the seed of their random numbers: initial weights, and frequencies if there are any.
+
     Attributes:
         needs_level: whether the output depends on the level.
         broadcasts: whether states can share a level: for u of shape (groups, n, dim) the level may
@@ -75,16 +78,9 @@ def as_input(value: float | Tensor, u: Tensor) -> Tensor:
 def random_waves(
     features: int, dim: int, frequency: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Draw Ω and φ of the features sin(Ω·u + φ): Ω normal, φ uniform.
+    """Draw Ω, shape (features, dim), and φ, shape (features,), of the features sin(Ω·u + φ).
 
-    Args:
-        features: number of features.
-        dim: the dimension of u.
-        frequency: standard deviation of Ω/2π, in cycles per unit of u.
-        generator: source of the random numbers.
-
-    Returns:
-        Ω, shape (features, dim), and φ, shape (features,).
+    Ω/2π is normal with the deviation `frequency`, in cycles per unit of u, and φ is uniform.
     """
     require(features >= 0, "features", features, "at least 0")
     require(0 < frequency < math.inf, "frequency", frequency, "positive")
@@ -97,11 +93,6 @@ def lecun_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Li
 
     LeCun, Bottou, Orr, Müller, "Efficient backprop", 1998, Eq. 16, in Flax's form: normal numbers
     cut at two standard deviations, then scaled to the variance.
-
-    Args:
-        inputs: width of the input.
-        outputs: width of the output.
-        generator: source of the weights.
     """
     layer = _empty_linear(inputs, outputs)
     std = 1 / (math.sqrt(inputs) * _TRUNCATED_STD)
@@ -111,13 +102,7 @@ def lecun_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Li
 
 
 def uniform_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    """A linear layer with weights and biases uniform between ±1/√inputs: PyTorch's default.
-
-    Args:
-        inputs: width of the input.
-        outputs: width of the output.
-        generator: source of weights and biases.
-    """
+    """A linear layer with weights and biases uniform between ±1/√inputs: PyTorch's default."""
     layer = _empty_linear(inputs, outputs)
     bound = 1 / math.sqrt(inputs)
     nn.init.uniform_(layer.weight, -bound, bound, generator)

@@ -34,8 +34,6 @@ class FourierMLP(Network):
     """A residual perceptron on sines of the state, without a level.
 
     Args:
-        dim: the dimension of the state.
-        seed: the seed of the initial weights and of the frequencies.
         width: the width of the hidden layers.
         blocks: number of residual layers.
         features: number of sines of the state.

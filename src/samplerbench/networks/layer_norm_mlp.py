@@ -34,8 +34,6 @@ class LayerNormMLP(Network):
     """A multilayer perceptron of the state, without a level, with normalised hidden layers.
 
     Args:
-        dim: the dimension of the state.
-        seed: the seed of the initial weights.
         smooth: whether to use SiLU and a linear output, which losses with a divergence need.
     """
 

@@ -22,10 +22,6 @@ class MLP(Network):
 
     It is piecewise linear, so autograd's gradient of its divergence is biased. Use it for
     denoising, not for implicit score matching (see `objectives.derivatives`).
-
-    Args:
-        dim: the dimension of the state.
-        seed: the seed of the initial weights.
     """
 
     needs_level: ClassVar[bool] = False

@@ -30,10 +30,6 @@ class NCSNMLP(Network):
     After Song and Ermon, "Generative modeling by estimating gradients of the data distribution",
     NeurIPS 2019; the input ¼·ln σ is that of Karras et al. 2022 (arXiv 2206.00364), Table 1. σ must
     be positive. If the data are not standardised, σ is in their units.
-
-    Args:
-        dim: the dimension of the state.
-        seed: the seed of the initial weights.
     """
 
     needs_level: ClassVar[bool] = True

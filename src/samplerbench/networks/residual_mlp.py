@@ -44,8 +44,6 @@ class ResidualMLP(Network):
     is added to the biases of the blocks.
 
     Args:
-        dim: the dimension of the state.
-        seed: the seed of the initial weights and of the frequencies.
         width: the width of the hidden layers.
         blocks: number of residual layers.
         features: number of sines of the state.

@@ -20,12 +20,7 @@ from samplerbench.networks.base import Network, uniform_linear
 
 
 class TimeMLP(Network):
-    """A small multilayer perceptron of the state and the time.
-
-    Args:
-        dim: the dimension of the state.
-        seed: the seed of the initial weights.
-    """
+    """A small multilayer perceptron of the state and the time."""
 
     needs_level: ClassVar[bool] = True
 

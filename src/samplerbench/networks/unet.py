@@ -29,8 +29,7 @@ from torch.nn import functional
 from samplerbench.core.grids import AnyLevel
 from samplerbench.core.noise import torch_generator
 from samplerbench.core.schedules import TRAIN_STEPS
-from samplerbench.errors import require
-from samplerbench.extras import missing
+from samplerbench.errors import needs, require
 from samplerbench.networks.base import SMALLEST_RATIO, Network, as_input, scale_and_log_ratio
 
 LevelIndex = Literal["noise", "time"]
@@ -119,10 +118,8 @@ class UNet(Network):
 
 def _unet(generator: torch.Generator, **settings: Any) -> Any:
     """diffusers' model. It draws weights from the global generator; its state is restored here."""
-    try:
+    with needs("diffusers", "images"):
         from diffusers import UNet2DModel  # slow to import
-    except ImportError as error:
-        raise missing("diffusers", "images") from error
     state = torch.get_rng_state()
     try:
         torch.default_generator.manual_seed(generator.initial_seed())  # only the CPU's generator

@@ -40,13 +40,9 @@ def implicit_loss(score: Callable[[Tensor], Tensor], x: Tensor, chunk: int = 1) 
 class Implicit(LevelFreeObjective):
     """Trains the score of the data's own law, without noise.
 
+    Other arguments as in `LevelFreeObjective`.
+
     Args:
-        network: a network without a noise level.
-        recipe: the optimiser's settings.
-        mean: the mean of the data, shape (dim,).
-        std: the standard deviation of the data, a positive number.
-        train_seed: not used; the loss has no random numbers.
-        standardise: whether the network gets (x − mean)/std, or x itself.
         chunk: number of coordinates at a time; 1 is the fastest on a CPU.
     """
 

@@ -37,16 +37,7 @@ def implicit_denoising_loss(
     eps: Tensor,
     level: AnyLevel,
 ) -> Tensor:
-    """The mean of w(level)·(½‖ŷ‖² − ŷ·y) over a batch, a scalar.
-
-    Args:
-        network: (u, level) ↦ ŷ.
-        target: gives y.
-        weighting: w.
-        u0: clean, standardised data, shape (*batch, dim).
-        eps: standard normal numbers, same shape.
-        level: the level of the network's input, with tensors of shape (*batch, 1).
-    """
+    """The mean of w(level)·(½‖ŷ‖² − ŷ·y) over a batch; arguments as in `denoising_loss`."""
     y_hat = network(level.alpha * u0 + level.sigma * eps, level)
     terms = y_hat * (0.5 * y_hat - target.regress(u0, eps, level))
     loss: Tensor = (weighting.weight(level) * terms).sum(-1).mean()

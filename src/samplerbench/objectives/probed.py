@@ -17,13 +17,9 @@ from samplerbench.objectives.level_free import LevelFreeObjective
 class ProbedObjective(LevelFreeObjective):
     """Trains the score of the data's own law by a loss with probes v of covariance I.
 
+    Other arguments as in `LevelFreeObjective`.
+
     Args:
-        network: a network without a noise level.
-        recipe: the optimiser's settings.
-        mean: the mean of the data, shape (dim,).
-        std: the standard deviation of the data, a positive number.
-        train_seed: the seed of the probes.
-        standardise: whether the network gets (x − mean)/std, or x itself.
         probes: number of probes per datum; more than dim probes cost as much as dim.
         gaussian: whether probes are standard normal; otherwise Rademacher, independent signs.
         chunk: number of products with the Jacobian at a time; 1 is the fastest on a CPU.

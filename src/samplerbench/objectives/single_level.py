@@ -38,13 +38,9 @@ def single_level_loss(
 class SingleLevel(LevelFreeObjective):
     """Trains the score of the data with one level of noise.
 
+    Other arguments as in `LevelFreeObjective`.
+
     Args:
-        network: a network without a noise level.
-        recipe: the optimiser's settings.
-        mean: the mean of the data, shape (dim,).
-        std: the standard deviation of the data, a positive number.
-        train_seed: the seed of the noise.
-        standardise: whether the network gets (x − mean)/std, or x itself.
         noise: υ > 0, in the units of the data.
         sum_over_batch: whether the loss is the sum over the batch, as in the notebook N0, so that a
             larger batch has a larger gradient; otherwise the mean.

@@ -22,16 +22,7 @@ from samplerbench.objectives.probed import ProbedObjective
 def sliced_loss(
     score: Callable[[Tensor], Tensor], x: Tensor, probes: Tensor, chunk: int = 1
 ) -> Tensor:
-    """The mean of vᵀ·∇s·v + ½(vᵀ·s)² over a batch and its probes, a scalar.
-
-    Costs min(k, dim) vector-Jacobian products.
-
-    Args:
-        score: x ↦ s, row by row.
-        x: shape (n, dim).
-        probes: v, shape (k, n, dim).
-        chunk: number of products at a time.
-    """
+    """The mean of vᵀ·∇s·v + ½(vᵀ·s)² over a batch and its probes, as in `hutchinson_loss`."""
     left, right = probe_pairs(probes)
     s, estimate = score_and_form(score, x, left, right, chunk)
     square = ((left * s).sum(-1) * (right * s).sum(-1)).sum(0)

@@ -17,7 +17,7 @@ from typing import Literal
 import pandas as pd
 from scipy.special import stdtrit
 
-from samplerbench.bench.cell import CELL, SEEDS, curve_names, distinct, sampler_name
+from samplerbench.bench.cell import CELL, SEEDS, curve_names, distinct, sampler_names
 from samplerbench.bench.statistics import (
     CHAINS,
     against_floor,
@@ -31,28 +31,9 @@ from samplerbench.report.entries import common, without_sampler
 
 #: Columns of `cell_lines`.
 COLUMNS = [
-    "run",
-    "measure",
-    *CELL,
-    "name",
-    "curve",
-    "objective",
-    "network",
-    "schedule",
-    "grid",
-    "nfe",
-    "rounds",
-    "seconds",
-    "mean",
-    "half",
-    "sd",
-    "count",
-    "lost",
-    "floor",
-    "excess",
-    "p_holm",
-    "verdict",
-    "ordered",
+    *("run", "measure", *CELL, "name", "curve", "objective", "network", "schedule", "grid"),
+    *("nfe", "rounds", "seconds", "mean", "half", "sd", "count", "lost"),
+    *("floor", "excess", "p_holm", "verdict", "ordered"),
 ]
 #: Columns of a line that are copied from its first repetition.
 _OF_ROWS = ["objective", "network", "schedule", "grid", "cell_id"]
@@ -84,8 +65,7 @@ def cell_lines(
     if not blocks:
         return pd.DataFrame(columns=COLUMNS)
     lines = pd.concat(blocks, ignore_index=True)
-    names = list(map(sampler_name, lines["sampler"], lines["sampler_settings"]))
-    return _named(_shared(lines.assign(name=names)))[COLUMNS]
+    return _named(_shared(lines.assign(name=sampler_names(lines))))[COLUMNS]
 
 
 def _shared(lines: pd.DataFrame) -> pd.DataFrame:

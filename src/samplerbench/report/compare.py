@@ -20,8 +20,8 @@ from samplerbench.report.entries import Entry, distances, distinguished
 
 _KEY = ["metric", "denoiser", "start", "sampler", "sampler_settings", "steps"]
 _SEEDS = ["train_seed", "data_seed"]
+#: Columns that are equal if two cells have the same random numbers.
 _COMMON = ["seed", "n_samples", "block", "dtype"]
-"""Columns that are equal if two cells have the same random numbers."""
 
 
 @dataclass(frozen=True, eq=False)

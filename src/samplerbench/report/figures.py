@@ -10,12 +10,12 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from samplerbench.bench.cell import NOT_A_DENSITY, sampler_name
+from samplerbench.bench.cell import NOT_A_DENSITY, sampler_names
 from samplerbench.figures.budget import waterfall
 from samplerbench.figures.common import distance_title, repetitions
 from samplerbench.figures.distance import about, distance_curves
 from samplerbench.figures.paired_error import paired_error_against_nfe, paired_errors
-from samplerbench.figures.style import MARKERS, CurveStyle, curve_style, save
+from samplerbench.figures.style import MARKERS, CurveStyle, curve_style, save, styles_of
 from samplerbench.report.cells import floors, in_order, nearest
 from samplerbench.report.content import Report
 
@@ -55,8 +55,7 @@ def write_figures(report: Report, directory: Path, formats: Sequence[str]) -> No
 def _missing(rows: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
     """The rows of the shown samplers and starts whose outputs have no density."""
     rows = rows[(rows["status"] == NOT_A_DENSITY) & rows["start"].isin(shown["start"])]
-    names = list(map(sampler_name, rows["sampler"], rows["sampler_settings"]))
-    return rows[pd.Series(names, rows.index, dtype=str).isin(shown["name"])]
+    return rows[sampler_names(rows).isin(shown["name"])]
 
 
 def _caption(cells: pd.DataFrame, curves: int) -> str:
@@ -82,7 +81,7 @@ def _styles(shown: pd.DataFrame, samplers: Sequence[str], group: str) -> dict[st
         samplers = sorted(shown["name"].unique())
     curves = shown.sort_values(["sampler", "eta", "curve"])[["curve", "name"]].drop_duplicates()
     if curves["name"].nunique() == 1 and not group:
-        return {curve: curve_style(place) for place, curve in enumerate(curves["curve"])}
+        return styles_of(curves["curve"])
     of_name = curves.groupby("name").cumcount()
     return {
         curve: replace(curve_style(samplers.index(name)), marker=MARKERS[place % len(MARKERS)])

@@ -120,8 +120,9 @@ def page_content(
     texts: dict[str, list[str]] = {}
 
     def places(table: pd.DataFrame, column: str) -> list[int]:
-        codes, texts[column] = _dictionary(table[column])
-        return codes
+        codes, different = pd.factorize(table[column].fillna("").astype(str))
+        texts[column] = different.tolist()
+        return codes.tolist()
 
     limits = {name: np.array(own, dtype=float) for name, own in targets.items()}
     numbers = values["value"].to_numpy(float)
@@ -184,12 +185,6 @@ def _machine(one: Mapping[str, Any]) -> str:
     threads = one.get("threads")
     facts = (one.get(name) for name in ("model", "processor", "instructions", "system"))
     return ", ".join([*map(str, filter(None, facts)), f"{threads} thread{'s' * (threads != 1)}"])
-
-
-def _dictionary(column: pd.Series) -> tuple[list[int], list[str]]:
-    """The index of each text, and the different texts."""
-    codes, texts = pd.factorize(column.fillna("").astype(str))
-    return codes.tolist(), texts.tolist()
 
 
 def _short(values: NDArray[np.float64], digits: int) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 from torch import Tensor
 
@@ -12,12 +12,12 @@ from samplerbench.core.grids import Levels
 from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.samplers.base import Sampler, Step
+from samplerbench.samplers.base import Deterministic, Step
 from samplerbench.samplers.multistep import constant_weights, data_weights, weighted
 
 
 @dataclass(frozen=True)
-class AdamsBashforth(Sampler):
+class AdamsBashforth(Deterministic):
     """x_s = (σ_s/σ_t)·x_t + Σ_j w_j·x̂₀^{(j)},   w_j = α_s·∫ e^{λ−λ_s}·ℓ_j(λ) dλ from λ_t to λ_s.
 
     The ℓ_j interpolate the last k outputs, or fewer in the first steps. With k = 3 the first step,
@@ -36,7 +36,6 @@ class AdamsBashforth(Sampler):
         points: k.
     """
 
-    stochastic: ClassVar[bool] = False
     points: int = 3
 
     def __post_init__(self) -> None:

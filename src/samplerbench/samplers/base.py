@@ -231,6 +231,12 @@ class Sampler(ABC):
         )
 
 
+class Deterministic(Sampler):
+    """A sampler that draws no noise."""
+
+    stochastic: ClassVar[bool] = False
+
+
 def iterate(
     sampler: Sampler, model: Score, x: Tensor, levels: Levels, noise: Noise
 ) -> Iterator[Step]:

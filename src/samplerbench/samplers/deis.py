@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 from torch import Tensor
 
@@ -14,12 +14,12 @@ from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import Noise
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.errors import require
-from samplerbench.samplers.base import Sampler, Step
+from samplerbench.samplers.base import Deterministic, Step
 from samplerbench.samplers.multistep import adams_weights, log_snr, quadrature, weighted
 
 
 @dataclass(frozen=True)
-class DEIS(Sampler):
+class DEIS(Deterministic):
     """x_s = (α_s/α_t)·x_t + Σ_j w_j·ε̂^{(j)},   w_j = α_s·∫ ℓ_j(c) dκ,   ε̂ = (x − α·x̂₀)/σ, κ = σ/α.
 
     The ℓ_j are polynomials in a clock c that interpolate the last k outputs, or fewer in the first
@@ -33,7 +33,6 @@ class DEIS(Sampler):
         points: k; the paper's tABr has k = r + 1.
     """
 
-    stochastic: ClassVar[bool] = False
     points: int = 2
 
     def __post_init__(self) -> None:

@@ -14,9 +14,10 @@ from samplerbench.core.grids import Level, Levels
 from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.samplers.base import Sampler, Step, slope_at
+from samplerbench.samplers.base import Deterministic, Step, slope_at
 
 _NODES = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
+#: The last row gives the new state, so its slope is also the first slope of the next step.
 _STAGES = (
     (1 / 5,),
     (3 / 40, 9 / 40),
@@ -25,13 +26,12 @@ _STAGES = (
     (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
     (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
 )
-"""The last row gives the new state, so its slope is also the first slope of the next step."""
+#: The weights of order 5 minus those of order 4.
 _ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
-"""The weights of order 5 minus those of order 4."""
 
 
 @dataclass(frozen=True)
-class DormandPrince(Sampler):
+class DormandPrince(Deterministic):
     """dx/dt = a·x + b·x̂₀ by steps h whose estimated error is within tolerance:
 
         e = √mean_i (e_i/(atol + rtol·max(|x_i|, |x'_i|)))² ≤ 1,   h ← h·min(10, max(⅕, .9·e^{−⅕})).
@@ -60,7 +60,6 @@ class DormandPrince(Sampler):
     """
 
     order: ClassVar[int] = 5
-    stochastic: ClassVar[bool] = False
     adaptive: ClassVar[bool] = True
     rtol: float = 1e-4
     atol: float = 1e-4

@@ -13,12 +13,12 @@ from samplerbench.core.grids import Level, Levels
 from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import Noise
 from samplerbench.core.schedules import NoiseSchedule
-from samplerbench.samplers.base import Sampler, Step
+from samplerbench.samplers.base import Deterministic, Step
 from samplerbench.samplers.multistep import log_snr
 
 
 @dataclass(frozen=True)
-class DPMSolver1(Sampler):
+class DPMSolver1(Deterministic):
     """x_s = (α_s/α_t)·x_t − σ_s·(e^h − 1)·ε̂,   h = λ_s − λ_t,   λ = ln(α/σ),   ε̂ = (x − α·x̂₀)/σ.
 
     This is DDIM with η = 0 in a notation that needs signal at t. Order 1; one evaluation per step.
@@ -26,7 +26,6 @@ class DPMSolver1(Sampler):
     """
 
     order: ClassVar[int] = 1
-    stochastic: ClassVar[bool] = False
     needs_signal: ClassVar[bool] = True
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
@@ -43,7 +42,7 @@ class DPMSolver1(Sampler):
 
 
 @dataclass(frozen=True)
-class DPMSolver2(Sampler):
+class DPMSolver2(Deterministic):
     """The midpoint method in λ: DPM-Solver-1 to λ_t + h/2, then the whole step with the ε̂ there.
 
         u = (α_m/α_t)·x_t − σ_m·(e^{h/2} − 1)·ε̂(x_t, t),   λ_m = λ_t + h/2,
@@ -54,7 +53,6 @@ class DPMSolver2(Sampler):
     """
 
     order: ClassVar[int] = 2
-    stochastic: ClassVar[bool] = False
     needs_signal: ClassVar[bool] = True
 
     def evaluations(self, steps: int) -> int:
@@ -77,7 +75,7 @@ class DPMSolver2(Sampler):
 
 
 @dataclass(frozen=True)
-class DPMSolver3(Sampler):
+class DPMSolver3(Deterministic):
     """Stages at λ_1 = λ_t + h/3, λ_2 = λ_t + 2h/3, with ψ(z) = (e^z − 1)/z − 1 and ε̂ = ε̂(x_t, t).
 
         u_1 = (α_1/α_t)·x_t − σ_1·(e^{h/3} − 1)·ε̂,
@@ -89,7 +87,6 @@ class DPMSolver3(Sampler):
     """
 
     order: ClassVar[int] = 3
-    stochastic: ClassVar[bool] = False
     needs_signal: ClassVar[bool] = True
 
     def evaluations(self, steps: int) -> int:

@@ -12,12 +12,12 @@ from samplerbench.core.grids import Levels
 from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.samplers.base import Sampler, Step
+from samplerbench.samplers.base import Deterministic, Step
 from samplerbench.samplers.multistep import constant_weights, half_weights, log_snr, weighted
 
 
 @dataclass(frozen=True)
-class DPMSolverPP(Sampler):
+class DPMSolverPP(Deterministic):
     """x_s = (σ_s/σ_t)·x_t + b·x̂₀ + (the terms below),   b = α_s·(1 − e^{−h}),   h = λ_s − λ_t.
 
     With the steps h, h', h'' in λ = ln(α/σ), newest first, d = (h/h')·(x̂₀ − x̂₀'), d' =
@@ -39,7 +39,6 @@ class DPMSolverPP(Sampler):
     """
 
     order: ClassVar[int] = 2
-    stochastic: ClassVar[bool] = False
     points: int = 2
 
     def __post_init__(self) -> None:

@@ -12,13 +12,13 @@ from torch import Tensor
 from samplerbench.core.grids import Levels
 from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import Noise
-from samplerbench.samplers.base import Sampler, Step
+from samplerbench.samplers.base import Deterministic, Step
 from samplerbench.samplers.dpm_solver import inner
 from samplerbench.samplers.multistep import log_snr
 
 
 @dataclass(frozen=True)
-class ETD2RK(Sampler):
+class ETD2RK(Deterministic):
     """The exponential midpoint method in λ = ln(α/σ), h = λ_s − λ_t, λ_m = λ_t + h/2:
 
         u = (σ_m/σ_t)·x_t + α_m·(1 − e^{−h/2})·x̂₀(x_t, t),
@@ -32,7 +32,6 @@ class ETD2RK(Sampler):
     """
 
     order: ClassVar[int] = 2
-    stochastic: ClassVar[bool] = False
     needs_signal: ClassVar[bool] = True
 
     def evaluations(self, steps: int) -> int:

@@ -11,11 +11,11 @@ from torch import Tensor
 from samplerbench.core.grids import Levels
 from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import Noise
-from samplerbench.samplers.base import Sampler, Step, ode_coefficients
+from samplerbench.samplers.base import Deterministic, Step, ode_coefficients
 
 
 @dataclass(frozen=True)
-class Euler(Sampler):
+class Euler(Deterministic):
     """x_s = x_t + (s − t)·(a·x_t + b·x̂₀), in the time of the schedule; the last step is x̂₀.
 
     Order 1; one evaluation per step. If α and σ are linear in time (`EDM`, `Rectified`) this is
@@ -24,7 +24,6 @@ class Euler(Sampler):
     """
 
     order: ClassVar[int] = 1
-    stochastic: ClassVar[bool] = False
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         ode = ode_coefficients(model.schedule, levels)

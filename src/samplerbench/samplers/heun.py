@@ -11,11 +11,11 @@ from torch import Tensor
 from samplerbench.core.grids import Levels
 from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import Noise
-from samplerbench.samplers.base import Sampler, Step, ode_coefficients
+from samplerbench.samplers.base import Deterministic, Step, ode_coefficients
 
 
 @dataclass(frozen=True)
-class Heun(Sampler):
+class Heun(Deterministic):
     """x_s = x_t + ½(s − t)·(d + d'),   d = a·x + b·x̂₀ at t,   d' the same at s after an Euler step.
 
     The time is that of the schedule; the last step is x̂₀. Order 2; two evaluations per step, one in
@@ -24,7 +24,6 @@ class Heun(Sampler):
     """
 
     order: ClassVar[int] = 2
-    stochastic: ClassVar[bool] = False
 
     def evaluations(self, steps: int) -> int:
         return 2 * steps - 1

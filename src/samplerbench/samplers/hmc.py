@@ -87,15 +87,9 @@ def trajectory(
     size: float | Tensor,
     count: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """State, velocity and slope after leapfrog steps.
+    """States, velocities and slopes after leapfrog steps of size ε, given the slopes at x.
 
-    Args:
-        slope_at: the gradient of the log-density at states, same shape.
-        x: states.
-        v: velocities.
-        slope: the gradient at x.
-        size: ε; a tensor gives different states different sizes.
-        count: the number of steps.
+    Slopes are gradients of the log-density. A tensor ε gives different states different sizes.
     """
     for _ in range(count):
         v = v + 0.5 * size * slope

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 from torch import Tensor
 
@@ -12,7 +12,7 @@ from samplerbench.core.grids import Levels
 from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.samplers.base import Sampler, Step
+from samplerbench.samplers.base import Deterministic, Step
 from samplerbench.samplers.multistep import weighted
 
 CLASSICAL = (
@@ -24,7 +24,7 @@ CLASSICAL = (
 
 
 @dataclass(frozen=True)
-class IPNDM(Sampler):
+class IPNDM(Deterministic):
     """A step of DDIM(0) with ε̃ = Σ_j c_j·ε̂^{(j)}:   x_s = (α_s/α_t)·(x_t − σ_t·ε̃) + σ_s·ε̃.
 
     ε̂ = (x − α·x̂₀)/σ of the last k levels, or fewer in the first steps; c = (1), (3/2, −1/2), (23,
@@ -40,7 +40,6 @@ class IPNDM(Sampler):
         points: k.
     """
 
-    stochastic: ClassVar[bool] = False
     points: int = 4
 
     def __post_init__(self) -> None:

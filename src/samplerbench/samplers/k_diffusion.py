@@ -34,8 +34,7 @@ from samplerbench.core.grids import Levels
 from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import Noise
 from samplerbench.core.schedules import NoiseSchedule
-from samplerbench.errors import require, similar
-from samplerbench.extras import missing
+from samplerbench.errors import missing, require, similar
 from samplerbench.samplers.base import Step
 from samplerbench.samplers.peers import (
     Brownian,

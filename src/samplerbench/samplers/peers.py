@@ -29,7 +29,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.util import find_spec
 from threading import Lock
 from typing import Any, ClassVar, Protocol, Self, TypeVar
@@ -42,8 +42,7 @@ from samplerbench.core.grids import Grid, Level, Levels
 from samplerbench.core.models import Counted, Denoiser, Score
 from samplerbench.core.noise import KeyedNoise, Noise
 from samplerbench.core.schedules import EDM, NoiseSchedule
-from samplerbench.errors import InvalidSetting, first_line, require
-from samplerbench.extras import missing
+from samplerbench.errors import InvalidSetting, first_line, needs, require
 from samplerbench.samplers.base import Sampler, final_state
 from samplerbench.samplers.toy import Toy
 
@@ -357,10 +356,8 @@ class Peer(Sampler):
         Raises:
             InvalidSetting: the package is not installed.
         """
-        try:
+        with needs(cls.package, "peers"):
             return version(cls.package)
-        except PackageNotFoundError as error:
-            raise missing(cls.package, "peers") from error
 
     @classmethod
     def if_installed(cls, *settings: Mapping[str, Any]) -> list[Self]:
@@ -407,10 +404,7 @@ class Peer(Sampler):
         self._as(_within=within, stochastic=True)._toy_run(steps, noise)
 
     def _kept(self, steps: int, schedule: NoiseSchedule | None, find: Callable[[], Found]) -> Found:
-        """What `find` gave in the last run, if it had these steps and this schedule.
-
-        A job runs blocks of samples, and each is a run.
-        """
+        """What `find` gave for the last block, if it had these steps and this schedule."""
         known = self.__dict__.get("_last")
         if known is None or known[0] != steps or known[1] is not schedule:
             known = self.__dict__["_last"] = steps, schedule, find()

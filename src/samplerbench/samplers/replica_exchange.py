@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -15,12 +15,11 @@ from samplerbench.core.models import Density, Score
 from samplerbench.core.noise import Noise
 from samplerbench.errors import require
 from samplerbench.samplers.base import Step
-from samplerbench.samplers.hmc import trajectory
-from samplerbench.samplers.langevin import Langevin
+from samplerbench.samplers.hmc import HMC, trajectory
 
 
 @dataclass(frozen=True)
-class ReplicaExchange(Langevin):
+class ReplicaExchange(HMC):
     """K replicas of each chain, with the laws q^{1/T_k}, 1 = T_1 < … < T_K. A step is
 
     - a trajectory of `HMC` of each replica, with velocities v ~ N(0, T_k·I), which is accepted with
@@ -48,17 +47,11 @@ class ReplicaExchange(Langevin):
         temperature: T_K.
     """
 
-    needs_density: ClassVar[bool] = True
-    rejects: ClassVar[bool] = True
-    affine: ClassVar[bool] = False
-    step_size: float = 0.3
-    leapfrog: int = 5
     replicas: int = 5
     temperature: float = 20.0
 
     def __post_init__(self) -> None:
-        require(0 < self.step_size < math.inf, "step_size", self.step_size, "positive and finite")
-        require(self.leapfrog >= 1, "leapfrog", self.leapfrog, "at least 1")
+        super().__post_init__()
         require(self.replicas >= 1, "replicas", self.replicas, "at least 1")
         allowed = "above 1 and finite"
         require(1 < self.temperature < math.inf, "temperature", self.temperature, allowed)

@@ -12,11 +12,11 @@ from samplerbench.core.grids import Levels
 from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.samplers.base import Sampler, Step, stages
+from samplerbench.samplers.base import Deterministic, Step, stages
 
 
 @dataclass(frozen=True)
-class RK2(Sampler):
+class RK2(Deterministic):
     """x_s = x_t + (s − t)·((1 − 1/(2c))·d + 1/(2c)·d'),   d' at t + c·(s − t) after an Euler step.
 
     d = a·x + b·x̂₀, in the time of the schedule. c = ½ is the midpoint method, ⅔ is Ralston's with
@@ -32,7 +32,6 @@ class RK2(Sampler):
     """
 
     order: ClassVar[int] = 2
-    stochastic: ClassVar[bool] = False
     alpha: float = 0.5
 
     def __post_init__(self) -> None:

@@ -11,11 +11,11 @@ from torch import Tensor
 from samplerbench.core.grids import Levels
 from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import Noise
-from samplerbench.samplers.base import Sampler, Stage, Step, stages
+from samplerbench.samplers.base import Deterministic, Stage, Step, stages
 
 
 @dataclass(frozen=True)
-class RK4(Sampler):
+class RK4(Deterministic):
     """x_s = x_t + (s − t)/6·(d₁ + 2d₂ + 2d₃ + d₄),   d = a·x + b·x̂₀.
 
     d₁ at t, d₂ and d₃ in the middle after half a step along d₁ and d₂, d₄ at s after a step along
@@ -26,7 +26,6 @@ class RK4(Sampler):
     """
 
     order: ClassVar[int] = 4
-    stochastic: ClassVar[bool] = False
 
     def evaluations(self, steps: int) -> int:
         return 4 * steps - 3

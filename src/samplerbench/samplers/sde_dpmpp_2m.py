@@ -12,13 +12,12 @@ from torch import Tensor
 from samplerbench.core.grids import Levels
 from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import Noise
-from samplerbench.errors import require
-from samplerbench.samplers.base import Sampler, Step
-from samplerbench.samplers.sde_dpmpp_1 import coefficients
+from samplerbench.samplers.base import Step
+from samplerbench.samplers.sde_dpmpp_1 import SDEDPMpp1, coefficients
 
 
 @dataclass(frozen=True)
-class SDEDPMpp2M(Sampler):
+class SDEDPMpp2M(SDEDPMpp1):
     """`SDEDPMpp1` with D = x̂₀ + (h/2h')·(x̂₀ − x̂₀') in place of x̂₀.
 
     h = ln κ_t − ln κ_s; x̂₀' and h' are those of the previous step. D = x̂₀ in the first step, and
@@ -26,27 +25,13 @@ class SDEDPMpp2M(Sampler):
     DPM-Solver++(2M). Weak order 2; one evaluation per step. Lu et al. 2022 (arXiv 2211.01095), Eq.
     19 and Appendix (w = 1); it is k-diffusion's `sample_dpmpp_2m_sde` with solver_type "midpoint",
     whose `eta` is w.
-
-    Args:
-        stochasticity: w, the variance of the noise relative to the reverse SDE's; 0 is
-            deterministic.
     """
 
     order: ClassVar[int] = 2
-    couples: ClassVar[bool] = True
-    stochasticity: float = 1.0
-
-    def __post_init__(self) -> None:
-        allowed = "at least 0 and finite"
-        require(0 <= self.stochasticity < math.inf, "stochasticity", self.stochasticity, allowed)
 
     @classmethod
     def variants(cls) -> Sequence[Self]:
         return [cls(), cls(0.7), cls(0.0)]
-
-    @property
-    def stochastic(self) -> bool:
-        return self.stochasticity > 0
 
     def steps(self, model: Denoiser, x: Tensor, levels: Levels, noise: Noise) -> Iterator[Step]:
         before, h_before = x, math.inf

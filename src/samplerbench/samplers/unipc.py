@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 from torch import Tensor
 
@@ -12,7 +12,7 @@ from samplerbench.core.grids import Levels
 from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import Noise
 from samplerbench.errors import require
-from samplerbench.samplers.base import Sampler, Step
+from samplerbench.samplers.base import Deterministic, Step
 from samplerbench.samplers.multistep import (
     constant_weights,
     data_weights,
@@ -23,7 +23,7 @@ from samplerbench.samplers.multistep import (
 
 
 @dataclass(frozen=True)
-class UniPC(Sampler):
+class UniPC(Deterministic):
     """UniP:  x_s = (σ_s/σ_t)·x_t + Σ_j w_j·x̂₀^{(j)}   over this level and the k − 1 levels before;
     UniC:  x_s ← (σ_s/σ_t)·x_t + Σ_j v_j·x̂₀^{(j)}   over the next level too.
 
@@ -48,7 +48,6 @@ class UniPC(Sampler):
         bh1: whether B is B₁ instead of B₂; the `solver_type` of diffusers.
     """
 
-    stochastic: ClassVar[bool] = False
     points: int = 2
     bh1: bool = False
 

@@ -18,6 +18,7 @@ from samplerbench.datasets.gaussian_mixture import isotropic
 from samplerbench.datasets.gaussian_spectrum import gaussian_spectrum
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.metrics.base import (
+    AnyMetric,
     Distance,
     Divergence,
     LawMetric,
@@ -28,7 +29,6 @@ from samplerbench.metrics.base import (
 from samplerbench.verify.orders import MIXTURE
 from samplerbench.verify.sampler_contract import DOES_NOT_APPLY, Check
 
-AnyMetric = Metric | LawMetric
 T = TypeVar("T")
 
 DIMS = (2, 1, 3, 16)

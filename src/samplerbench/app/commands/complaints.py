@@ -37,10 +37,7 @@ def complain(message: str, status: int = 2) -> int:
 
 
 def no_text(words: Sequence[str]) -> str:
-    """A message for the first word with bytes that are not valid text; empty if there is none.
-
-    A config and a table are text, and cannot contain such a word.
-    """
+    """A message for the first word with bytes that are not valid text; empty if there is none."""
     broken = (word for word in words if re.search("[\ud800-\udfff]", word))
     encoding = sys.getfilesystemencoding()
     return next((f"{word}: must be text in {encoding}, the encoding here" for word in broken), "")

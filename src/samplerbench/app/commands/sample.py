@@ -137,7 +137,8 @@ def one_cell(run: StoredRun, request: Request) -> tuple[Sweep, Cell]:
     from samplerbench.bench.own_grids import find_own
     from samplerbench.bench.sampling import require_runs
 
-    name, start = str(request.values["sampler"]), first_start(run, request)
+    name = str(request.values["sampler"])
+    start = str(request.values.get("start", next(iter(run.config.start))))
     samplers = construct_grid(node(run, request, "sampler", name), "sampler")
     allowed = "one method: its lists need one value each, as in sampler.eta=0.5"
     require(len(samplers) == 1, "sampler", name, allowed)
@@ -177,11 +178,6 @@ def one_cell(run: StoredRun, request: Request) -> tuple[Sweep, Cell]:
     cell = Cell(denoiser, start, name, samplers[0], request.steps, repetition=0)
     require_runs(sweep, cell)
     return sweep, cell
-
-
-def first_start(run: StoredRun, request: Request) -> str:
-    """The name of the requested start, or of the run's first one."""
-    return str(request.values.get("start", next(iter(run.config.start))))
 
 
 def node(run: StoredRun, request: Request, group: str, name: str) -> DictConfig:

@@ -214,7 +214,7 @@ def _earlier(before: str | None, folder: Path, size: str) -> Any:
 def _without_results(names: Sequence[str], earlier: Any) -> list[str]:
     """The tasks without results; refuse results of entrants that the other tasks do not have."""
     from samplerbench.app.config.compose import compose_config
-    from samplerbench.app.job.suite import samplers_of
+    from samplerbench.app.config.groups import samplers_of
     from samplerbench.bench.cell import sampler_name
     from samplerbench.identity import settings_text
 
@@ -292,8 +292,8 @@ def _checked(words: Sequence[str]) -> set[bool]:
         InvalidSetting: a word is not one of a job, or a sampler cannot be built.
     """
     from samplerbench.app.config.compose import compose_config
+    from samplerbench.app.config.groups import samplers_of
     from samplerbench.app.config.numbers import check_numbers, whole_number
-    from samplerbench.app.job.suite import samplers_of
 
     folders, packages, rest = split_member_words(words)
     for word in rest:

@@ -31,11 +31,6 @@ if TYPE_CHECKING:
     from samplerbench.samplers.base import Sampler
 
 
-def _in_conf(name: str) -> str:
-    """The path of a file that is installed with the yaml files."""
-    return str(conf_directory() / name)
-
-
 def _fidelity(quick: Any, source: Any, *, _root_: DictConfig) -> Any:
     """Our value of an experiment's setting, or the value of its source; `fidelity` chooses."""
     settings = {"quick": quick, "notebook": source, "paper": source}
@@ -47,7 +42,10 @@ def _fidelity(quick: Any, source: Any, *, _root_: DictConfig) -> Any:
 
 
 OmegaConf.register_new_resolver("samplerbench.run_name", run_name, use_cache=True, replace=True)
-OmegaConf.register_new_resolver("samplerbench.conf", _in_conf, replace=True)
+# the path of a file that is installed with the yaml files
+OmegaConf.register_new_resolver(
+    "samplerbench.conf", lambda name: str(conf_directory() / name), replace=True
+)
 OmegaConf.register_new_resolver("fidelity", _fidelity, replace=True)
 
 

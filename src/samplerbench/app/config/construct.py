@@ -229,8 +229,10 @@ def _within(name: str, packages: Sequence[str]) -> bool:
 def _checked(function: Callable[..., Any], values: dict[str, Any], key: str) -> dict[str, Any]:
     """The values, each converted to the type of its parameter."""
     parameters = inspect.signature(function).parameters
-    annotated = function.__init__ if inspect.isclass(function) else function
-    hints = typing.get_type_hints(annotated)
+    # the fields of a dataclass may have types that only the module of its base imports
+    has_fields = "__dataclass_fields__" in vars(function)
+    own = function.__init__ if inspect.isclass(function) and not has_fields else function
+    hints = typing.get_type_hints(own)
     checked = {}
     for name, value in values.items():
         if name not in parameters:

@@ -7,7 +7,7 @@ group.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from samplerbench.app.config.construct import construct, parameters, read_member
+from samplerbench.app.config.construct import construct, construct_grid, parameters, read_member
 from samplerbench.app.config.folders import groups, member_files
 from samplerbench.errors import require
 
@@ -93,6 +93,13 @@ def title_of_data(name: str, settings: Mapping[str, Any]) -> str:
     """The name of a data set for readers; for `FROM_PATH`, the name of its file or folder."""
     path = settings.get("path") if name in FROM_PATH else None
     return Path(str(path)).name or name if path else name
+
+
+def samplers_of(config: DictConfig) -> Iterator[tuple[str, Any]]:
+    """The samplers of a config with all their settings, by name."""
+    for name, node in chosen_nodes(config, "sampler").items():
+        for sampler in construct_grid(node, f"sampler.{name}"):
+            yield name, sampler
 
 
 def chosen_members(config: DictConfig, key: str) -> dict[str, Any]:

@@ -14,9 +14,15 @@ import torch
 from omegaconf import DictConfig
 
 from samplerbench.app.config.compose import check_keys
-from samplerbench.app.config.construct import construct, construct_grid, convert
+from samplerbench.app.config.construct import construct, convert
 from samplerbench.app.config.folders import member_files
-from samplerbench.app.config.groups import chosen_members, chosen_nodes, is_typed, title_of_data
+from samplerbench.app.config.groups import (
+    chosen_members,
+    chosen_nodes,
+    is_typed,
+    samplers_of,
+    title_of_data,
+)
 from samplerbench.app.config.numbers import whole_number, whole_numbers
 from samplerbench.app.job.basis import (
     Basis,
@@ -184,11 +190,7 @@ def assemble(
         grid=construct(config.grid, "grid"),
         denoisers=denoisers,
         starts=starts,
-        samplers=[
-            (name, sampler)
-            for name, node in chosen_nodes(config, "sampler").items()
-            for sampler in construct_grid(node, f"sampler.{name}")
-        ],
+        samplers=list(samplers_of(config)),
         steps=steps,
         nfe=nfe,
         metrics=metrics,

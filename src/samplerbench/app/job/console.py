@@ -15,7 +15,7 @@ from rich.table import Table
 from samplerbench.app.config.construct import read_member
 from samplerbench.app.config.folders import member_files
 from samplerbench.bench.budget.parts import PARTS
-from samplerbench.bench.cell import CELL, NAMES, point_count, sampler_name
+from samplerbench.bench.cell import CELL, NAMES, point_count, sampler_name, sampler_names
 from samplerbench.bench.designing import Carried, Designed
 from samplerbench.bench.ranking import Ranking, ranking
 from samplerbench.bench.resolution import resolution
@@ -31,7 +31,7 @@ from samplerbench.bench.statistics import (
 )
 from samplerbench.datasets.base import Dataset
 from samplerbench.errors import InvalidSetting
-from samplerbench.metrics.base import LawMetric, Metric, OutputLawMetric
+from samplerbench.metrics.base import AnyMetric, OutputLawMetric
 
 Key = TypeVar("Key")
 
@@ -46,7 +46,7 @@ def print_cells(
     table: pd.DataFrame,
     unit: str = "N",
     known_law: bool = True,
-    metrics: Mapping[str, Metric | LawMetric] | None = None,
+    metrics: Mapping[str, AnyMetric] | None = None,
     exact: Collection[str] = (),
 ) -> None:
     """Print a table for each metric: a line for each curve, a column for each number of steps.
@@ -224,7 +224,7 @@ def print_failures(out: Console, table: pd.DataFrame) -> None:
     for (status, kind), rows in bad.groupby(["status", parts["kind"]]):
         counts = parts.loc[rows.index, "count"].dropna().astype(int)
         span = "–".join(f"{n}" for n in sorted({counts.min(), counts.max()})) if len(counts) else ""
-        names = pd.unique(pd.Series(map(sampler_name, rows["sampler"], rows["sampler_settings"])))
+        names = sampler_names(rows).unique()
         samplers = ", ".join(filter(None, names[:_MOST_NAMES]))
         samplers += f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
         text = f"{len(rows)} {status}: {samplers}{': ' * bool(samplers)}{span}{kind}"
@@ -262,7 +262,7 @@ def print_claims(
     out: Console,
     table: pd.DataFrame,
     wanted: float,
-    metrics: Mapping[str, Metric | LawMetric],
+    metrics: Mapping[str, AnyMetric],
     unit: str = "N",
     chains: pd.DataFrame | None = None,
     data: Dataset | None = None,

@@ -9,6 +9,7 @@ is a network that is trained too.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -19,13 +20,7 @@ from omegaconf import ListConfig, OmegaConf
 from samplerbench.app.config.construct import construct, convert
 from samplerbench.app.config.groups import is_typed
 from samplerbench.app.job.basis import ALTERED, Basis
-from samplerbench.app.job.training import (
-    Training,
-    build_training,
-    guide_training,
-    with_weights,
-    worse_training,
-)
+from samplerbench.app.job.training import Training, build_training, with_weights, worse_training
 from samplerbench.bench.cell import Origin
 from samplerbench.core.cuda_graphs import Graphed
 from samplerbench.core.models import Corrupted, Denoiser, Guided, Score
@@ -66,7 +61,7 @@ def build_trainings(base: Basis, kinds: Sequence[str]) -> dict[str, Training]:
         trainings["learned"] = with_weights(trainings["learned"], Path(str(base.config.weights)))
     if altered(base) == "learned":
         if "guided" in kinds:
-            trainings["guided"] = guide_training(base, guide_law(base))
+            trainings["guided"] = build_training(replace(base, dataset=guide_law(base)))
         if "autoguided" in kinds:
             trainings["autoguided"] = worse_training(base)
     return trainings

@@ -98,7 +98,10 @@ def run(config: DictConfig) -> float | None:
             claim(directory, config, about)
             write_status(directory, "failed", first_line(error))
         raise
-    about |= {"values": value_count(job), "sweep_id": known_id(job)}
+    # the sweep has no identity before its grids are fitted and chosen
+    waits = bool(job.grids) or isinstance(job.sweep.grid, FittedGrid | DesignedGrid)
+    sweep_id = "" if waits else job.sweep.books.sweep_id
+    about |= {"values": value_count(job), "sweep_id": sweep_id}
     claim(directory, config, about)
     print(f"run:    {os.path.relpath(directory)}", flush=True)
     try:
@@ -196,7 +199,6 @@ def value_count(job: Job) -> int:
 def execute(job: Job, directory: Path, log: Log) -> list[str]:
     """Train, sweep and draw; return a line for each kind of failure."""
     out = console()
-    showing = Showing(job, directory, log, out)
     view = scene(job.sweep, job.training)
     if job.all_rows:
         sizes = ", ".join(f"{key}={n:,}" for key, n in job.all_rows.items())
@@ -207,16 +209,12 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
         view = fit(job, name, view, directory, log, out)
     if isinstance(job.sweep.grid, FittedGrid):
         job = fit_grid(job, directory, out)
-        showing = replace(showing, job=job)
-        view = replace(view, grid=job.sweep.path_grid)
     if job.grids:
         job = choose_grids(job, directory, out)
-        showing = replace(showing, job=job)
-        view = replace(view, own_grids=job.sweep.own_grids)
     if isinstance(job.sweep.grid, DesignedGrid):
         job = design_grids(job, directory, out)
-        showing = replace(showing, job=job)
-        view = replace(view, grid=job.sweep.path_grid, own_grids=job.sweep.own_grids)
+    view = replace(view, grid=job.sweep.path_grid, own_grids=job.sweep.own_grids)
+    showing = Showing(job, directory, log, out)
     kinds = {origin.kind for origin in job.sweep.origins.values()}
     if kinds & {"learned", "corrupted"}:
         showing.score_errors()
@@ -235,12 +233,6 @@ def execute(job: Job, directory: Path, log: Log) -> list[str]:
     kept = (directory / name for name in ("report.txt", "cells.parquet", "budget.csv", LOSSES))
     log.files(path for path in kept if path.exists())
     return failed
-
-
-def known_id(job: Job) -> str:
-    """The identity of the sweep; empty before its grids are fitted and chosen."""
-    waits = bool(job.grids) or isinstance(job.sweep.grid, FittedGrid | DesignedGrid)
-    return "" if waits else job.sweep.books.sweep_id
 
 
 def fit_grid(job: Job, directory: Path, out: Console) -> Job:
@@ -320,8 +312,6 @@ def fit(job: Job, name: str, view: Scene, directory: Path, log: Log, out: Consol
     model = training.objective.model
     initial = copy.deepcopy(model)
     untrained = copy.deepcopy(model).eval().requires_grad_(False)
-    own = directory / weights_folder(name)
-    own.mkdir(parents=True, exist_ok=True)  # it exists if the job was started before
     if not learned:
         log = NoLog()
     if job.cache is None or not from_cache(job, job.cache, training, own, log, out):

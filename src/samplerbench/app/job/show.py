@@ -32,7 +32,7 @@ from samplerbench.app.terminal import shown
 from samplerbench.bench.budget.parts import parts
 from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.budget.words import verdict
-from samplerbench.bench.cell import sampler_name
+from samplerbench.bench.cell import sampler_name, sampler_names
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.score_error import COLUMNS, score_errors
 from samplerbench.bench.statistics import CHAIN, at_equal_cost, complete, summary, varied_setting
@@ -135,8 +135,7 @@ class Showing:
                         self._distance(table, metric, "rounds")
                 # only complete cells: a mean of the surviving repetitions is not their distance
                 lines = summary(whole[whole["metric"] == metric])
-                names = list(map(sampler_name, lines["sampler"], lines["sampler_settings"]))
-                lines = lines.assign(name=names)
+                lines = lines.assign(name=sampler_names(lines))
                 by = ["denoiser", "start", "name"]
                 self.log.curves(metric, lines, ["nfe", "rounds", "steps"], "mean", by)
             elif len(rows) > 0:
@@ -270,10 +269,7 @@ class Showing:
     ) -> list[Path]:
         """Files in the folder of the run: from the job's cache, or made now and stored there.
 
-        Args:
-            inputs: everything that determines the files, except the software.
-            make: writes the files and returns their paths.
-            check: raises an error if files from the cache are not of this kind.
+        `inputs` and the software determine them. `check` raises an error for files of another kind.
         """
         cache = self.job.cache
         if cache is None:

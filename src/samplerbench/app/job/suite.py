@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,8 +13,8 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from samplerbench.app.config.compose import compose_config
-from samplerbench.app.config.construct import construct, construct_grid
-from samplerbench.app.config.groups import chosen_nodes
+from samplerbench.app.config.construct import construct
+from samplerbench.app.config.groups import samplers_of
 from samplerbench.app.folder.runs import find_runs, open_run
 from samplerbench.app.job.refusals import SUITE, why_nothing
 from samplerbench.bench.cell import sampler_name
@@ -50,7 +50,7 @@ def suite_results(folder: Path) -> pd.DataFrame:
         about, table = about_job(run.config, law, scales[law], run.overrides), run.table()
         about = replace(about, versions=run.versions, machines=run.machines)
         if about.own:  # entrants without a choice of grid have their values in the other job
-            entrants = [about.entrants(*pair) for pair in _pairs(table)]
+            entrants = map(about.entrants, table["sampler"], table["sampler_settings"])
             table = table[[not (one.brings_levels or one.noise) for one in entrants]]
         parts.append(job_results(table, about))
     return pd.concat(parts, ignore_index=True)[[*COLUMNS, *RECORDED]]
@@ -94,26 +94,12 @@ def about_job(
         scale: the scale of the data and their number of coordinates.
         words: the words of the command, without its name.
     """
-    entrants, own = _entrants(config), config.get("grids") is not None
+    # by the sampler's name and settings in a row
+    entrants = {(name, settings_text(one)): _entrant(one) for name, one in samplers_of(config)}
+    own = config.get("grids") is not None
     kept = [word for word in words if word.partition("=")[0].partition(".")[0] not in PLACES]
     command = shlex.join(["samplerbench", *kept])
     return About(law, *scale, own, command, lambda *pair: entrants[pair])
-
-
-def _pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
-    return list(zip(table["sampler"], table["sampler_settings"], strict=True))
-
-
-def _entrants(config: DictConfig) -> dict[tuple[str, str], Entrant]:
-    """The entrants, by the sampler's name and settings in a row."""
-    return {(name, settings_text(one)): _entrant(one) for name, one in samplers_of(config)}
-
-
-def samplers_of(config: DictConfig) -> Iterator[tuple[str, Sampler]]:
-    """The samplers of a config, by name."""
-    for name, node in chosen_nodes(config, "sampler").items():
-        for sampler in construct_grid(node, f"sampler.{name}"):
-            yield name, sampler
 
 
 def _entrant(sampler: Sampler) -> Entrant:

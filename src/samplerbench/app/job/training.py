@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from samplerbench.app.config.construct import construct, parameters, read_member, trusted
 from samplerbench.app.config.folders import conf_directory
 from samplerbench.app.job.basis import Basis
-from samplerbench.datasets.base import Dataset, finite
+from samplerbench.datasets.base import finite
 from samplerbench.errors import InvalidSetting, refusing, require
 from samplerbench.identity import VERSIONS, arithmetic, describe, identity, identity_of_model
 from samplerbench.networks.base import Network
@@ -72,11 +72,6 @@ def build_training(base: Basis) -> Training:
         possible = ", ".join(name for name, level in networks().items() if level != refused)
         raise InvalidSetting("network", error.value, f"{error.allowed}: {possible}") from error
     return Training(objective, data, *training_identities(base, objective, data))
-
-
-def guide_training(base: Basis, law: Dataset) -> Training:
-    """A network like the learned one, trained on another law, for classifier-free guidance."""
-    return build_training(replace(base, dataset=law))
 
 
 def worse_training(base: Basis) -> Training:

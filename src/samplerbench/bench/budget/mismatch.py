@@ -25,7 +25,7 @@ from torch import Tensor
 from samplerbench.bench.rounding import plain
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.fitted_grids import settings_of
-from samplerbench.core.starts import FixedGaussian, Sobol
+from samplerbench.core.starts import FixedGaussian, plain_start
 from samplerbench.errors import require
 
 #: Errors of the start and of the end are reported above these shares of the data's scale.
@@ -125,7 +125,7 @@ def mismatch(sweep: Sweep) -> Mismatch:
     levels = sweep.levels(max(sweep.all_steps), final="denoise").rows
     first, last = levels[0], levels[-2]
     start, unseen, end, lost = "", False, "", 0.0
-    plain_starts = [s.start if isinstance(s, Sobol) else s for s in sweep.starts.values()]
+    plain_starts = [plain_start(start) for start in sweep.starts.values()]
     priors = [s for s in plain_starts if not s.uses_data and not isinstance(s, FixedGaussian)]
     if priors and first.alpha > 0 and scale.sd > 0:
         ratio = first.sigma / first.alpha

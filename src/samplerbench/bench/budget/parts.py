@@ -16,14 +16,8 @@ from samplerbench.errors import InvalidSetting
 #: Parts of the additive budget, in the order from the data to the cell used in practice. A budget
 #: has the parts that its sweep can separate.
 PARTS = (
-    "floor",
-    "generalisation",
-    "truncation",
-    "discretisation",
-    "start",
-    "finite data",
-    "optimisation",
-    "score",
+    *("floor", "generalisation", "truncation", "discretisation"),
+    *("start", "finite data", "optimisation", "score"),
 )
 
 

@@ -75,7 +75,8 @@ from torch import Tensor
 
 from samplerbench.bench.cell import Against, Cell, Row
 from samplerbench.bench.store import LIMIT
-from samplerbench.bench.sweep import Lazy, LazySamples, Reference, Samples, Sweep
+from samplerbench.bench.sweep import LazySamples, Reference, Samples, Sweep
+from samplerbench.core.lazy import Lazy
 from samplerbench.core.starts import Sobol
 from samplerbench.errors import InvalidSetting, require, require_compatible
 from samplerbench.identity import content, settings_text
@@ -118,26 +119,19 @@ class Budget:
 
     def __post_init__(self) -> None:
         most = max(self.sweep.all_steps)
-        require(
-            self.converged_steps > most,
-            "budget.converged_steps",
-            self.converged_steps,
-            f"above the largest number of steps, {most}",
-        )
+        steps, allowed = self.converged_steps, f"above the largest number of steps, {most}"
+        require(steps > most, "budget.converged_steps", steps, allowed)
         allowed = "positive and below 1: a share of the distance, not in the units of the data"
         require(0 < self.tolerance < 1, "budget.tolerance", self.tolerance, allowed)
-        require(
-            "oracle" in self.sweep.denoisers,
-            "denoiser",
-            list(self.sweep.denoisers),
-            "with oracle: the budget needs the exact denoiser",
-        )
-        tested = scores(self.sweep.denoisers)
+        denoisers = list(self.sweep.denoisers)
+        allowed = "with oracle: the budget needs the exact denoiser"
+        require("oracle" in denoisers, "denoiser", denoisers, allowed)
+        tested = scores(denoisers)
         allowed = "one score beside oracle: an error budget has one part for it; run one for each"
         require(len(tested) <= 1, "denoiser", tested, allowed)
-        split = "empirical" in self.sweep.denoisers and tested not in ([], ["learned"])
+        split = "empirical" in denoisers and tested not in ([], ["learned"])
         allowed = "without empirical, which splits the error of a learned score only"
-        require(not split, "denoiser", list(self.sweep.denoisers), allowed)
+        require(not split, "denoiser", denoisers, allowed)
         starts = self.sweep.starts
         exact = [name for name, start in starts.items() if start.uses_data]
         allowed = "exact or exact_sobol: the budget needs one exact start"
@@ -161,12 +155,8 @@ class Budget:
                 require_compatible(metric.why_too_large(n, n), "metric", name)
         self._require_training_points()
         once = {*self.sweep.metrics} <= {*self.sweep.exact_metrics}
-        require(
-            once or self.sweep.repetitions >= 2,
-            "repetitions",
-            self.sweep.repetitions,
-            "at least 2: one repetition has no interval",
-        )
+        count, allowed = self.sweep.repetitions, "at least 2: one repetition has no interval"
+        require(once or count >= 2, "repetitions", count, allowed)
 
     def _require_training_points(self) -> None:
         """Refuse, before any work, a finite data set with too few points for `_to_training`."""

@@ -18,7 +18,7 @@ from samplerbench.bench.statistics import floor_p_values, holm, lost_repetitions
 from samplerbench.bench.store import LIMIT
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.fitted_grids import settings_of
-from samplerbench.core.starts import FixedGaussian, Sobol
+from samplerbench.core.starts import FixedGaussian, Sobol, plain_start
 from samplerbench.metrics.base import Divergence
 
 
@@ -322,8 +322,7 @@ def _advice(budget: Budget, part: str, metric: str, floor: float) -> str:
         if "learned" not in sweep.denoisers:
             return "it is the effect of the changed score"
         return "train longer, or a larger network" + (", or on more data" * (part == "score"))
-    start = sweep.starts[cast(str, budget.prior)]
-    start = start.start if isinstance(start, Sobol) else start
+    start = plain_start(sweep.starts[cast(str, budget.prior)])
     if isinstance(start, FixedGaussian):
         return (
             f"its mean {start.mean:g} and std {start.std:g} are not those of the path at the first "

@@ -373,38 +373,28 @@ def _task_checks(results: pd.DataFrame, tasks: Iterable[tuple[str, ...]] | None)
         return []
     found: list[Values] = []
     names, allowed = [*TASK, "grid"], {*map(tuple, tasks)}
+
+    def note(entrant: object, task: Sequence[object], fault: str) -> None:
+        named = dict[Hashable, Any](zip(names, task, strict=True))
+        found.append({**named, "entrant": entrant, "steps": 0, "check": "tasks", "fault": fault})
+
     for entrant, own in results.groupby("entrant", sort=True):
         for place, rows in own.groupby(names, sort=True):
             fault = "" if place in allowed else "the suite has no such task"
             if left := sorted({*own["steps"]} - {*rows["steps"]}):  # the same for all tasks
                 fault = f"it has no values at {', '.join(map(str, left))} steps"
             if fault:
-                of_task = dict[Hashable, Any](zip(names, place, strict=True))
-                found.append(
-                    of_task | {"entrant": entrant, "steps": 0} | {"check": "tasks", "fault": fault}
-                )
+                note(entrant, place, fault)
         there = {*own[names].itertuples(index=False, name=None)}
         brings = bool((own["chosen"] == SHIPPED).all())
         for task in sorted(allowed):
-            named: dict[Hashable, Any] = dict(zip(names, task, strict=True))
-            if brings and named["grid"] == OWN:  # it runs on its own levels in any case
-                continue
-            fault = "" if task in there else "the task is missing"
-            found.append(
-                named | {"entrant": entrant, "steps": 0} | {"check": "tasks", "fault": fault}
-            )
+            if not (brings and task[-1] == OWN):  # it runs on its own levels in any case
+                note(entrant, task, "" if task in there else "the task is missing")
     return found
 
 
 class _Checks:
-    """The checks of one cell.
-
-    Args:
-        job: the job of the cell.
-        of_entrant: the rows of its entrant in this job.
-        steps: the number of steps of the cell.
-        fresh: the sweep of the job with other seeds.
-    """
+    """The checks of one cell, from the rows of its entrant; `fresh` are sweeps with other seeds."""
 
     def __init__(
         self, job: SuiteJob, of_entrant: pd.DataFrame, steps: int, fresh: Sequence[Sweep]
@@ -432,10 +422,10 @@ class _Checks:
         """
         first = self.rows.to_dict("records")[0]
         cell = self._cell(first)
-        if cell is None or cell.settings is None:
+        if cell is None:
             self.note(first, "table", "the job has no such sampler at this number of steps")
             return self.found
-        sampler = cell.settings
+        sampler = cell.algorithm
         steps = {*self.job.sweep.steps_of(sampler)} - {*self.of_entrant["steps"]}
         words = ", ".join(map(str, sorted(steps)))
         self.note(first, "table", f"it has no values at {words} steps" if steps else "")
@@ -457,18 +447,12 @@ class _Checks:
 
     def _cell(self, row: Values) -> Cell | None:
         """The cell of the sweep."""
-        return next(
-            (
-                cell
-                for cell in self.job.sweep.cells()
-                if cell.settings is not None
-                and (cell.sampler, settings_text(cell.settings))
-                == (row["sampler"], row["sampler_settings"])
-                and cell.steps == row["steps"]
-                and cell.repetition == 0
-            ),
-            None,
-        )
+        wanted = (row["sampler"], row["sampler_settings"], row["steps"], 0)
+        for cell in self.job.sweep.cells():
+            own = cell.settings and settings_text(cell.settings)
+            if (cell.sampler, own, cell.steps, cell.repetition) == wanted:
+                return cell
+        return None
 
     def _results(self, sweep: Sweep, cell: Cell) -> dict[str, Values]:
         """The results of a cell, by quantity."""
