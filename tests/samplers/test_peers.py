@@ -29,7 +29,6 @@ from samplerbench.errors import InvalidSetting
 from samplerbench.figures.distance_families import FAMILIES, family
 from samplerbench.samplers.azula import Azula
 from samplerbench.samplers.base import final_state, iterate
-from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.diffusers import Diffusers, Network, quiet
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.k_diffusion import KDiffusion, sampling
@@ -565,17 +564,6 @@ def test_functions_that_choose_their_steps(mixture_law, states):
     assert adaptive.evaluations(N) is None
 
 
-def test_the_noise_of_a_step_is_of_one_brownian_path():
-    """Increments of [4, 1] and [4, 2] have covariance 2, of [2, 1] and [4, 2] none."""
-    like = torch.zeros(200_000, dtype=torch.float64)
-    path = Brownian(SimpleNamespace(x0_hat=like), Drawing(KeyedNoise(KEY)))
-    four, two, one = (torch.tensor(v) for v in (4.0, 2.0, 1.0))
-    all_, part = path(four, one) * 3**0.5, path(four, two) * 2**0.5
-    assert float(all_.var()) == pytest.approx(3, rel=0.02)
-    assert float(part.var()) == pytest.approx(2, rel=0.02)
-    assert float((all_ * part).mean()) == pytest.approx(2, rel=0.03)
-
-
 def test_increments_of_a_brownian_path_are_those_of_one_formula():
     """Numbers of a path that starts at 0, also where several draws of a step overlap."""
     like = torch.zeros(3, dtype=torch.float64)
@@ -649,22 +637,6 @@ def test_an_azula_sampler_is_its_own_call(name, settings, mixture_law, states):
         last = kind(Posterior(), steps=N, silent=True, **settings)(x)
     assert torch.equal(ours[-1], last)
     assert len(calls) == sampler.evaluations(N)
-
-
-def test_ours_is_the_same_method(mixture_law, states):
-    """k-diffusion's Heun on the Karras grid, and DDIM of diffusers on the grid of DDPM."""
-    oracle = mixture_law.oracle(EDM())
-    levels = grids.karras(EDM(), N, noise_min=0.01)
-    x = 80 * states(5, 2)
-    theirs = run(KDiffusion("sample_heun"), oracle, x)[-1]
-    ours = final_state(Heun(), oracle, x, levels, KeyedNoise(KEY))
-    torch.testing.assert_close(theirs, ours, rtol=2e-5, atol=2e-5)
-    table = DDPMTable(tuple(diffusers.DDIMScheduler().alphas_cumprod.double().tolist()))
-    oracle, steps = mixture_law.oracle(table), 10
-    x = states(5, 2)
-    theirs = run(Diffusers(settings={"clip_sample": False}), oracle, x, steps)[-1]
-    ours = final_state(DDIM(0.0), oracle, x, grids.leading(table, steps), KeyedNoise(KEY))
-    torch.testing.assert_close(theirs, ours, rtol=2e-5, atol=2e-5)
 
 
 def test_a_peer_beyond_the_end_of_the_path():
