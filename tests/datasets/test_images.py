@@ -1,4 +1,4 @@
-"""Image data sets: what they hold, their parts, their oracle, and what is wrong with a folder."""
+"""Image data sets: what they hold, their parts, and what is wrong with a folder."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from samplerbench.core.grids import Level
-from samplerbench.core.schedules import VPLinear
 from samplerbench.datasets import animal_mnist as animals
 from samplerbench.datasets.animal_mnist import animal_mnist
 from samplerbench.datasets.digits import digits
@@ -66,16 +64,6 @@ def test_digits_are_the_digits():
     sklearn = pytest.importorskip("sklearn.datasets")
     images = torch.from_numpy(sklearn.load_digits().data / 8 - 1)
     assert torch.equal(everything(digits()).unique(dim=0), images.unique(dim=0))
-
-
-def test_the_oracle_is_the_ideal_denoiser_of_the_training_images():
-    data = digits()
-    train = data.part("train")
-    level = Level(0.01, 0.999, 0.05)
-    rng = np.random.default_rng(0)
-    x = level.alpha * train[:20] + level.sigma * torch.from_numpy(rng.standard_normal((20, 64)))
-    x0_hat = data.oracle(VPLinear()).denoiser(x, level)
-    torch.testing.assert_close(x0_hat, train[:20], atol=1e-6, rtol=0)
 
 
 def test_equal_images_are_kept_once():
