@@ -126,16 +126,6 @@ def test_choice_and_measurement_share_no_start_and_no_data(course):
     assert sums[0] != sums[1]
 
 
-@pytest.mark.slow
-def test_the_same_seed_gives_the_same_bits(sweep):
-    samplers = [("ddim", DDIM(0.0)), ("unipc", UniPC())]
-    runs = []
-    for _ in range(2):
-        own = Course(sweep, "oracle", "prior")
-        runs.append(race(own, entrants(own, samplers), SMALL))
-    assert [one.mean for one in runs[0].measured] == [one.mean for one in runs[1].measured]
-
-
 def test_equal_outputs_are_one_entrant(course):
     """DDIM(0) and DPM-Solver-1 are one method; the first name is kept."""
     samplers = [("ddim", DDIM(0.0)), ("dpm_solver_1", DPMSolver1()), ("heun", Heun())]
