@@ -16,7 +16,6 @@ from samplerbench.app.job.basis import chosen_block
 from samplerbench.app.job.build import build
 from samplerbench.app.job.training import networks
 from samplerbench.core.grids import Level
-from samplerbench.core.models import Guided
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import InvalidSetting
 from samplerbench.figures.common import Look
@@ -366,8 +365,13 @@ def test_lists_of_weights_and_errors_are_denoisers(composed):
     words = ["denoiser=corrupted", "corruption.amplitude=[0.1,0.10000001]", *FEW]
     sweep = build(composed(*words), {}, "test").sweep
     assert list(sweep.denoisers) == ["corrupted 0.1", "corrupted 0.10000001"]
+    guided, guide = "denoiser=guided", "+dataset@guide="
     for wrong, words in (
-        (["denoiser=guided", "guidance=[1,1]"], "guidance=[1, 1]: must be different numbers"),
+        ([guided], "guide=None: must be a data set"),
+        ([guided, f"{guide}pinwheel"], "guide=Pinwheel: must be one with an exact denoiser"),
+        ([guided, f"{guide}gaussian_spectrum"], "guide.dim=3072: must be 2, as for the data"),
+        ([guided, f"{guide}two_moons", "law=gaussian_twin"], "law=gaussian_twin: must be null"),
+        ([guided, f"{guide}two_clusters", "guidance=[1,1]"], "must be different numbers"),
         (["denoiser=corrupted", "corruption.profile=late"], "corruption.profile=late: must be"),
         (["denoiser=corrupted", "corruption.amplitude=[]"], "corruption.amplitude=[]"),
         (["denoiser=corrupted", "dataset=pinwheel"], "dataset=Pinwheel: must be one with an exact"),
@@ -377,28 +381,8 @@ def test_lists_of_weights_and_errors_are_denoisers(composed):
         ),
     ):
         with pytest.raises(InvalidSetting) as error:
-            build(composed(*wrong, "+dataset@guide=two_clusters", *FEW), {}, "test")
+            build(composed(*wrong, *FEW), {}, "test")
         assert words in str(error.value)
-
-
-@pytest.mark.slow
-def test_a_guided_denoiser_needs_a_guide_with_an_exact_denoiser(composed):
-    words = ["denoiser=guided", *FEW]
-    sweep = build(composed(*words, "+dataset@guide=two_clusters", "guidance=3"), {}, "test").sweep
-    model = sweep.denoisers["guided"]
-    assert isinstance(model, Guided)
-    assert model.weight == 3
-    assert sweep.books.origins["guided"].kind == "guided"
-    other = build(composed(*words, "+dataset@guide=two_clusters"), {}, "test").sweep
-    assert other.books.origins["guided"].id != sweep.books.origins["guided"].id
-    for more, message in (
-        ([], r"^guide=None: must be a data set"),
-        (["+dataset@guide=pinwheel"], r"^guide=Pinwheel: must be one with an exact denoiser$"),
-        (["+dataset@guide=gaussian_spectrum"], r"^guide.dim=3072: must be 2, as for the data$"),
-        (["+dataset@guide=two_moons", "law=gaussian_twin"], r"^law=gaussian_twin: must be null"),
-    ):
-        with pytest.raises(InvalidSetting, match=message):
-            build(composed(*words, *more), {}, "test")
 
 
 @pytest.mark.slow
@@ -465,13 +449,3 @@ def test_a_worse_model_is_a_guide_and_alters_like_any_other(composed):
     ):
         with pytest.raises(InvalidSetting, match=message):
             build(composed(*wrong, *FEW[: 0 if wrong[0] == learned[0] else None]), {}, "test")
-
-
-@pytest.mark.slow
-def test_the_papers_setting_is_that_of_the_source(composed):
-    quick, notebook, paper = (
-        composed("experiment=shapes/restart", f"fidelity={word}")
-        for word in ("quick", "notebook", "paper")
-    )
-    assert quick.sampler.restart.repeats == [2, 10]
-    assert notebook.sampler.restart.repeats == paper.sampler.restart.repeats == [2, 5, 10, 20]

@@ -128,22 +128,6 @@ def test_what_is_written(run, exported):
     assert len(scheduler["trained_betas"]) == 1000
 
 
-@pytest.mark.slow
-def test_the_table_is_the_path(exported):
-    path, t = pretrained(str(exported)).schedule, np.arange(1, 1001) / 1000
-    expected = VPLinear().alpha(torch.from_numpy(t)).square()
-    found = torch.tensor(path.signal, dtype=torch.float64)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
-
-
-@pytest.mark.slow
-def test_it_runs_here_as_a_pretrained_model(command, exported, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    words = (f"model={exported}", "denoiser=pretrained", "hydra.run.dir=run")
-    assert command(*RUN[:1], *words, *RUN[7:], "sampler=[ddim]", "n_samples=4", "block=4") == 0
-    assert set(open_run(tmp_path / "run").table()["status"]) == {"ok"}
-
-
 def test_it_says_how_to_load_it(command, run, tmp_path, capsys):
     assert command("export", run, f"out={tmp_path}/mine") == 0
     lines = capsys.readouterr().out.splitlines()

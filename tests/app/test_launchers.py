@@ -89,10 +89,14 @@ def trainings(folder: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_a_launcher_changes_no_bit_and_jobs_share_a_training(tmp_path, basic, launcher):
-    of = ["hydra.launcher.n_jobs=4"] if launcher == "joblib" else []
-    done = command(tmp_path, f"hydra/launcher={launcher}", *of, *GRID)
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "slurm"])
+def test_a_launcher_changes_no_bit_and_jobs_share_a_training(tmp_path, basic, launcher, request):
+    words, settings = [f"hydra/launcher={launcher}"], {}
+    if launcher == "joblib":
+        words += ["hydra.launcher.n_jobs=4"]
+    elif launcher == "slurm":  # an array of jobs
+        words, settings = ON_SLURM, request.getfixturevalue("slurm")
+    done = command(tmp_path, *words, *GRID, **settings)
     assert done.returncode == 0, done.stderr
     same(tables(tmp_path), basic)
     assert trainings(tmp_path) == 2
@@ -152,14 +156,6 @@ def slurm(tmp_path_factory):
 
 NO_RAY = "needs an environment of its own with '.[ray]', see docs/cluster.md"
 ON_SLURM = ("hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=60")
-
-
-@pytest.mark.slow
-def test_an_array_of_jobs_on_slurm_is_one_table(tmp_path, basic, slurm):
-    done = command(tmp_path, *ON_SLURM, *GRID, **slurm)
-    assert done.returncode == 0, done.stderr
-    same(tables(tmp_path), basic)
-    assert trainings(tmp_path) == 2
 
 
 @pytest.mark.slow
@@ -392,12 +388,3 @@ def test_optuna_minimises_the_mean_of_one_metric(tmp_path):
     own = "metric == 'exact_w2' and denoiser == 'oracle'"
     means = [table.query(own)["value"].mean() for table in tables(tmp_path).values()]
     assert best == pytest.approx(min(means))
-
-
-@pytest.mark.slow
-def test_ray_changes_no_bit(tmp_path, basic):
-    if find_spec("ray") is None:
-        pytest.skip(NO_RAY)
-    done = command(tmp_path, "hydra/launcher=ray", *GRID)
-    assert done.returncode == 0, done.stderr
-    same(tables(tmp_path), basic)
