@@ -2,6 +2,7 @@
 
 import inspect
 import time
+from contextlib import contextmanager
 from functools import partial, wraps
 
 import numpy as np
@@ -14,6 +15,7 @@ from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import karras
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import Exact, Prior
+from samplerbench.errors import InvalidSetting
 
 
 def sweep_of(law, samplers, steps, **changes):
@@ -85,6 +87,15 @@ def each(names, cases):
         return every
 
     return decorate
+
+
+@contextmanager
+def refused_in_one_line(match=None, field=None):
+    """An `InvalidSetting` whose text is one line and matches; if given, of this field."""
+    with pytest.raises(InvalidSetting, match=match) as caught:
+        yield
+    assert "\n" not in str(caught.value)
+    assert field in (None, caught.value.field)
 
 
 def by_turns(ways, rounds, clock=time.process_time, warm=1):

@@ -6,7 +6,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from helpers import mostly_slow
+from helpers import mostly_slow, refused_in_one_line
 from samplerbench.app.config.construct import construct, construct_grid, read_member
 from samplerbench.app.config.folders import conf_directory, member_files
 from samplerbench.app.config.groups import chosen_nodes, drop_settings_of_replaced
@@ -231,9 +231,8 @@ def test_settings_of_members_are_checked_by_the_members():
     ],
 )
 def test_what_cannot_work_is_said_before_any_work(composed, words, message):
-    with pytest.raises(InvalidSetting, match=message) as caught:
+    with refused_in_one_line(message):
         build(composed("n_train=50", "n_validation=10", *words.split()), {}, "test")
-    assert "\n" not in str(caught.value)
 
 
 def test_a_sampler_that_cannot_run_leaves_the_others_alone(composed):

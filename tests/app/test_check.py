@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import samplerbench as sb
-from helpers import mostly_slow
+from helpers import mostly_slow, refused_in_one_line
 from samplerbench.app.commands import check, examine
 from samplerbench.app.config import folders
 from samplerbench.app.main import main
@@ -192,9 +192,8 @@ def test_what_cannot_be_built_or_has_no_contract():
         ("schedule=samplerbench.core.schedules.NoiseSchedule", "not an abstract class"),
         ("target=samplerbench.core.schedules.EDM", "must be a _target_ of conf/target/"),
     ):
-        with pytest.raises(InvalidSetting, match=line) as caught:
+        with refused_in_one_line(line):
             check.main([word])
-        assert "\n" not in str(caught.value)
 
 
 def test_a_sampler_that_is_not_finished(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from helpers import each, mostly_slow
+from helpers import each, mostly_slow, refused_in_one_line
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.gaussian import gaussian
@@ -163,9 +163,8 @@ def test_refuses_impossible_samples(metric):
         (torch.tensor([[0.0, 1.0], [math.nan, 0.0]]), r"samples\[1, 0\]=nan: must be finite"),
         (torch.tensor([[0.0, -math.inf]]), r"samples\[0, 1\]=-inf: must be finite"),
     ):
-        with pytest.raises(InvalidSetting, match=message) as caught:
+        with refused_in_one_line(message):
             distance(samples)
-        assert "\n" not in str(caught.value)
 
 
 @for_each_metric
@@ -244,9 +243,8 @@ def test_lines_of_metrics_against_a_law(law_metric, law):
 def test_law_metrics_refuse_impossible_samples(law_metric, law):
     distance = law_metric.against_law(law, seed=0)
     for samples in (torch.ones(4, 3), torch.ones(0, law.dim), torch.full((2, law.dim), math.nan)):
-        with pytest.raises(InvalidSetting, match=r"samples.*: must be ") as caught:
+        with refused_in_one_line(r"samples.*: must be "):
             distance(samples)
-        assert "\n" not in str(caught.value)
     with pytest.raises(InvalidSetting, match="seed=-1: must be at least 0"):
         law_metric.against_law(law, seed=-1)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
+from helpers import refused_in_one_line
 from samplerbench.core.noise import torch_generator
 from samplerbench.errors import InvalidSetting
 from samplerbench.identity import describe
@@ -191,9 +192,8 @@ class TestRefused:
         ],
     )  # fmt: skip
     def test_a_network_that_fails_does_so_before_any_work(self, kind, layers, message, images):
-        with pytest.raises(InvalidSetting, match=message) as caught:
+        with refused_in_one_line(message):
             kind(Features(layers)).against(images[1], seed=0)
-        assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize("kind", [FID, KID])
     def test_one_image_has_no_spread(self, kind, images):
@@ -286,9 +286,8 @@ class TestInception:
                 return ran.touch, ()
 
         torch.save({"last.weight": Evil()}, fidelity)
-        with pytest.raises(InvalidSetting, match="must be the weights of https") as caught:
+        with refused_in_one_line("must be the weights of https"):
             inception_fid()
-        assert "\n" not in str(caught.value)
         assert not ran.exists()
 
     @pytest.mark.parametrize("content", [b"", b"no weights", None])
@@ -297,9 +296,8 @@ class TestInception:
             torch.save({"other": torch.ones(2)}, fidelity)
         else:
             fidelity.write_bytes(content)
-        with pytest.raises(InvalidSetting, match="must be the weights of https") as caught:
+        with refused_in_one_line("must be the weights of https"):
             inception_fid()
-        assert "\n" not in str(caught.value)
 
     def test_an_unknown_layer_is_refused(self):
         with pytest.raises(InvalidSetting, match="layer=100: must be one of 64, 192, 768, 2048"):

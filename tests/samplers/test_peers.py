@@ -19,7 +19,7 @@ import torch
 from torch import randn as RANDN
 from torch import randn_like as own_name
 
-from helpers import each, mostly_slow
+from helpers import each, mostly_slow, refused_in_one_line
 from samplerbench.bench.sweep import most_steps
 from samplerbench.core import grids
 from samplerbench.core.grids import Level
@@ -750,9 +750,8 @@ class Unknown(diffusers.FlowMatchEulerDiscreteScheduler.__base__, diffusers.Conf
     ],
 )
 def test_bad_input_is_one_line(build, said):
-    with pytest.raises(InvalidSetting, match=said) as error:
+    with refused_in_one_line(said):
         build()
-    assert "\n" not in str(error.value)
 
 
 def test_levels_that_are_none_are_refused():
