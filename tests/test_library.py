@@ -478,26 +478,17 @@ MISTAKES = [
     (lambda run: sb.dataset("grid_mixture", width=1), "width=1: must be left out"),
     (lambda run: sb.dataset("gaussian", mean=object()), "dataset.mean="),
     (lambda run: sb.sampler("ddim", eta=-1), "sampler.ddim.eta=-1.0: must be at least 0"),
-    (
-        sample("ddim"),
-        "sampler=ddim: must be one of the samplers that it is, as in sb.sampler('ddim'",
-    ),
+    (sample("ddim"), "must be one of the samplers that it is, as in sb.sampler('ddim'"),
     (lambda run: sb.sampler("ddim", eta=[1, 1]), "eta=[1, 1]: must be a list without repetitions"),
     (sweep([sb.sampler("ddim", eta=[0, 1]), "heun"], steps=2, starts=[]), "start=[]: must be at"),
-    (
-        lambda run: sb.plot(run.table, ax=Figure().subplots(3)),
-        "ax=3 axes: must be an axes for each",
-    ),
+    (lambda run: sb.plot(run.table, ax=Figure().subplots(3)), "must be an axes for each"),
     (lambda run: sb.budget(run, "heun", steps=2, converged_steps=2), "above the largest number of"),
     (lambda run: sb.budget(run, "heun", steps=2, starts="prior"), "start=['prior']: must be with"),
     (lambda run: sb.score(np.zeros((5, 3)), run), "samples=3 columns: must be 2 columns"),
     (lambda run: sb.score(np.zeros((2, 9)), LAW), "it may be on its side; save its transpose"),
     (lambda run: sb.score(np.zeros(9), LAW), "samples: must be a finite array of numbers"),
     (lambda run: sb.score("nothing.npy", LAW), "samples=nothing.npy: must be a file that exists"),
-    (
-        lambda run: sb.score(np.zeros((9, 2)), LAW, columns="x"),
-        "columns=x: must be left out: samples",
-    ),
+    (lambda run: sb.score(np.zeros((9, 2)), LAW, columns="x"), "columns=x: must be left out"),
     (lambda run: sb.score(np.zeros((9, 2)), np.ones((9, 2)), n_reference=5), "n_reference=5: must"),
     (lambda run: sb.score(np.zeros((9, 2)), LAW, metrics="w_law_1d"), "needs 1-D data"),
     (lambda run: sb.score(np.zeros((9, 4, 2)), LAW, layout="rows"), "layout=rows: must be one of"),
@@ -540,15 +531,9 @@ MISTAKES = [
         )
         for name in ("law", "oracle", "learned", "empirical", "pretrained")
     ),
-    (
-        lambda run: sb.sweep("four_well", "heun", metrics="sliced"),
-        "the law of four_well is not known",
-    ),
+    (lambda run: sb.sweep("four_well", "heun", metrics="sliced"), "four_well is not known"),
     (lambda run: sb.sweep(run, "heun", schedule="edm"), "a run has the one"),
-    (
-        lambda run: sb.sweep(run, "heun", denoisers={"x": LAW.oracle(VPCosine())}),
-        "denoiser.x.schedule",
-    ),
+    (lambda run: sb.sweep(run, "heun", denoisers={"x": LAW.oracle(VPCosine())}), "x.schedule"),
     (lambda run: sb.sweep(run, "heun", denoisers={"x": 3}), "denoiser.x=3"),
     *(
         (door, f"{where}=Scaled: must be one that maps states (n, 2) to (n, 2), in torch: it makes")
@@ -580,10 +565,7 @@ MISTAKES = [
     (train(settings={"trainer.lr": -1}), "trainer.lr=-1"),
     (train(settings={"dataset.mean": 3}), "dataset.mean=3: must be left"),
     (train(settings={"budget": 3}), "budget=3: must be left out"),
-    (
-        train(schedule=EDM(), settings={"schedule.sigma_max": 3}),
-        "schedule.sigma_max=3: must be left out",
-    ),
+    (train(schedule=EDM(), settings={"schedule.sigma_max": 3}), "sigma_max=3: must be left out"),
     (train(steps=0), "steps=0"),
     (lambda run: sb.plot(run.table, metric="mmd"), "metric=mmd: must be one of max_sliced"),
     (lambda run: sb.plot(run.table, x="time"), "x=time"),

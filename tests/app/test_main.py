@@ -149,33 +149,18 @@ def test_every_experiment_runs_from_end_to_end(typed, tmp_path, name):
 
 #: Mistakes that Hydra, OmegaConf or the parser notice, and one of each later stage.
 MISTAKES = [
-    (
-        "sampler=ddmi",
-        "sampler=ddmi: must be a name in `samplerbench list sampler`; did you mean ddim?",
-    ),
-    (
-        "dataset=moons_2",
-        "dataset=moons_2: must be one of animal_mnist, ",
-        "two_moons; --config-dir",
-    ),
+    ("sampler=ddmi", "must be a name in `samplerbench list sampler`; did you mean ddim?"),
+    ("dataset=moons_2", "must be one of animal_mnist, ", "two_moons; --config-dir"),
     ("smapler=ddim", "smapler=ddim", "no such key; did you mean sampler"),
     ("experimnt=tiny", "experimnt=tiny", "no such key; did you mean experiment?"),
-    (
-        "sampler=ddim,heun",
-        "sampler=ddim,heun: must be one value",
-        "brackets, 'sampler=[ddim,heun]'",
-    ),
+    ("sampler=ddim,heun", "must be one value", "brackets, 'sampler=[ddim,heun]'"),
     ("dataset=file", "dataset.path=: must be given"),
     ("+n_sample=5", "n_sample=5", "no part of a job uses it; did you mean n_samples?"),
     ("eta=1", "eta=1", "did you mean sampler.ddim.eta?"),
     ("+eta=0.5", "eta=0.5", "no part of a job uses it; did you mean sampler.ddim.eta?"),
     ("dataset=two_moons dataset.nois=1", "dataset.nois=1", "did you mean dataset.noise?"),
     ("sampler=[ddim,huen]", "sampler=huen", "did you mean heun?"),
-    (
-        "sampler=[ddim,heun,ddim]",
-        "sampler=[ddim,heun,ddim]: must be a list",
-        "each name occurs once",
-    ),
+    ("sampler=[ddim,heun,ddim]", "must be a list", "each name occurs once"),
     *(
         (f"{group}=[{name},{name}]", f"{group}=[{name},{name}]: must be a list in which each name")
         for group, name in (("metric", "sliced"), ("start", "exact"), ("picture", "samples"))

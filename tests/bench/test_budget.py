@@ -356,10 +356,7 @@ def test_impossible_budgets_are_refused(tmp_path):
         (lambda: budget(law, ddim, tolerance=0.0), "budget.tolerance"),
         (lambda: budget(law, ddim, tolerance=math.inf), "budget.tolerance"),
         (lambda: budget(law, ddim, repetitions=1), "repetitions=1: must be at least 2"),
-        (
-            lambda: budget(law, [("annealed_langevin", AnnealedLangevin())]),
-            r"one that declares an order.* not applicable",
-        ),
+        (lambda: budget(law, [("annealed_langevin", AnnealedLangevin())]), "not applicable"),
         # the error of a restart falls with `restart_steps`
         (lambda: budget(law, [("restart", Restart())]), r"sampler=restart: must be one that"),
         (lambda: Budget(replace(sweep, denoisers={"learned": oracle})), "oracle"),
