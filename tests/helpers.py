@@ -3,6 +3,7 @@
 import inspect
 import time
 from contextlib import contextmanager
+from dataclasses import fields
 from functools import partial, wraps
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from samplerbench.bench.cell import CELL
+from samplerbench.bench.cell import CELL, Row
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import karras
 from samplerbench.core.schedules import EDM
@@ -40,6 +41,12 @@ def sweep_of(law, samplers, steps, **changes):
         "repetitions": 1,
     }
     return Sweep(**settings | changes)
+
+
+def row(**values):
+    """A row of the results; of what is not given, a text is empty and a number is zero."""
+    plain = {field.name: {"str": "", "int": 0, "float": 0.0}[field.type] for field in fields(Row)}
+    return Row(**plain | {"status": "ok"} | values)
 
 
 def rows_of(values, **cell):
