@@ -243,26 +243,6 @@ def test_the_training_set_s_denoiser_splits_the_score():
 
 
 @pytest.mark.slow
-def test_data_without_a_law_have_a_generalisation_part(tmp_path):
-    rows = gaussian(MEAN, COVARIANCE).draws(400, "rows", 0)
-    np.save(tmp_path / "rows.npy", rows.numpy())
-    dataset = from_file(str(tmp_path / "rows.npy"))
-    of = budget(
-        dataset,
-        [("heun", Heun())],
-        steps=[10],
-        learned=False,
-        reference=dataset.draws(80, "evaluation", 0),
-        n_samples=80,
-        block=80,
-    )
-    mean = parts(table(of), of.converged_steps).set_index(["kind", "part"])["mean"]
-    found = mean["difference"].drop("total")
-    assert set(found.index) == {"floor", "generalisation", "discretisation", "start"}
-    assert found.sum() == pytest.approx(mean["difference", "total"], abs=1e-12)
-
-
-@pytest.mark.slow
 def test_a_metric_against_the_law_of_finite_data_has_a_budget_beside_others():
     """It has no distance to training points: its floor is d(C∞), also beside other metrics."""
     rows = gaussian(MEAN, COVARIANCE).draws(400, "rows", 0)
@@ -280,7 +260,9 @@ def test_a_metric_against_the_law_of_finite_data_has_a_budget_beside_others():
     expected = parts(table(alone), both.converged_steps).query("kind == 'difference'")
     assert dict(expected.set_index("part")["mean"]) == dict(mean)
     of_both = parts(found, both.converged_steps).query("metric == 'sliced'")
-    assert "generalisation" in set(of_both["part"])
+    mean = of_both[of_both["kind"] == "difference"].set_index("part")["mean"]
+    assert set(mean.index) == {"floor", "generalisation", "discretisation", "start", "total"}
+    assert mean.drop("total").sum() == pytest.approx(mean["total"], abs=1e-12)
     text = verdict(both, found)
     (title,) = [line for line in text if line.startswith("nearest, heun, N=10: ")]
     assert " floor " in title
@@ -306,6 +288,7 @@ def test_a_limit_that_is_not_reached_is_named_with_its_trend(gaussian_budget):
     assert lines
     assert all(DOUBLING in line for line in lines)
     assert all("raise budget.converged_steps" in line for line in lines)
+    assert all(" and the samples by W = " in line for line in lines)
 
 
 def test_a_diverged_cell_costs_only_its_own_rows():
@@ -381,34 +364,9 @@ def test_impossible_budgets_are_refused(tmp_path):
     ):
         with pytest.raises(InvalidSetting, match=message):
             impossible()
-
-
-@pytest.mark.slow
-def test_even_starts_have_a_budget_too():
-    of = budget(gaussian(MEAN, COVARIANCE), [("ddim", DDIM(0.0))], n_samples=256, block=128)
-    of = replace(of, sweep=replace(of.sweep, starts={"even": sobol_prior(), "law": sobol_exact()}))
-    assert (of.exact, of.prior) == ("law", "even")
-    lines = parts(table(of), of.converged_steps)
-    mean = lines[lines["steps"] == 20].set_index(["kind", "part"])["mean"]
-    sums = mean["difference"].drop("total").sum()
-    assert sums == pytest.approx(mean["difference", "total"], abs=1e-12)
-    assert mean["neighbours", "start"] > 0
-
-
-@pytest.mark.slow
-def test_the_two_runs_of_a_limit_are_compared_directly(gaussian_budget):
-    of, rows = gaussian_budget
-    doubled = rows[rows["reference"] == DOUBLED]
-    assert set(doubled["sampler"]) == {"ODE limit", "ddim limit"}
-    assert set(doubled["steps"]) == {STEPS}
-    assert (doubled["value"] > 0).all()
-    lines = convergence(rows, STEPS, 0.05).set_index("sampler")
-    means = doubled.groupby("sampler")["value"].mean()
-    assert lines["apart"].to_dict() == pytest.approx(means.to_dict())
-    words = [line for line in verdict(of, rows) if DOUBLING in line]
-    assert all(" and the samples by W = " in line for line in words)
-    # DDIM(1) is of order 1: its limit is far from Heun's accuracy
-    assert lines.loc["ddim limit", "apart"] > 5 * lines.loc["ODE limit", "apart"]
+    starts = {"even": sobol_prior(), "law": sobol_exact()}
+    even = replace(whole, sweep=replace(sweep, starts=starts))
+    assert (even.exact, even.prior) == ("law", "even"), "by any name"
 
 
 @pytest.mark.parametrize(
@@ -779,20 +737,6 @@ def test_words_speak_of_both_budgets_and_of_every_cell(gaussian_budget):
     assert "(pre-asymptotic: N ends at 20)" in own[-1] + own[-2]
 
 
-@pytest.mark.slow
-def test_a_budget_of_exact_laws_needs_no_points_of_the_data():
-    law = gaussian_spectrum(dim=4, scale=5.0)
-    changes = {"metrics": {"w2": W2LawGaussian()}, "reference": torch.empty(0, 4)}
-    of = budget(law, [("heun", Heun())], learned=False, repetitions=2, steps=[20], **changes)
-    rows = as_table(vars(row) for row in of.run())
-    means = parts(rows, STEPS).set_index("part")["mean"]
-    summed = means["floor"] + means["start"] + means["discretisation"]
-    assert summed == pytest.approx(means["total"], rel=1e-9)
-    assert "start dominates: prior mismatch: raise schedule.sigma_max" in "\n".join(
-        verdict(of, rows)
-    )
-
-
 @pytest.mark.slow  # quick: test_densities.py
 def test_a_budget_in_nats_has_the_words_of_its_page():
     """The limit is far below all distances, so its tolerance is a share of the smallest of them."""
@@ -819,13 +763,13 @@ def test_a_budget_in_nats_has_the_words_of_its_page():
     assert f"{100 * of.tolerance:g} % of the smallest distance of the budget" in text
 
 
-def test_exact_laws_need_no_repetitions():
-    law = gaussian_spectrum(dim=3)
+def test_exact_laws_need_no_points_and_no_repetitions():
     of = budget(
-        law,
+        gaussian_spectrum(dim=3, scale=5.0),
         [("ddim", DDIM(0.0))],
         learned=False,
         metrics={"w2_law_gaussian": W2LawGaussian()},
+        reference=torch.empty(0, 3),
         repetitions=1,
         floor_repetitions=0,
         converged_steps=60,
@@ -835,3 +779,7 @@ def test_exact_laws_need_no_repetitions():
     assert not [one for one in lines if "± 0" in one or "not converged" in one.lower()]
     found = parts(rows, of.converged_steps)
     assert (found["lower"] == found["mean"]).all()
+    means = found[found["steps"] == 20].set_index("part")["mean"]
+    assert means.drop("total").sum() == pytest.approx(means["total"], rel=1e-9)
+    words = "start dominates: prior mismatch: raise schedule.sigma_max"
+    assert words in "\n".join(lines)
