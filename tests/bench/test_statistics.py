@@ -636,6 +636,14 @@ def test_cells_that_differ_in_anything_are_not_pooled():
         paired_difference(pd.concat([one, other.assign(seed=1)]), {"steps": 4}, {"steps": 4})
 
 
+def test_values_that_two_tables_share_count_once():
+    """For example the floor of two grids, or a notebook's cell that runs twice."""
+    table = pd.concat([rows_of([1.0, 1.2], denoiser="law", steps=0), rows_of([5.0, 5.2])])
+    table["cell_id"] = list("abcd")
+    for of in (summary, against_floor):
+        pd.testing.assert_frame_equal(of(pd.concat([table, table])), of(table))
+
+
 @pytest.mark.parametrize("seed", ["data_seed", "metric_seed"])
 def test_a_cell_has_the_floor_of_its_own_seed(seed):
     """Other points, or other directions: the floors differ."""
