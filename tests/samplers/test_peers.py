@@ -382,16 +382,6 @@ def test_the_law_of_a_scheduler_converges_on_its_path(name, factor):
     assert many.gaussian < 0.1
 
 
-@pytest.mark.slow
-def test_x0_hat_and_fresh_noise_lose_a_known_width():
-    """V(κ), of x̂₀ of states with the same V: V = w⁴/(2w² + κ²), w²/2 in the limit of many steps."""
-    for name, steps in (
-        ("SCMScheduler intermediate_timesteps=null", 640),
-        ("CMStochasticIterativeScheduler clip_denoised=false num_train_timesteps=640", 640),
-    ):
-        assert point(Diffusers(name), steps).spread == pytest.approx(math.sqrt(0.5) - 1, abs=5e-3)
-
-
 def test_distilled_helios_adds_the_noise_of_the_start_again():
     """On N(0, w²): x' = (1 − s')·g·x + s'·z with the same z, g = (1 − s)·w²/((1 − s)²w² + s²)."""
     width, sigmas = 0.4, [1 - 0.999 * k / 11 for k in range(10)]
@@ -739,6 +729,9 @@ class Unknown(diffusers.FlowMatchEulerDiscreteScheduler.__base__, diffusers.Conf
         ),
         (lambda: KDiffusion("sample_heun", {"s_churn": "a"}), "settings=.*another one"),
         (lambda: KDiffusion("sample_dpm_fast", sigmas="get_sigmas_vp"), "between sigma_min"),
+        # at one step they are levels; at four the negative shift gives a negative σ
+        (lambda: Diffusers(FLOW, {"shift": -1.0}).own(EDM(), 4), "steps=4: .*must not be negative"),
+        (lambda: Diffusers().levels(grids.uniform, EDM(), 1001), "cannot be larger than `self.con"),
         (lambda: Azula("no"), "a class of azula.sample: DDPMSampler"),
         (lambda: Azula(settings={"no": 1}), "has start, stop, eta"),
         (lambda: Azula("zABSampler", {"order": "a"}), "settings=.*another one"),
@@ -749,21 +742,6 @@ class Unknown(diffusers.FlowMatchEulerDiscreteScheduler.__base__, diffusers.Conf
 def test_bad_input_is_one_line(build, said):
     with refused_in_one_line(said):
         build()
-
-
-def test_levels_that_are_none_are_refused():
-    """At one step they are; at four the negative shift gives a negative σ."""
-    flow = Diffusers("FlowMatchEulerDiscreteScheduler", {"shift": -1.0})
-    with pytest.raises(InvalidSetting, match=r"steps=4: .*must not be negative"):
-        flow.own(EDM(), 4)
-
-
-def test_a_number_of_steps_that_is_refused():
-    sampler = Diffusers()
-    with pytest.raises(
-        InvalidSetting, match=r"cannot be larger than `self.config.train_timesteps`"
-    ):
-        sampler.levels(grids.uniform, EDM(), 1001)
 
 
 @pytest.mark.parametrize(
