@@ -20,7 +20,6 @@ from samplerbench.app.config.folders import conf_directory, groups, run_name
 from samplerbench.app.job.build import build
 from samplerbench.app.main import COMMANDS
 from samplerbench.bench.cell import NOT_A_DENSITY
-from samplerbench.bench.store import CLOCKS
 from samplerbench.core.models import IsotropicMixtureOracle
 from samplerbench.errors import InvalidSetting
 from samplerbench.training.fitting import Fitting
@@ -73,22 +72,6 @@ def test_the_tiny_main_job_leaves_everything(typed, tmp_path, wandb_runs):
     assert "floor" in out
     assert "N=9" in out
     assert str(figure.relative_to(tmp_path)) in out.replace("\n", "")
-
-
-@pytest.mark.slow
-def test_the_same_command_gives_the_same_bits_and_another_seed_others(typed, tmp_path):
-    for cache in ("off", "refresh"):
-        status, out, err = typed(*LEARNED, f"cache={cache}", f"hydra.run.dir={cache}")
-        assert status == 0, err
-        assert "were known" not in out
-        assert "trained before" not in out
-    assert typed(*LEARNED, "seed=1", "hydra.run.dir=other")[0] == 0
-    first, same, other = (
-        pd.read_parquet(tmp_path / name / "cells.parquet").drop(columns=list(CLOCKS))
-        for name in ("off", "refresh", "other")
-    )
-    pd.testing.assert_frame_equal(first, same, check_exact=True)
-    assert not set(first["value"]) & set(other["value"])
 
 
 EXPERIMENTS = [
