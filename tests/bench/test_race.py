@@ -11,18 +11,7 @@ import torch
 import samplerbench as sb
 from samplerbench.app.job.objects import exact_sweep
 from samplerbench.bench.course import CHOICE, MEASUREMENT, Course, Entrant
-from samplerbench.bench.race import (
-    EXACT,
-    LAWS,
-    PATHS,
-    Size,
-    choose,
-    gap,
-    halve,
-    race,
-    ratio,
-    run_count,
-)
+from samplerbench.bench.race import EXACT, LAWS, PATHS, Size, gap, halve, race, ratio, run_count
 from samplerbench.bench.recommendation import Recommendation
 from samplerbench.core import grids
 from samplerbench.core.starts import FixedGaussian
@@ -207,21 +196,6 @@ def test_noise_wins_where_it_repairs_the_start(sweep):
     (default,) = (one for one in verdict.measured if one.kind == LAWS and math.isfinite(one.p_holm))
     assert default.apart
     assert default.compared.lower > 0
-
-
-@pytest.mark.slow
-def test_the_choice_agrees_with_brute_force(course):
-    """The winner of few states is the best of all entrants on many other ones."""
-    samplers = [("ddim", DDIM(0.0)), ("unipc", UniPC()), ("heun", Heun())]
-    found = entrants(course, samplers, nfe=10)
-    chosen = choose(course, found, replace(SMALL, first=512))[PATHS].finalists[0]
-    means = {
-        one.label: course.paths(
-            one, course.outputs(one, MEASUREMENT, 7, 2000), MEASUREMENT, 7
-        ).mean()
-        for one in found
-    }
-    assert chosen.entrant.label == min(means, key=means.__getitem__)
 
 
 @pytest.mark.slow
