@@ -280,15 +280,6 @@ def test_a_plot_in_axes_of_ones_own():
     assert panels[2].get_title() == new.axes[0].get_title()
 
 
-@pytest.mark.slow
-def test_equal_cost():
-    table = sb.sweep("grid_mixture", ["euler", "heun"], nfe=[7, 15], starts="exact", **FEW)
-    steps = table.groupby("sampler")["steps"].unique().map(list)
-    assert sorted(steps["euler"]) == [7, 15]
-    assert sorted(steps["heun"]) == [4, 8]
-    assert isinstance(sb.plot(table, x="nfe"), Figure)
-
-
 def test_a_value_that_cannot_be_had_is_warned_of():
     @dataclass(frozen=True)
     class Broken(Mine):

@@ -737,7 +737,7 @@ def test_words_speak_of_both_budgets_and_of_every_cell(gaussian_budget):
     assert "(pre-asymptotic: N ends at 20)" in own[-1] + own[-2]
 
 
-@pytest.mark.slow  # quick: test_densities.py
+@pytest.mark.slow
 def test_a_budget_in_nats_has_the_words_of_its_page():
     """The limit is far below all distances, so its tolerance is a share of the smallest of them."""
     of = budget(
@@ -751,7 +751,9 @@ def test_a_budget_in_nats_has_the_words_of_its_page():
     )
     rows = table(of)
     (line,) = convergence(rows, of.converged_steps, of.tolerance).to_dict("records")
-    totals = parts(rows, of.converged_steps).set_index(["part", "steps"])["mean"]["total"]
+    means = parts(rows, of.converged_steps).set_index(["steps", "part"])["mean"].unstack()
+    totals = means.pop("total")
+    assert means.sum(axis=1).to_dict() == pytest.approx(totals.to_dict(), rel=1e-9)
     at_limit = rows[rows["sampler"].eq("ODE limit") & rows["steps"].eq(2 * of.converged_steps)]
     assert at_limit[at_limit["start"] == "exact"]["value"].max() < 1e-3 * totals.min()
     assert line["state"] == "converged"

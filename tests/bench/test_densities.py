@@ -10,11 +10,8 @@ import torch
 
 from helpers import mostly_slow, sweep_of
 from samplerbench.app.job.refusals import check
-from samplerbench.bench.budget.parts import parts
-from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.criteria import CRITERIA, Problem
 from samplerbench.bench.densities import log_ratios
-from samplerbench.bench.store import as_table
 from samplerbench.core.grids import Levels, karras
 from samplerbench.core.models import Counted, Learned
 from samplerbench.core.noise import KeyedNoise
@@ -355,23 +352,3 @@ def test_four_wells_have_a_density():
     found = ratios(divergences(law, [Heun()], [30], start="exact", n=512))
     assert found.status == "ok"
     assert KLLaw().estimate(found.values).value == pytest.approx(0, abs=0.05)
-
-
-@pytest.mark.slow
-def test_the_budget_adds_up_in_nats():
-    law = grid_mixture()
-    sweep = replace(
-        divergences(law, [DDIM(0.0)], [16], n=2048),
-        starts={"exact": Exact(), "prior": Prior()},
-        repetitions=2,
-    )
-    budget = Budget(sweep, converged_steps=60)
-    rows = budget.run()
-    assert len(rows) == budget.row_count()
-    lines = parts(as_table(vars(row) for row in rows), 60)
-    means = lines[lines["metric"] == "kl"].set_index("part")["mean"]
-    assert means["total"] == pytest.approx(0.260, rel=0.05)
-    assert means["start"] == pytest.approx(0.1256, rel=0.05)
-    assert means["floor"] < 1e-3
-    summed = means["floor"] + means["start"] + means["discretisation"]
-    assert summed == pytest.approx(means["total"], rel=1e-9)

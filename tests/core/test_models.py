@@ -32,10 +32,7 @@ from samplerbench.datasets.gaussian_mixture import GaussianMixture, isotropic
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
 from samplerbench.networks.residual_mlp import ResidualMLP
-from samplerbench.samplers.heun import Heun
-from samplerbench.verify.exact_law import gaussian_w2, noised_law, output_law
 from samplerbench.verify.network_contract import randomised
-from samplerbench.verify.orders import GAUSSIAN
 
 EYE = torch.eye(2, dtype=torch.float64)
 TARGETS = [
@@ -532,22 +529,6 @@ def test_a_corrupted_score_has_the_prescribed_error(mixture_law, schedule, state
             rows = torch.full((20, 1), level.t, dtype=torch.float64)
             per_row = Level(rows, level.alpha + 0 * rows, level.sigma + 0 * rows)
             torch.testing.assert_close(model.denoiser(x, per_row), model.denoiser(x, level))
-
-
-@pytest.mark.slow
-def test_an_error_across_the_score_moves_no_law():
-    """A Gaussian with correlations: the flow's law stays, although the score's error is 30 %."""
-    schedule, steps = EDM(20.0), 400
-    levels = karras(schedule, steps, noise_min=0.01)
-    mean, covariance = (torch.tensor(v[0]).double() for v in (GAUSSIAN.means, GAUSSIAN.covariances))
-    start = noised_law(mean, covariance, levels.rows[0])
-    oracle = GAUSSIAN.oracle(schedule)
-    distances = {}
-    for direction in ("across", "along"):
-        law = output_law(Heun(), Corrupted(oracle, 0.3, direction=direction), levels, *start)
-        distances[direction] = gaussian_w2(*law, mean, covariance)
-    assert distances["across"] < 0.01
-    assert distances["along"] > 0.1
 
 
 def test_corruptions_that_are_none(mixture_law):
