@@ -14,9 +14,12 @@ import torch
 from samplerbench.bench.cell import CELL, Row
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import karras
+from samplerbench.core.models import Denoiser
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import Exact, Prior
 from samplerbench.errors import InvalidSetting
+from samplerbench.samplers.base import Step
+from samplerbench.samplers.ddim import DDIM
 
 
 def sweep_of(law, samplers, steps, **changes):
@@ -94,6 +97,37 @@ def each(names, cases):
         return every
 
     return decorate
+
+
+class Touch:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+class Shrunk(Denoiser):
+    """x̂₀ of the oracle times 1 − share: its score is off by α·share·x̂₀/σ²."""
+
+    def __init__(self, oracle, share=0.1):
+        super().__init__()
+        self.oracle, self.share, self.schedule = oracle, share, oracle.schedule
+
+    def denoiser(self, x, level):
+        return (1 - self.share) * self.oracle.denoiser(x, level)
+
+
+class Clipped(DDIM):
+    """DDIM(0) that clips x̂₀ and does not say that it is not affine."""
+
+    def steps(self, model, x, levels, noise):
+        for _, now, to in levels.pairs():
+            x0_hat = model.denoiser(x, now).clamp(-1, 1)
+            x = to.alpha * x0_hat + to.sigma / now.sigma * (x - now.alpha * x0_hat)
+            yield Step(x, x0_hat)
 
 
 @contextmanager

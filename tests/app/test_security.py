@@ -11,7 +11,7 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from helpers import refused_in_one_line
+from helpers import Touch, refused_in_one_line
 from samplerbench.app.config.construct import construct
 from samplerbench.app.folder.runs import open_run
 from samplerbench.app.job.rebuild import rebuild
@@ -47,16 +47,6 @@ def training(run, cache):
     """The folder of the trained model in the cache."""
     (name,) = set(open_run(run).table()["training_id"]) - {""}
     return cache / "trainings" / name
-
-
-class Touch:
-    """Unpickled, it makes a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
 
 
 def contents(folder):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
-from helpers import mostly_slow
+from helpers import Shrunk, mostly_slow
 from samplerbench.app.job.refusals import check
 from samplerbench.bench.budget.mismatch import enough_noise, mismatch, scale_of
 from samplerbench.bench.budget.parts import convergence, parts
@@ -48,17 +48,6 @@ MEAN, COVARIANCE = [1.0, -0.5], [[4.0, 1.0], [1.0, 1.0]]
 #: The converged number of steps of most budgets here: at twice as many Heun has converged.
 STEPS = 24
 DOUBLING = f"{STEPS} → {2 * STEPS} steps"
-
-
-class Shrunk(Denoiser):
-    """A score that is wrong in a known way: x̂₀ of the oracle, 10 % too small."""
-
-    def __init__(self, oracle: Denoiser) -> None:
-        super().__init__()
-        self.oracle, self.schedule = oracle, oracle.schedule
-
-    def denoiser(self, x, level):
-        return 0.9 * self.oracle.denoiser(x, level)
 
 
 def budget(

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from helpers import mostly_slow, sweep_of
+from helpers import Clipped, mostly_slow, sweep_of
 from samplerbench.app.job.refusals import check
 from samplerbench.bench.criteria import CRITERIA, Problem
 from samplerbench.bench.densities import log_ratios
@@ -32,7 +32,7 @@ from samplerbench.metrics.outliers import Outliers
 from samplerbench.metrics.sliced import Sliced
 from samplerbench.metrics.tv_law import TVLaw
 from samplerbench.networks.residual_mlp import ResidualMLP
-from samplerbench.samplers.base import Step, final_state
+from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.euler import Euler
@@ -171,16 +171,6 @@ def test_a_density_that_is_not_normalised_is_named_as_a_cause(factor, cause):
     assert cause in found.message
     assert ("the data's density is not normalised" in found.message) == (factor > 0)
     assert found.info["mean_ratio"] == pytest.approx(factor, rel=1e-3, nan_ok=True)
-
-
-class Clipped(DDIM):
-    """DDIM(0) that clips x̂₀ and does not say that it is not affine."""
-
-    def steps(self, model, x, levels, noise):
-        for _, now, to in levels.pairs():
-            x0_hat = model.denoiser(x, now).clamp(-1, 1)
-            x = to.alpha * x0_hat + to.sigma / now.sigma * (x - now.alpha * x0_hat)
-            yield Step(x, x0_hat)
 
 
 @pytest.mark.parametrize(

@@ -5,24 +5,13 @@ import math
 import pytest
 import torch
 
+from helpers import Shrunk
 from samplerbench.bench.score_error import score_errors
 from samplerbench.core.grids import Level
 from samplerbench.core.models import Corrupted, Denoiser, LevelFree
 from samplerbench.core.schedules import EDM, VPLinear
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.grid_mixture import grid_mixture
-
-
-class Shrunk(Denoiser):
-    """x̂₀ of the oracle times 1 − share: its score is off by α·share·x̂₀/σ²."""
-
-    def __init__(self, oracle, share):
-        super().__init__()
-        self.oracle, self.share, self.schedule = oracle, share, oracle.schedule
-
-    def denoiser(self, x, level):
-        return (1 - self.share) * self.oracle.denoiser(x, level)
-
 
 ROUND = gaussian([0.0, 0.0], [[2.0, 0.0], [0.0, 2.0]])
 

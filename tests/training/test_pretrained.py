@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 import pickle
 import re
 import shutil
@@ -19,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from helpers import mostly_slow, refused_in_one_line
+from helpers import Touch, mostly_slow, refused_in_one_line
 from samplerbench.app.job.build import build
 from samplerbench.core import grids
 from samplerbench.core.grids import Level
@@ -672,22 +671,12 @@ def test_weights_that_are_missing_or_not_finite(tiny):
         refused(tiny, said)
 
 
-class Trap:
-    """A pickle that makes a folder when it is read."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
 def test_nothing_of_a_pipeline_is_executed(tiny, tmp_path):
     sprung = tmp_path / "sprung"
     trap = f"import os\nos.mkdir({str(sprung)!r})\n"
     for name in ("pipeline.py", "unet/my_unet.py", "unet/diffusion_pytorch_model.py"):
         (tiny / name).write_text(trap)
-    (tiny / "unet" / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Trap(sprung)))
+    (tiny / "unet" / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Touch(sprung)))
     pretrained.pretrained(str(tiny))
     for part, settings in (
         ("index", {"_class_name": ["pipeline", "Mine"]}),
