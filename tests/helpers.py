@@ -139,6 +139,15 @@ def refused_in_one_line(match=None, field=None):
     assert field in (None, caught.value.field)
 
 
+def until(condition, seconds=120):
+    """What a condition gives as soon as it is true; it is asked again and again."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+    return found
+
+
 def by_turns(ways, rounds, clock=time.process_time, warm=1):
     """The seconds of each of several functions in each round, after some rounds to warm up.
 

@@ -11,8 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from helpers import until
 from samplerbench.bench.store import CLOCKS
 
 ROOT = Path(__file__).parents[2]
@@ -207,14 +206,6 @@ def signal_job(slurm: dict[str, str], folder: Path, job: int) -> None:
     """The warning before a job is taken away."""
     (path,) = folder.glob(f"runs/.submitit/*_{job}")
     on_slurm(slurm, "scancel", "--signal=USR2", path.name)
-
-
-def until(there: Callable[[], object], seconds: float = 120) -> None:
-    """Wait until a condition is true, with a time limit."""
-    deadline = time.monotonic() + seconds
-    while not there():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @pytest.mark.slow
