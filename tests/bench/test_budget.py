@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
-from helpers import Shrunk, mostly_slow
+from helpers import Shrunk, mostly_slow, sweep_of
 from samplerbench.app.job.refusals import check
 from samplerbench.bench.budget.mismatch import enough_noise, mismatch, scale_of
 from samplerbench.bench.budget.parts import convergence, parts
@@ -19,7 +19,6 @@ from samplerbench.bench.budget.run import DOUBLED, Budget
 from samplerbench.bench.budget.words import _more_noise, verdict
 from samplerbench.bench.cell import fragment_name
 from samplerbench.bench.store import as_table
-from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import karras, uniform
 from samplerbench.core.models import Denoiser
 from samplerbench.core.schedules import EDM, VPLinear
@@ -53,28 +52,13 @@ DOUBLING = f"{STEPS} → {2 * STEPS} steps"
 def budget(
     dataset, samplers, learned=True, tolerance=0.05, converged_steps=STEPS, **changes
 ) -> Budget:
-    schedule = EDM(10.0)
-    oracle = dataset.oracle(schedule)
-    plain = {
-        "n_samples": 200,
-        "repetitions": 3,
-        "floor_repetitions": 3,
-        "block": 100,
-        "steps": [5, 20],
-        "metrics": {"sliced": Sliced(directions=20)},
-        **changes,
-    }
+    oracle = dataset.oracle(EDM(10.0))
+    plain = {"n_samples": 200, "repetitions": 3, "floor_repetitions": 3, "block": 100}
+    plain |= {"steps": [5, 20], "metrics": {"sliced": Sliced(directions=20)}, **changes}
     if "reference" not in plain:
         plain["reference"] = dataset.draws(500, "evaluation", 0)
-    sweep = Sweep(
-        dataset=dataset,
-        schedule=schedule,
-        grid=partial(karras, noise_min=0.02, rho=5.0),
-        denoisers={**({"learned": Shrunk(oracle)} if learned else {}), "oracle": oracle},
-        starts={"prior": Prior(), "exact": Exact()},
-        samplers=samplers,
-        **plain,
-    )
+    denoisers = {**({"learned": Shrunk(oracle)} if learned else {}), "oracle": oracle}
+    sweep = sweep_of(dataset, samplers, denoisers=denoisers, **plain)
     return Budget(sweep, converged_steps=converged_steps, tolerance=tolerance)
 
 
