@@ -82,29 +82,6 @@ def test_on_a_gaussian_it_is_the_closed_form(sampler, schedule):
     torch.testing.assert_close(found.values, p.log_prob(y) - q.log_prob(y), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("sampler", "steps", "side"), [(DDIM(0.0), 9, 361), (Heun(), 16, 241)])
-def test_on_a_mixture_it_is_the_integral_over_the_start(sampler, steps, side):
-    """By a grid over the start's plane, with Jacobians by differences."""
-    law, schedule = grid_mixture(), EDM(10.0)
-    levels, oracle = KARRAS(schedule, steps), law.oracle(EDM(10.0))
-    side = torch.linspace(-45, 45, side, dtype=torch.float64)
-    x = torch.cartesian_prod(side, side)
-    h = 1e-5
-
-    def end(x):
-        return final_state(sampler, oracle, x, levels, KeyedNoise(("x",)))
-
-    columns = [(end(x + h * e) - end(x - h * e)) / (2 * h) for e in torch.eye(2).double()]
-    volume = torch.linalg.det(torch.stack(columns, -1)).log()
-    start = torch.distributions.Normal(0.0, 10.0).log_prob(x).sum(-1)
-    terms = start.exp() * (start - volume - law.log_density(end(x)))
-    expected = float(terms.sum()) * float(side[1] - side[0]) ** 2
-    values = ratios(divergences(law, [sampler], [steps], n=8192)).values
-    assert float(-values.mean()) == pytest.approx(expected, rel=0.02)
-    assert KLLaw().estimate(values).value == pytest.approx(expected, rel=0.05)
-
-
 #: Computed by two other implementations, with 6 × 2¹⁵ Sobol starts; within 5 % unless stated.
 VALUES = {
     ("exact", DDIM): {9: 0.291, 36: 0.0128},

@@ -158,21 +158,6 @@ def test_log_density_is_the_mixtures(oracle, law, schedule, states):
         )
 
 
-@pytest.mark.parametrize("sigma", [0.02, 0.5, 10.0])
-def test_ideal_denoiser_of_a_finite_data_set(states, sigma):
-    """With no width: the softmax-weighted data (Karras et al. 2022, Eq. 57), here by hand."""
-    data, x = states(50, 3), states(3, 20).T
-    count = len(data)
-    weights = torch.full((count,), 1 / count)
-    level = Level(0.5, 1.0, sigma)
-    distance = (x[:, None] - data[None]).square().sum(-1)
-    share = torch.softmax(-distance / (2 * sigma**2), dim=1)
-    isotropic_oracle = IsotropicMixtureOracle(EDM(), weights, data, torch.zeros(count))
-    general = MixtureOracle(EDM(), weights, data, torch.zeros(count, 3, 3))
-    for oracle in (isotropic_oracle, general):
-        torch.testing.assert_close(oracle.denoiser(x, level), share @ data, rtol=1e-9, atol=1e-9)
-
-
 def test_far_from_the_origin(law, schedule, states):
     """Data around (1000, −1000) lose nothing."""
     shift = torch.tensor([1000.0, -1000.0], dtype=torch.float64)
