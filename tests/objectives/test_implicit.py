@@ -1,4 +1,4 @@
-"""Implicit losses: equal in expectation, least at the closed-form score of a Gaussian."""
+"""Implicit losses: against naive Jacobians probe by probe, least at the score of the data."""
 
 from __future__ import annotations
 
