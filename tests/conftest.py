@@ -46,11 +46,8 @@ from samplerbench.app.config import folders
 from samplerbench.app.config.construct import KINDS, read_member
 from samplerbench.app.main import main
 from samplerbench.core import schedules
-from samplerbench.core.grids import Levels
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import GeometricVE, NoiseSchedule, Rectified, VPLinear
-from samplerbench.core.targets import Target
-from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.density import Density
 from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.empirical import Empirical
@@ -59,7 +56,6 @@ from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.datasets.mixture import mixture
 from samplerbench.datasets.unseen import Unseen
 from samplerbench.errors import InvalidSetting
-from samplerbench.metrics.base import LawMetric, Metric
 from samplerbench.metrics.features import Features
 from samplerbench.metrics.fid import FID
 from samplerbench.metrics.kid import KID
@@ -429,55 +425,13 @@ def _takes_long(walk: str, case: str) -> bool:
     return bool({case, f"{walk.split('_')[-1]}={case.split('(')[0]}"} & TAKE_LONG)
 
 
-@pytest.fixture
-def any_member(request: pytest.FixtureRequest) -> tuple[str, Any]:
-    pair: tuple[str, Any] = request.param()
-    return pair
-
-
-@pytest.fixture
-def any_dataset(request: pytest.FixtureRequest) -> Dataset:
+def _built(request: pytest.FixtureRequest) -> Any:
+    """The member that is the parameter of a test, built."""
     return request.param()
 
 
-@pytest.fixture
-def any_metric(request: pytest.FixtureRequest) -> Metric | LawMetric:
-    return request.param()
-
-
-@pytest.fixture
-def every_schedule(request: pytest.FixtureRequest) -> NoiseSchedule:
-    return request.param()
-
-
-@pytest.fixture
-def schedule(request: pytest.FixtureRequest) -> NoiseSchedule:
-    return request.param()
-
-
-@pytest.fixture
-def grid(request: pytest.FixtureRequest) -> Callable[[NoiseSchedule, int], Levels]:
-    return request.param()
-
-
-@pytest.fixture
-def target(request: pytest.FixtureRequest) -> Target:
-    return request.param()
-
-
-@pytest.fixture
-def sampler(request: pytest.FixtureRequest) -> Sampler:
-    return request.param()
-
-
-@pytest.fixture
-def default_sampler(request: pytest.FixtureRequest) -> Sampler:
-    return request.param()
-
-
-@pytest.fixture
-def common_sampler(request: pytest.FixtureRequest) -> Sampler:
-    return request.param()
+for _walk in WALKS:
+    globals()[_walk] = pytest.fixture(name=_walk)(_built)
 
 
 @pytest.fixture

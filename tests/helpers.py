@@ -2,6 +2,8 @@
 
 import inspect
 import time
+from contextlib import contextmanager
+from dataclasses import fields
 from functools import partial, wraps
 
 import numpy as np
@@ -9,11 +11,15 @@ import pandas as pd
 import pytest
 import torch
 
-from samplerbench.bench.cell import CELL
+from samplerbench.bench.cell import CELL, Row
 from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import karras
+from samplerbench.core.models import Denoiser
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import Exact, Prior
+from samplerbench.errors import InvalidSetting
+from samplerbench.samplers.base import Step
+from samplerbench.samplers.ddim import DDIM
 
 
 def sweep_of(law, samplers, steps, **changes):
@@ -38,6 +44,12 @@ def sweep_of(law, samplers, steps, **changes):
         "repetitions": 1,
     }
     return Sweep(**settings | changes)
+
+
+def row(**values):
+    """A row of the results; of what is not given, a text is empty and a number is zero."""
+    plain = {field.name: {"str": "", "int": 0, "float": 0.0}[field.type] for field in fields(Row)}
+    return Row(**plain | {"status": "ok"} | values)
 
 
 def rows_of(values, **cell):
@@ -85,6 +97,55 @@ def each(names, cases):
         return every
 
     return decorate
+
+
+class Touch:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+class Shrunk(Denoiser):
+    """x̂₀ of the oracle times 1 − share: its score is off by α·share·x̂₀/σ²."""
+
+    def __init__(self, oracle, share=0.1):
+        super().__init__()
+        self.oracle, self.share, self.schedule = oracle, share, oracle.schedule
+
+    def denoiser(self, x, level):
+        return (1 - self.share) * self.oracle.denoiser(x, level)
+
+
+class Clipped(DDIM):
+    """DDIM(0) that clips x̂₀ and does not say that it is not affine."""
+
+    def steps(self, model, x, levels, noise):
+        for _, now, to in levels.pairs():
+            x0_hat = model.denoiser(x, now).clamp(-1, 1)
+            x = to.alpha * x0_hat + to.sigma / now.sigma * (x - now.alpha * x0_hat)
+            yield Step(x, x0_hat)
+
+
+@contextmanager
+def refused_in_one_line(match=None, field=None):
+    """An `InvalidSetting` whose text is one line and matches; if given, of this field."""
+    with pytest.raises(InvalidSetting, match=match) as caught:
+        yield
+    assert "\n" not in str(caught.value)
+    assert field in (None, caught.value.field)
+
+
+def until(condition, seconds=120):
+    """What a condition gives as soon as it is true; it is asked again and again."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+    return found
 
 
 def by_turns(ways, rounds, clock=time.process_time, warm=1):

@@ -6,7 +6,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from helpers import mostly_slow
+from helpers import mostly_slow, refused_in_one_line
 from samplerbench.app.config.construct import construct, construct_grid, read_member
 from samplerbench.app.config.folders import conf_directory, member_files
 from samplerbench.app.config.groups import chosen_nodes, drop_settings_of_replaced
@@ -16,7 +16,6 @@ from samplerbench.app.job.basis import chosen_block
 from samplerbench.app.job.build import build
 from samplerbench.app.job.training import networks
 from samplerbench.core.grids import Level
-from samplerbench.core.models import Guided
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import InvalidSetting
 from samplerbench.figures.common import Look
@@ -194,7 +193,6 @@ def test_settings_of_members_are_checked_by_the_members():
         ("metric=[]", r"^metric=\[\].*at least one member"),
         ("start=[]", r"^start=\[\].*at least one member"),
         ("grid.noise_min=-0.1", "noise_min=-0.1.*positive"),
-        ("grid.noise_max=100", r"^grid\.noise_max=100.*at most 10"),
         ("schedule=vp_cosine grid.noise_max=inf", "noise_max=inf.*finite"),
         ("target=noise schedule=rectified grid=uniform", "denoiser=learned.*NoiseTarget is undef"),
         ("budget=true", "^budget=True.*converged_steps"),
@@ -212,13 +210,8 @@ def test_settings_of_members_are_checked_by_the_members():
         ("experiment=budget repetitions=1", "^repetitions=1.*at least 2"),
         ("dataset=file dataset.path=no.npy", r"^dataset\.path=no\.npy"),
         ("dataset=pinwheel", "^denoiser=oracle.*learned"),
-        ("metric=w_law_1d", "^metric=w_law_1d.*1-D"),
         ("objective=hyvarinen", "^sampler=ddim: .* one level: use sampler=ula"),
         ("objective=ncsn schedule.sigma_max=80", "^sampler=ddim: .* up to σ/α = 10"),
-        (
-            "sampler=edm_churn schedule.sigma_max=80 grid.noise_max=10 level_law.maximum=10",
-            "^sampler=edm_churn: .* up to σ/α = 10 and EDMChurn needs 14",
-        ),
         ("sampler=ula", "^sampler=ula: .* use grid=hold"),
         ("sampler=ula grid=hold grid.noise=50", r"^grid\.noise=50.0: .* at most 10"),
         ("objective=hyvarinen sampler=ula grid=hold grid.noise=1", "learned only"),
@@ -232,9 +225,8 @@ def test_settings_of_members_are_checked_by_the_members():
     ],
 )
 def test_what_cannot_work_is_said_before_any_work(composed, words, message):
-    with pytest.raises(InvalidSetting, match=message) as caught:
+    with refused_in_one_line(message):
         build(composed("n_train=50", "n_validation=10", *words.split()), {}, "test")
-    assert "\n" not in str(caught.value)
 
 
 def test_a_sampler_that_cannot_run_leaves_the_others_alone(composed):
@@ -317,17 +309,13 @@ def test_another_look_is_refused_before_any_work(composed, word):
         ((), True),
         (("experiment=tiny",), False),
         (("experiment=tiny", "floor_free=true"), True),
+        (("experiment=budget", "floor_free=true"), False),  # it shows that itself
         (("law=gaussian_twin", "metric=w2_law_gaussian", "denoiser=oracle"), False),
     ],
 )
 def test_the_main_job_has_what_its_floor_hides(composed, words, has):
     job = build(composed(*words), {}, "test")
     assert (job.floor_free is not None) is has
-
-
-def test_a_budget_shows_itself_what_its_floor_hides(composed):
-    job = build(composed("experiment=budget", "floor_free=true"), {}, "test")
-    assert job.floor_free is None
 
 
 def test_the_budget_of_images_is_that_of_the_network_of_the_table(composed):
@@ -366,8 +354,13 @@ def test_lists_of_weights_and_errors_are_denoisers(composed):
     words = ["denoiser=corrupted", "corruption.amplitude=[0.1,0.10000001]", *FEW]
     sweep = build(composed(*words), {}, "test").sweep
     assert list(sweep.denoisers) == ["corrupted 0.1", "corrupted 0.10000001"]
+    guided, guide = "denoiser=guided", "+dataset@guide="
     for wrong, words in (
-        (["denoiser=guided", "guidance=[1,1]"], "guidance=[1, 1]: must be different numbers"),
+        ([guided], "guide=None: must be a data set"),
+        ([guided, f"{guide}pinwheel"], "guide=Pinwheel: must be one with an exact denoiser"),
+        ([guided, f"{guide}gaussian_spectrum"], "guide.dim=3072: must be 2, as for the data"),
+        ([guided, f"{guide}two_moons", "law=gaussian_twin"], "law=gaussian_twin: must be null"),
+        ([guided, f"{guide}two_clusters", "guidance=[1,1]"], "must be different numbers"),
         (["denoiser=corrupted", "corruption.profile=late"], "corruption.profile=late: must be"),
         (["denoiser=corrupted", "corruption.amplitude=[]"], "corruption.amplitude=[]"),
         (["denoiser=corrupted", "dataset=pinwheel"], "dataset=Pinwheel: must be one with an exact"),
@@ -377,28 +370,8 @@ def test_lists_of_weights_and_errors_are_denoisers(composed):
         ),
     ):
         with pytest.raises(InvalidSetting) as error:
-            build(composed(*wrong, "+dataset@guide=two_clusters", *FEW), {}, "test")
+            build(composed(*wrong, *FEW), {}, "test")
         assert words in str(error.value)
-
-
-@pytest.mark.slow
-def test_a_guided_denoiser_needs_a_guide_with_an_exact_denoiser(composed):
-    words = ["denoiser=guided", *FEW]
-    sweep = build(composed(*words, "+dataset@guide=two_clusters", "guidance=3"), {}, "test").sweep
-    model = sweep.denoisers["guided"]
-    assert isinstance(model, Guided)
-    assert model.weight == 3
-    assert sweep.books.origins["guided"].kind == "guided"
-    other = build(composed(*words, "+dataset@guide=two_clusters"), {}, "test").sweep
-    assert other.books.origins["guided"].id != sweep.books.origins["guided"].id
-    for more, message in (
-        ([], r"^guide=None: must be a data set"),
-        (["+dataset@guide=pinwheel"], r"^guide=Pinwheel: must be one with an exact denoiser$"),
-        (["+dataset@guide=gaussian_spectrum"], r"^guide.dim=3072: must be 2, as for the data$"),
-        (["+dataset@guide=two_moons", "law=gaussian_twin"], r"^law=gaussian_twin: must be null"),
-    ):
-        with pytest.raises(InvalidSetting, match=message):
-            build(composed(*words, *more), {}, "test")
 
 
 @pytest.mark.slow
@@ -465,13 +438,3 @@ def test_a_worse_model_is_a_guide_and_alters_like_any_other(composed):
     ):
         with pytest.raises(InvalidSetting, match=message):
             build(composed(*wrong, *FEW[: 0 if wrong[0] == learned[0] else None]), {}, "test")
-
-
-@pytest.mark.slow
-def test_the_papers_setting_is_that_of_the_source(composed):
-    quick, notebook, paper = (
-        composed("experiment=shapes/restart", f"fidelity={word}")
-        for word in ("quick", "notebook", "paper")
-    )
-    assert quick.sampler.restart.repeats == [2, 10]
-    assert notebook.sampler.restart.repeats == paper.sampler.restart.repeats == [2, 5, 10, 20]

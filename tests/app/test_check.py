@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import samplerbench as sb
-from helpers import mostly_slow
+from helpers import mostly_slow, refused_in_one_line
 from samplerbench.app.commands import check, examine
 from samplerbench.app.config import folders
 from samplerbench.app.main import main
@@ -92,27 +92,12 @@ def test_the_noise_of_a_sampler_is_checked_on_a_mixture(mine, tmp_path, capsys):
     ("module", "order", "step", "lines"),
     mostly_slow(
         [
-            (
-                "mine_order",
-                2,
-                STEP,
-                ["order on the gaussian, EDM, and 1 more: 1.00, and 2 is declared"],
-            ),
+            ("mine_order", 2, STEP, ["on the gaussian, EDM, and 1 more: 1.00, and 2 is declared"]),
             ("mine_end", 1, "Step(x + 1e-12, x0_hat)", ["end: the last state is not its x̂₀"]),
             ("mine_law", 1, "Step(x + (to.sigma == 0), x0_hat)", ["law: ", "end: "]),
             # the message of this error depends on the number of states
-            (
-                "mine_raises",
-                1,
-                "Step(x.view(-1, 7), x)",
-                ["(mine_raises.py, line 15) in step 1, from "],
-            ),
-            (
-                "mine_yields",
-                1,
-                "x",
-                ["steps=Tensor: must be a generator that yields Step(x, x0_hat)"],
-            ),
+            ("mine_raises", 1, "Step(x.view(-1, 7), x)", ["(mine_raises.py, line 15) in step 1"]),
+            ("mine_yields", 1, "x", ["must be a generator that yields Step(x, x0_hat)"]),
         ],
         *(3, 4),
     ),
@@ -192,9 +177,8 @@ def test_what_cannot_be_built_or_has_no_contract():
         ("schedule=samplerbench.core.schedules.NoiseSchedule", "not an abstract class"),
         ("target=samplerbench.core.schedules.EDM", "must be a _target_ of conf/target/"),
     ):
-        with pytest.raises(InvalidSetting, match=line) as caught:
+        with refused_in_one_line(line):
             check.main([word])
-        assert "\n" not in str(caught.value)
 
 
 def test_a_sampler_that_is_not_finished(tmp_path, monkeypatch):

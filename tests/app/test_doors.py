@@ -104,13 +104,7 @@ CASES = [
         {"grid": THREE, "steps": 4},
         {"sampler": "heun", "grid": THREE, "steps": 4},
     ),
-    (
-        "repetitions=1000000 denoiser=oracle",
-        "a job has at most 1,000,000",
-        None,
-        {"repetitions": 10**6},
-        None,
-    ),
+    ("repetitions=1000000 denoiser=oracle", "most 1,000,000", None, {"repetitions": 10**6}, None),
 ]
 
 

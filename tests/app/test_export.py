@@ -7,7 +7,6 @@ import json
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 
 from samplerbench.app.commands.export import LEVELS
@@ -108,40 +107,6 @@ def test_diffusers_makes_the_same_images(run, exported, eta, monkeypatch):
     again = pretrained(str(exported))
     torch.testing.assert_close(ours(again, eta, again.schedule), images, rtol=0, atol=1e-5)
     assert images.std() > 0.1
-
-
-@pytest.mark.slow
-def test_what_is_written(run, exported):
-    files = sorted(path.relative_to(exported).as_posix() for path in exported.rglob("*.*"))
-    assert files == [
-        "model_index.json",
-        "scheduler/scheduler_config.json",
-        "unet/config.json",
-        "unet/diffusion_pytorch_model.safetensors",
-    ]
-    weights = safetensors.torch.load_file(exported / files[-1])
-    kept = safetensors.torch.load_file(run / "checkpoints" / "model.safetensors")
-    for name, values in weights.items():
-        assert torch.equal(values, kept[f"network.unet.{name}"]), name
-    scheduler = json.loads((exported / files[1]).read_text())
-    assert not scheduler["clip_sample"]
-    assert len(scheduler["trained_betas"]) == 1000
-
-
-@pytest.mark.slow
-def test_the_table_is_the_path(exported):
-    path, t = pretrained(str(exported)).schedule, np.arange(1, 1001) / 1000
-    expected = VPLinear().alpha(torch.from_numpy(t)).square()
-    found = torch.tensor(path.signal, dtype=torch.float64)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
-
-
-@pytest.mark.slow
-def test_it_runs_here_as_a_pretrained_model(command, exported, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    words = (f"model={exported}", "denoiser=pretrained", "hydra.run.dir=run")
-    assert command(*RUN[:1], *words, *RUN[7:], "sampler=[ddim]", "n_samples=4", "block=4") == 0
-    assert set(open_run(tmp_path / "run").table()["status"]) == {"ok"}
 
 
 def test_it_says_how_to_load_it(command, run, tmp_path, capsys):

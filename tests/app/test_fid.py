@@ -45,19 +45,6 @@ def folder(tmp_path_factory, command):
         yield folder
 
 
-@pytest.mark.slow
-def test_every_cell_has_both_values_and_their_floors(folder):
-    table = open_run(folder / "run").table()
-    assert set(table["status"]) == {"ok"}
-    for metric, rows in table.groupby("metric"):
-        cells, floor = (rows[(rows["denoiser"] == "law") == law] for law in (False, True))
-        assert len(cells) == 3
-        assert len(floor) == 359 // 119
-        # two steps of the ideal denoiser make blurred digits
-        assert cells["value"].mean() > 2 * floor["value"].mean(), metric
-    assert (table.loc[table["metric"] == "my_fid", "value"] > 0).all()
-
-
 def test_the_values_are_those_of_torchmetrics(folder):
     with trusting("lab"):
         sweep = rebuild(open_run(folder / "run")).sweep
@@ -66,6 +53,7 @@ def test_the_values_are_those_of_torchmetrics(folder):
     network.load_state_dict(load_file(folder / "features.safetensors"))
     theirs = FrechetInceptionDistance(network.eval(), normalize=True, input_img_size=(1, 8, 8))
     table = open_run(folder / "run").table()
+    assert set(table["status"]) == {"ok"}, "of KID too"
     cells = table[(table["metric"] == "my_fid") & (table["denoiser"] == "oracle")]
     values = cells.sort_values("repetition")["value"].to_numpy()
     found = []

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import samplerbench as sb
+from helpers import refused_in_one_line
 from samplerbench.app.commands import sample
 from samplerbench.app.folder.runs import open_run
 from samplerbench.app.job.build import build
 from samplerbench.app.job.rebuild import rebuild
 from samplerbench.bench import fitting
 from samplerbench.bench.store import Store
-from samplerbench.errors import InvalidSetting
 from samplerbench.library import load
 
 FIT = ("grid=entropic", "grid.denoiser=learned", "grid.states=40", "grid.points=8")
@@ -67,11 +67,8 @@ def test_its_table_serves_samples_and_the_library(run, tmp_path, monkeypatch):
     spoilt = tmp_path / "spoilt"
     shutil.copytree(run, spoilt)
     (spoilt / "grid.json").write_text("{}")
-    with pytest.raises(
-        InvalidSetting, match=r"^run=.*grid\.json: must be one with the table"
-    ) as bad:
+    with refused_in_one_line(r"^run=.*grid\.json: must be one with the table"):
         rebuild(open_run(spoilt))
-    assert "\n" not in str(bad.value)
 
 
 @pytest.mark.slow
@@ -135,6 +132,5 @@ def test_the_library_fits_the_same_grid(command, tmp_path):
 )
 def test_refusals(composed, words, message):
     few = ("n_train=50", "n_validation=10", "n_reference=20", "n_samples=10")
-    with pytest.raises(InvalidSetting, match=message) as caught:
+    with refused_in_one_line(message):
         build(composed(*few, *words.split()), {"grid": "entropic"}, "test")
-    assert "\n" not in str(caught.value)

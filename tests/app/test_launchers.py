@@ -11,8 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from helpers import until
 from samplerbench.bench.store import CLOCKS
 
 ROOT = Path(__file__).parents[2]
@@ -89,10 +88,14 @@ def trainings(folder: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_a_launcher_changes_no_bit_and_jobs_share_a_training(tmp_path, basic, launcher):
-    of = ["hydra.launcher.n_jobs=4"] if launcher == "joblib" else []
-    done = command(tmp_path, f"hydra/launcher={launcher}", *of, *GRID)
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "slurm"])
+def test_a_launcher_changes_no_bit_and_jobs_share_a_training(tmp_path, basic, launcher, request):
+    words, settings = [f"hydra/launcher={launcher}"], {}
+    if launcher == "joblib":
+        words += ["hydra.launcher.n_jobs=4"]
+    elif launcher == "slurm":  # an array of jobs
+        words, settings = ON_SLURM, request.getfixturevalue("slurm")
+    done = command(tmp_path, *words, *GRID, **settings)
     assert done.returncode == 0, done.stderr
     same(tables(tmp_path), basic)
     assert trainings(tmp_path) == 2
@@ -155,14 +158,6 @@ ON_SLURM = ("hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=60")
 
 
 @pytest.mark.slow
-def test_an_array_of_jobs_on_slurm_is_one_table(tmp_path, basic, slurm):
-    done = command(tmp_path, *ON_SLURM, *GRID, **slurm)
-    assert done.returncode == 0, done.stderr
-    same(tables(tmp_path), basic)
-    assert trainings(tmp_path) == 2
-
-
-@pytest.mark.slow
 def test_two_devices_train_in_one_job_of_slurm(tmp_path, slurm):
     """Slurm's variables say that there is one task; the training forks its two processes itself."""
     words = (*JOB, *ALONE, "denoiser=learned", "trainer=ddp", "trainer.devices=2")
@@ -211,14 +206,6 @@ def signal_job(slurm: dict[str, str], folder: Path, job: int) -> None:
     """The warning before a job is taken away."""
     (path,) = folder.glob(f"runs/.submitit/*_{job}")
     on_slurm(slurm, "scancel", "--signal=USR2", path.name)
-
-
-def until(there: Callable[[], object], seconds: float = 120) -> None:
-    """Wait until a condition is true, with a time limit."""
-    deadline = time.monotonic() + seconds
-    while not there():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @pytest.mark.slow
@@ -392,12 +379,3 @@ def test_optuna_minimises_the_mean_of_one_metric(tmp_path):
     own = "metric == 'exact_w2' and denoiser == 'oracle'"
     means = [table.query(own)["value"].mean() for table in tables(tmp_path).values()]
     assert best == pytest.approx(min(means))
-
-
-@pytest.mark.slow
-def test_ray_changes_no_bit(tmp_path, basic):
-    if find_spec("ray") is None:
-        pytest.skip(NO_RAY)
-    done = command(tmp_path, "hydra/launcher=ray", *GRID)
-    assert done.returncode == 0, done.stderr
-    same(tables(tmp_path), basic)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from helpers import refused_in_one_line
 from samplerbench.app.config.construct import trusted, trusting
 from samplerbench.app.folder.runs import find_runs, open_run
 from samplerbench.app.job.rebuild import rebuild
@@ -124,10 +125,7 @@ def test_what_is_not_trusted_or_not_there_is_one_line(here, command, capsys):
     for words, message in (
         ([], "a member of samplerbench; add trusted=lab if you trust its code"),
         (["trusted=[3]"], "trusted=3: must be the name of a package"),
-        (
-            ["trusted=lab", "sampler.mine._target_=lab.nothing.Mine"],
-            "module 'lab' has no attribute",
-        ),
+        (["trusted=lab", "sampler.mine._target_=lab.nothing.Mine"], "'lab' has no attribute"),
     ):
         capsys.readouterr()
         assert command("--config-dir", "conf", "sampler=mine", *SMALL, *words) == 2
@@ -163,9 +161,8 @@ def test_where_it_is_defined_decides(here):
             ("lab.silent.Mine", r"that can be imported \(Exception \(silent.py, line 1\)\)"),
             ("lab", "a member of samplerbench, lab"),
         ):
-            with pytest.raises(InvalidSetting, match=message) as caught:
+            with refused_in_one_line(message):
                 trusted(target, "x")
-            assert "\n" not in str(caught.value)
 
 
 def test_a_mistake_of_a_newcomer_is_one_line_that_says_what_to_do(here, command, capsys):
@@ -189,10 +186,7 @@ def test_a_mistake_of_a_newcomer_is_one_line_that_says_what_to_do(here, command,
     line = "must be a file with the line # @package sampler.second"
     for words, message in (
         (["check", "square", *own], "check=square: must be dataset=square"),
-        (
-            ["check", "mine"],
-            "adds those of your own folder; or a class of that kind, package.Class",
-        ),
+        (["check", "mine"], "or a class of that kind, package.Class"),
         (["sampler=mine", *SMALL], "; --config-dir DIR adds those of your own folder"),
         (
             ["check", "target=empty", "--config-dir", "slips", "trusted=lab"],

@@ -89,16 +89,10 @@ def test_a_scheduler_of_ones_own(command, lab, capfd):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (
-            ["sampler.diffusers.scheduler=Euler"],
-            "scheduler=Euler: must be a scheduler of diffusers",
-        ),
+        (["sampler.diffusers.scheduler=Euler"], "must be a scheduler of diffusers"),
         (["sampler.diffusers.settings={foo: 1}"], "settings.foo=1: must be left out: DDIM"),
         (["steps=[1001]"], "steps=1001: must be a number that DDIMScheduler takes: `num_infer"),
-        (
-            ["sampler.diffusers.settings={prediction_type: no}"],
-            "its prediction_type=no is none of epsilon",
-        ),
+        (["sampler.diffusers.settings={prediction_type: no}"], "no is none of epsilon"),
         (["sampler.diffusers.config=nowhere"], "sampler.diffusers.config=nowhere: must be an"),
     ],
 )

@@ -3,13 +3,13 @@
 import json
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
+from helpers import until
 from samplerbench.app.commands import report
 from samplerbench.app.config.construct import trusting
 from samplerbench.app.folder.claim import versions, why_refused
@@ -115,18 +115,13 @@ def test_workers_of_joblib_end_with_the_command(tmp_path):
     words = ["-m", *WORDS, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "repetitions=50000"]
     command = [sys.executable, "-m", "samplerbench", *words, "seed=0,1"]
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not all(any(tmp_path.glob(f"grid/{job}/cells/*.json")) for job in (0, 1)):
-        assert time.monotonic() < deadline
-        assert running.poll() is None
-        time.sleep(0.2)
+    until(lambda: all(any(tmp_path.glob(f"grid/{job}/cells/*.json")) for job in (0, 1)))
+    assert running.poll() is None
     folders = find_runs(tmp_path)
     assert {open_run(folder).state for folder in folders} == {"running"}
     running.kill()
     running.wait()
-    while {open_run(folder).state for folder in folders} != {"interrupted"}:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    until(lambda: {open_run(folder).state for folder in folders} == {"interrupted"})
 
 
 def plan(tmp_path, words, **sweeper):

@@ -142,10 +142,7 @@ def test_a_race_of_one_entrant_against_nothing(capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (
-            ["nfe=4"],
-            "recommend: must be followed by one folder of a run, such as multirun/NAME, or by",
-        ),
+        (["nfe=4"], "must be followed by one folder of a run, such as multirun/NAME, or by"),
         (["dataset=two_moons"], "nfe=: must be given, as in nfe=10"),
         (["dataset=two_moons", "nfe=0"], "nfe=0: must be a whole number, at least 1"),
         (["dataset=two_moons", "nfe=4", "smapler=heun"], "did you mean sampler?"),

@@ -7,6 +7,7 @@ import os
 import pandas as pd
 import pytest
 
+from helpers import refused_in_one_line
 from samplerbench.app.folder.lock import hold, is_held, release
 from samplerbench.app.folder.runs import find_runs, open_run
 from samplerbench.app.job.rebuild import rebuild
@@ -55,9 +56,8 @@ def test_what_is_no_run_is_refused_in_one_line(run, tmp_path):
     for name in ("config.yaml", "run.json", "status.json"):
         whole = (run / name).read_bytes()
         (run / name).write_bytes(whole[: len(whole) // 2] + b"\x00{")
-        with pytest.raises(InvalidSetting, match="a complete run") as caught:
+        with refused_in_one_line("a complete run"):
             open_run(run)
-        assert "\n" not in str(caught.value)
         (run / name).write_bytes(whole)
 
 

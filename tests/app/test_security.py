@@ -11,6 +11,7 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
+from helpers import Touch, refused_in_one_line
 from samplerbench.app.config.construct import construct
 from samplerbench.app.folder.runs import open_run
 from samplerbench.app.job.rebuild import rebuild
@@ -48,16 +49,6 @@ def training(run, cache):
     return cache / "trainings" / name
 
 
-class Touch:
-    """Unpickled, it makes a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
-
-
 def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -85,9 +76,8 @@ def test_weights_execute_nothing_and_are_of_their_own_network(run, tmp_path):
     whole = weights.read_bytes()
     for content in (pickle.dumps(Touch(touched)), whole[:100], b""):
         weights.write_bytes(content)
-        with pytest.raises(InvalidSetting, match="weights of its own network") as caught:
+        with refused_in_one_line("weights of its own network"):
             rebuild(open_run(run))
-        assert "\n" not in str(caught.value)
     torch.save({"network.weight": Touch(touched)}, weights)
     with pytest.raises(InvalidSetting, match="weights of its own network"):
         rebuild(open_run(run))
@@ -162,9 +152,8 @@ def test_a_config_cannot_choose_what_runs(run, tmp_path, files):
     before = files()
     for node in tricks(tmp_path):
         for group in GROUPS:
-            with pytest.raises(InvalidSetting, match="_target_") as caught:
+            with refused_in_one_line("_target_"):
                 construct(OmegaConf.create(node), group)
-            assert "\n" not in str(caught.value)
     assert files() == before
     whole = (run / "config.yaml").read_bytes()
     for group in GROUPS:
@@ -231,9 +220,8 @@ def test_a_stored_config_is_values_and_of_its_own_size(run):
         "\x00",
     ):
         (run / "config.yaml").write_text(text)
-        with pytest.raises(InvalidSetting, match="a complete run") as caught:
+        with refused_in_one_line("a complete run"):
             open_run(run)
-        assert "\n" not in str(caught.value)
 
 
 #: A path as a member's name, in a folder of yaml files that somebody got from somebody.
@@ -315,7 +303,6 @@ def test_a_stored_run_s_data_file_is_read_as_numbers_or_refused(run, tmp_path):
     pickled.write_bytes(pickle.dumps(Touch(tmp_path / "touched")))
     for path in ("/etc/passwd", private, pickled, "/dev/stdin", tmp_path, "", "a\0b"):
         change(run, dataset={"_target_": target, "path": str(path)})
-        with pytest.raises(InvalidSetting, match=r"dataset\.path=") as caught:
+        with refused_in_one_line(r"dataset\.path="):
             rebuild(open_run(run))
-        assert "\n" not in str(caught.value)
     assert not (tmp_path / "touched").exists()

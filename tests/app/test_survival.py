@@ -113,15 +113,6 @@ def test_the_same_command_goes_on_in_its_folder_and_no_other_does(whole, tmp_pat
     pd.testing.assert_frame_equal(table(tmp_path / "here"), whole[0], check_exact=True)
 
 
-@pytest.mark.slow  # quick: test_cache.py
-def test_a_cache_that_cannot_be_written_to_stops_no_job(whole, tmp_path, capfd):
-    (tmp_path / "file").touch()
-    assert finish(start(tmp_path, "cache_dir=file")) == 0
-    assert "the training is not kept there" in capfd.readouterr().err.replace("\n", "")
-    (run,) = find_runs(tmp_path)
-    pd.testing.assert_frame_equal(table(run), whole[0], check_exact=True)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["begun", "done"])
 def test_a_cache_that_fails_during_a_training_stops_no_job(
@@ -160,27 +151,6 @@ def test_jobs_that_race_train_once_and_agree(whole, tmp_path):
     assert sum("trained before" in text for text in reports) == 1
     for run in find_runs(tmp_path):
         pd.testing.assert_frame_equal(table(run), whole[0], check_exact=True)
-
-
-@pytest.mark.slow
-def test_a_model_that_cannot_be_read_is_named_and_trained_again(whole, tmp_path, capfd):
-    assert finish(start(tmp_path, "denoiser=learned", "steps=[2]")) == 0
-    (weights,) = tmp_path.glob("multirun/.cache/trainings/*/model.safetensors")
-    good = weights.read_bytes()
-    weights.write_bytes(good[: len(good) // 2])
-    assert finish(start(tmp_path)) == 0
-    assert f"{weights.name} is not usable" in capfd.readouterr().err.replace("\n", "")
-    assert weights.read_bytes() == good
-    last = max(find_runs(tmp_path), key=lambda run: run.stat().st_mtime)
-    pd.testing.assert_frame_equal(table(last), whole[0], check_exact=True)
-
-
-@pytest.mark.slow
-def test_order_workers_and_blocks_of_work_change_no_bit(whole, tmp_path):
-    words = ["steps=[4,2,3]", "sampler.ddim.eta=[1,0]", "workers=1", "cache=off"]
-    assert finish(start(tmp_path, *words)) == 0
-    (run,) = find_runs(tmp_path)
-    pd.testing.assert_frame_equal(table(run), whole[0], check_exact=True)
 
 
 @pytest.mark.slow

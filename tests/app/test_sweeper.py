@@ -2,7 +2,6 @@
 
 import math
 import sys
-from dataclasses import fields
 from types import ModuleType
 
 import hydra_plugins
@@ -11,28 +10,16 @@ import pytest
 from hydra._internal.core_plugins import basic_sweeper
 from hydra.core.plugins import Plugins
 
+from helpers import row
 from samplerbench.app.job.run import mean_value
-from samplerbench.bench.store import Row, as_table
+from samplerbench.bench.store import as_table
 
-CELL = {
-    "dataset": "d",
-    "metric": "near",
-    "denoiser": "oracle",
-    "start": "exact",
-    "sampler": "ddim",
-    "sampler_settings": "{}",
-    "steps": 4,
-    "repetition": 0,
-    "n_samples": 9,
-    "status": "ok",
-    "reference": "data",
-}
+CELL = {"metric": "near", "denoiser": "oracle", "sampler": "ddim", "reference": "data"}
 
 
 def table(*cells):
-    plain = {field.name: {"str": "", "int": 0, "float": 0.0}[field.type] for field in fields(Row)}
-    named = ({"cell_id": str(place), **cell} for place, cell in enumerate(cells))
-    return as_table([{**plain, **CELL, **cell} for cell in named])
+    rows = (row(**{"cell_id": str(place), **CELL, **cell}) for place, cell in enumerate(cells))
+    return as_table([vars(one) for one in rows])
 
 
 def test_it_is_the_mean_of_one_metric_without_floors_and_helpers():

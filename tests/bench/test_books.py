@@ -302,29 +302,20 @@ def test_a_graphed_model_is_another_one(sweep):
     assert ids(sweep).isdisjoint(ids(replace(sweep, denoisers=graphed)))
 
 
-def test_models_of_a_user_are_known_by_their_content(sweep):
-    one, other = (IsotropicMixtureOracle(PATH, *LAW_PARTS(x)) for x in (1.0, 2.0))
-    mine, again, yours = (
-        ids(replace(sweep, denoisers={"mine": model}, origins={})) for model in (one, one, other)
-    )
-    assert mine == again
-    assert mine.isdisjoint(yours)
+def of_a_user(x: float) -> IsotropicMixtureOracle:
+    return IsotropicMixtureOracle(PATH, torch.ones(1), torch.full((1, 2), x), torch.ones(1))
 
 
-def LAW_PARTS(x: float) -> tuple[torch.Tensor, ...]:
-    return torch.ones(1), torch.full((1, 2), x), torch.ones(1)
-
-
-class Secretive(IsotropicMixtureOracle):
+def secretive(_: float) -> IsotropicMixtureOracle:
     """Holds something whose value cannot be read off."""
+    made = of_a_user(1.0)
+    made.draws = torch.Generator()
+    return made
 
-    def __init__(self):
-        super().__init__(PATH, *LAW_PARTS(1.0))
-        self.draws = torch.Generator()
 
-
-def test_models_that_cannot_be_read_are_never_taken_for_each_other(sweep):
-    one, other = Secretive(), Secretive()
+@pytest.mark.parametrize("make", [of_a_user, secretive])
+def test_models_are_known_by_their_content_and_never_taken_for_each_other(sweep, make):
+    one, other = make(1.0), make(2.0)
     mine, again, yours = (
         ids(replace(sweep, denoisers={"mine": model}, origins={})) for model in (one, one, other)
     )

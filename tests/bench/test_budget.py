@@ -1,4 +1,4 @@
-"""The error budget: identities that hold exactly, closed forms on Gaussians, published numbers."""
+"""The error budget: identities that hold exactly, closed forms on Gaussians, its words."""
 
 import math
 import re
@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
-from helpers import mostly_slow
+from helpers import Shrunk, mostly_slow, sweep_of
 from samplerbench.app.job.refusals import check
 from samplerbench.bench.budget.mismatch import enough_noise, mismatch, scale_of
 from samplerbench.bench.budget.parts import convergence, parts
@@ -19,7 +19,6 @@ from samplerbench.bench.budget.run import DOUBLED, Budget
 from samplerbench.bench.budget.words import _more_noise, verdict
 from samplerbench.bench.cell import fragment_name
 from samplerbench.bench.store import as_table
-from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import karras, uniform
 from samplerbench.core.models import Denoiser
 from samplerbench.core.schedules import EDM, VPLinear
@@ -30,7 +29,6 @@ from samplerbench.datasets.file import from_file
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.datasets.gaussian_spectrum import gaussian_spectrum
-from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.energy import Energy
 from samplerbench.metrics.kl_law import KLLaw
@@ -48,46 +46,19 @@ from samplerbench.verify.exact_law import output_law
 MEAN, COVARIANCE = [1.0, -0.5], [[4.0, 1.0], [1.0, 1.0]]
 #: The converged number of steps of most budgets here: at twice as many Heun has converged.
 STEPS = 24
-SLOW = pytest.mark.slow
 DOUBLING = f"{STEPS} → {2 * STEPS} steps"
-
-
-class Shrunk(Denoiser):
-    """A score that is wrong in a known way: x̂₀ of the oracle, 10 % too small."""
-
-    def __init__(self, oracle: Denoiser) -> None:
-        super().__init__()
-        self.oracle, self.schedule = oracle, oracle.schedule
-
-    def denoiser(self, x, level):
-        return 0.9 * self.oracle.denoiser(x, level)
 
 
 def budget(
     dataset, samplers, learned=True, tolerance=0.05, converged_steps=STEPS, **changes
 ) -> Budget:
-    schedule = EDM(10.0)
-    oracle = dataset.oracle(schedule)
-    plain = {
-        "n_samples": 200,
-        "repetitions": 3,
-        "floor_repetitions": 3,
-        "block": 100,
-        "steps": [5, 20],
-        "metrics": {"sliced": Sliced(directions=20)},
-        **changes,
-    }
+    oracle = dataset.oracle(EDM(10.0))
+    plain = {"n_samples": 200, "repetitions": 3, "floor_repetitions": 3, "block": 100}
+    plain |= {"steps": [5, 20], "metrics": {"sliced": Sliced(directions=20)}, **changes}
     if "reference" not in plain:
         plain["reference"] = dataset.draws(500, "evaluation", 0)
-    sweep = Sweep(
-        dataset=dataset,
-        schedule=schedule,
-        grid=partial(karras, noise_min=0.02, rho=5.0),
-        denoisers={**({"learned": Shrunk(oracle)} if learned else {}), "oracle": oracle},
-        starts={"prior": Prior(), "exact": Exact()},
-        samplers=samplers,
-        **plain,
-    )
+    denoisers = {**({"learned": Shrunk(oracle)} if learned else {}), "oracle": oracle}
+    sweep = sweep_of(dataset, samplers, denoisers=denoisers, **plain)
     return Budget(sweep, converged_steps=converged_steps, tolerance=tolerance)
 
 
@@ -228,36 +199,6 @@ def test_neighbours_have_their_closed_form(max_sliced_w2):
 
 
 @pytest.mark.slow
-def test_the_grid_mixture_s_published_numbers():
-    """The paired discretisation of DDIM(0) that n = 2 000 fresh draws cannot see: .95 .62 .35."""
-    of = budget(
-        grid_mixture(),
-        [("ddim", DDIM(0.0))],
-        learned=False,
-        steps=[16, 36, 100],
-        n_samples=2000,
-        block=1000,
-        repetitions=2,
-        converged_steps=150,
-        metrics={"certified": MaxSlicedCertified()},
-        reference=grid_mixture().draws(10_000, "evaluation", 0),
-    )
-    rows = table(of)
-    lines = parts(rows, of.converged_steps)
-    paired = lines[(lines["kind"] == "neighbours") & (lines["part"] == "discretisation")]
-    np.testing.assert_allclose(paired.sort_values("steps")["mean"], [0.95, 0.62, 0.35], atol=0.15)
-    at = lines[(lines["kind"] == "difference") & (lines["steps"] == 100)].set_index("part")["mean"]
-    assert at["total"] == pytest.approx(3.05, abs=0.15)
-    assert at["floor"] == pytest.approx(1.3, abs=0.3)
-    assert at["start"] > 1.3
-    assert abs(at["discretisation"]) < 0.2
-    words = "\n".join(verdict(of, rows))
-    assert "start dominates: prior mismatch: raise schedule.sigma_max from 10 to about" in words
-    assert "discretisation (paired)" in words
-    assert "NOT converged" not in words
-
-
-@pytest.mark.slow
 def test_the_training_set_s_denoiser_splits_the_score():
     dataset = gaussian(MEAN, COVARIANCE)
     of = budget(dataset, [("ddim", DDIM(0.0))], steps=[5], reference=dataset.draws(500, "e", 0))
@@ -272,26 +213,6 @@ def test_the_training_set_s_denoiser_splits_the_score():
     assert found.sum() == pytest.approx(mean["difference", "total"], abs=1e-12)
     assert mean["neighbours", "finite data"] > 0.1
     assert mean["neighbours", "optimisation"] > 0.1
-
-
-@pytest.mark.slow
-def test_data_without_a_law_have_a_generalisation_part(tmp_path):
-    rows = gaussian(MEAN, COVARIANCE).draws(400, "rows", 0)
-    np.save(tmp_path / "rows.npy", rows.numpy())
-    dataset = from_file(str(tmp_path / "rows.npy"))
-    of = budget(
-        dataset,
-        [("heun", Heun())],
-        steps=[10],
-        learned=False,
-        reference=dataset.draws(80, "evaluation", 0),
-        n_samples=80,
-        block=80,
-    )
-    mean = parts(table(of), of.converged_steps).set_index(["kind", "part"])["mean"]
-    found = mean["difference"].drop("total")
-    assert set(found.index) == {"floor", "generalisation", "discretisation", "start"}
-    assert found.sum() == pytest.approx(mean["difference", "total"], abs=1e-12)
 
 
 @pytest.mark.slow
@@ -312,7 +233,9 @@ def test_a_metric_against_the_law_of_finite_data_has_a_budget_beside_others():
     expected = parts(table(alone), both.converged_steps).query("kind == 'difference'")
     assert dict(expected.set_index("part")["mean"]) == dict(mean)
     of_both = parts(found, both.converged_steps).query("metric == 'sliced'")
-    assert "generalisation" in set(of_both["part"])
+    mean = of_both[of_both["kind"] == "difference"].set_index("part")["mean"]
+    assert set(mean.index) == {"floor", "generalisation", "discretisation", "start", "total"}
+    assert mean.drop("total").sum() == pytest.approx(mean["total"], abs=1e-12)
     text = verdict(both, found)
     (title,) = [line for line in text if line.startswith("nearest, heun, N=10: ")]
     assert " floor " in title
@@ -338,6 +261,7 @@ def test_a_limit_that_is_not_reached_is_named_with_its_trend(gaussian_budget):
     assert lines
     assert all(DOUBLING in line for line in lines)
     assert all("raise budget.converged_steps" in line for line in lines)
+    assert all(" and the samples by W = " in line for line in lines)
 
 
 def test_a_diverged_cell_costs_only_its_own_rows():
@@ -388,10 +312,7 @@ def test_impossible_budgets_are_refused(tmp_path):
         (lambda: budget(law, ddim, tolerance=0.0), "budget.tolerance"),
         (lambda: budget(law, ddim, tolerance=math.inf), "budget.tolerance"),
         (lambda: budget(law, ddim, repetitions=1), "repetitions=1: must be at least 2"),
-        (
-            lambda: budget(law, [("annealed_langevin", AnnealedLangevin())]),
-            r"one that declares an order.* not applicable",
-        ),
+        (lambda: budget(law, [("annealed_langevin", AnnealedLangevin())]), "not applicable"),
         # the error of a restart falls with `restart_steps`
         (lambda: budget(law, [("restart", Restart())]), r"sampler=restart: must be one that"),
         (lambda: Budget(replace(sweep, denoisers={"learned": oracle})), "oracle"),
@@ -416,34 +337,9 @@ def test_impossible_budgets_are_refused(tmp_path):
     ):
         with pytest.raises(InvalidSetting, match=message):
             impossible()
-
-
-@pytest.mark.slow
-def test_even_starts_have_a_budget_too():
-    of = budget(gaussian(MEAN, COVARIANCE), [("ddim", DDIM(0.0))], n_samples=256, block=128)
-    of = replace(of, sweep=replace(of.sweep, starts={"even": sobol_prior(), "law": sobol_exact()}))
-    assert (of.exact, of.prior) == ("law", "even")
-    lines = parts(table(of), of.converged_steps)
-    mean = lines[lines["steps"] == 20].set_index(["kind", "part"])["mean"]
-    sums = mean["difference"].drop("total").sum()
-    assert sums == pytest.approx(mean["difference", "total"], abs=1e-12)
-    assert mean["neighbours", "start"] > 0
-
-
-@pytest.mark.slow
-def test_the_two_runs_of_a_limit_are_compared_directly(gaussian_budget):
-    of, rows = gaussian_budget
-    doubled = rows[rows["reference"] == DOUBLED]
-    assert set(doubled["sampler"]) == {"ODE limit", "ddim limit"}
-    assert set(doubled["steps"]) == {STEPS}
-    assert (doubled["value"] > 0).all()
-    lines = convergence(rows, STEPS, 0.05).set_index("sampler")
-    means = doubled.groupby("sampler")["value"].mean()
-    assert lines["apart"].to_dict() == pytest.approx(means.to_dict())
-    words = [line for line in verdict(of, rows) if DOUBLING in line]
-    assert all(" and the samples by W = " in line for line in words)
-    # DDIM(1) is of order 1: its limit is far from Heun's accuracy
-    assert lines.loc["ddim limit", "apart"] > 5 * lines.loc["ODE limit", "apart"]
+    starts = {"even": sobol_prior(), "law": sobol_exact()}
+    even = replace(whole, sweep=replace(sweep, starts=starts))
+    assert (even.exact, even.prior) == ("law", "even"), "by any name"
 
 
 @pytest.mark.parametrize(
@@ -815,20 +711,6 @@ def test_words_speak_of_both_budgets_and_of_every_cell(gaussian_budget):
 
 
 @pytest.mark.slow
-def test_a_budget_of_exact_laws_needs_no_points_of_the_data():
-    law = gaussian_spectrum(dim=4, scale=5.0)
-    changes = {"metrics": {"w2": W2LawGaussian()}, "reference": torch.empty(0, 4)}
-    of = budget(law, [("heun", Heun())], learned=False, repetitions=2, steps=[20], **changes)
-    rows = as_table(vars(row) for row in of.run())
-    means = parts(rows, STEPS).set_index("part")["mean"]
-    summed = means["floor"] + means["start"] + means["discretisation"]
-    assert summed == pytest.approx(means["total"], rel=1e-9)
-    assert "start dominates: prior mismatch: raise schedule.sigma_max" in "\n".join(
-        verdict(of, rows)
-    )
-
-
-@pytest.mark.slow  # quick: test_densities.py
 def test_a_budget_in_nats_has_the_words_of_its_page():
     """The limit is far below all distances, so its tolerance is a share of the smallest of them."""
     of = budget(
@@ -842,7 +724,9 @@ def test_a_budget_in_nats_has_the_words_of_its_page():
     )
     rows = table(of)
     (line,) = convergence(rows, of.converged_steps, of.tolerance).to_dict("records")
-    totals = parts(rows, of.converged_steps).set_index(["part", "steps"])["mean"]["total"]
+    means = parts(rows, of.converged_steps).set_index(["steps", "part"])["mean"].unstack()
+    totals = means.pop("total")
+    assert means.sum(axis=1).to_dict() == pytest.approx(totals.to_dict(), rel=1e-9)
     at_limit = rows[rows["sampler"].eq("ODE limit") & rows["steps"].eq(2 * of.converged_steps)]
     assert at_limit[at_limit["start"] == "exact"]["value"].max() < 1e-3 * totals.min()
     assert line["state"] == "converged"
@@ -854,13 +738,13 @@ def test_a_budget_in_nats_has_the_words_of_its_page():
     assert f"{100 * of.tolerance:g} % of the smallest distance of the budget" in text
 
 
-def test_exact_laws_need_no_repetitions():
-    law = gaussian_spectrum(dim=3)
+def test_exact_laws_need_no_points_and_no_repetitions():
     of = budget(
-        law,
+        gaussian_spectrum(dim=3, scale=5.0),
         [("ddim", DDIM(0.0))],
         learned=False,
         metrics={"w2_law_gaussian": W2LawGaussian()},
+        reference=torch.empty(0, 3),
         repetitions=1,
         floor_repetitions=0,
         converged_steps=60,
@@ -870,3 +754,7 @@ def test_exact_laws_need_no_repetitions():
     assert not [one for one in lines if "± 0" in one or "not converged" in one.lower()]
     found = parts(rows, of.converged_steps)
     assert (found["lower"] == found["mean"]).all()
+    means = found[found["steps"] == 20].set_index("part")["mean"]
+    assert means.drop("total").sum() == pytest.approx(means["total"], rel=1e-9)
+    words = "start dominates: prior mismatch: raise schedule.sigma_max"
+    assert words in "\n".join(lines)

@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 import shutil
 import struct
 import threading
@@ -204,17 +203,6 @@ def test_one_process_trains_while_others_wait(tmp_path):
         (place / "left").touch()
     thread.join()
     assert order == ["waits", "first", "second"]
-
-
-def test_what_is_ok_and_no_number_is_not_used(tmp_path, caplog):
-    cache = Cache(tmp_path)
-    row = replace(cached(cache).run(cache.keep)[0], cell_id="e" * 16, value=math.nan)
-    cache.keep(row)
-    assert cache.recall(row.cell_id) is None
-    assert f"{row.cell_id}.json is not usable" in caplog.text
-    chain = replace(row, cell_id="d" * 16, reference="chain")  # whose R̂ it may be
-    cache.keep(chain)
-    assert plain([cache.recall(chain.cell_id)]) == plain([chain])
 
 
 def test_a_folder_that_was_pruned_while_a_job_waited_is_there_again(tmp_path):

@@ -45,18 +45,6 @@ def test_independent_draws_are_worth_what_they_are(states):
     assert (drawn.split_r_hat() - 1).abs().max() < 0.01
 
 
-def test_antithetic_states_are_worth_more_than_independent_ones(states):
-    """AR(1) with correlation −.5: 3 times as many, once the alternating terms are summed."""
-    noise, rho = states(2000, 4, 1), -0.5
-    frames = [noise[0]]
-    for step in noise[1:]:
-        frames.append(rho * frames[-1] + math.sqrt(1 - rho**2) * step)
-    worth = 4 * 2000 * (1 - rho) / (1 + rho)
-    assert chains(torch.stack(frames)).effective_sample_size().item() == pytest.approx(
-        worth, rel=0.25
-    )
-
-
 @pytest.mark.parametrize("count", [100, 500])
 def test_chains_that_never_move(count, states):
     """ArviZ takes equal states for independent ones. Only R̂ says that they are not."""
@@ -68,18 +56,6 @@ def test_chains_that_never_move(count, states):
     assert (apart.split_r_hat() > 1e6).all()
     one_moves = chains(torch.cat([points.expand(count, 4, 7), states(count, 4, 1).double()], dim=2))
     assert one_moves.split_r_hat().isnan().tolist() == [True] * 7 + [False]
-
-
-@pytest.mark.slow
-def test_ula_on_a_gaussian_is_an_ar_1_process(states):
-    """Its autocorrelation is 1 − h/λ: ESS of the mean N·(h/λ)/(2 − h/λ)."""
-    law, share = gaussian((0.0, 0.0), ((1.0, 0.0), (0.0, 4.0))), 0.4
-    run = record(ULA(share), law.oracle(EDM()), states(8, 2), hold(EDM(), 2100), NOISE, burn_in=100)
-    assert run.frames.shape == (2000, 8, 2)
-    assert run.acceptance.tolist() == [1.0] * 8
-    worth = [2000 * 8 * s / (2 - s) for s in (share, share / 4)]
-    assert run.effective_sample_size().tolist() == pytest.approx(worth, rel=0.15)
-    assert run.split_r_hat().max() < 1.01
 
 
 def test_chains_that_disagree(states):

@@ -4,13 +4,12 @@ import inspect
 import math
 import pkgutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import import_module
 
 import pytest
 import torch
 
-from helpers import mostly_slow
+from helpers import Clipped, mostly_slow
 from samplerbench import samplers
 from samplerbench.bench import coefficients
 from samplerbench.bench.coefficients import NotLinear, Runs, recorded
@@ -20,7 +19,7 @@ from samplerbench.core.schedules import EDM, Rectified, VPLinear
 from samplerbench.core.starts import Prior
 from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.datasets.two_moons import TwoMoons
-from samplerbench.samplers.base import Sampler, Step, final_state
+from samplerbench.samplers.base import Sampler, final_state
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.heun import Heun
@@ -108,26 +107,13 @@ def test_a_denoiser_that_looks_at_the_levels_of_its_batch_gets_near_ones():
     assert torch.allclose(derivative, by_gradients, rtol=1e-6, atol=1e-9)
 
 
-@dataclass(frozen=True)
-class Clipped(Sampler):
-    """DDIM(0) whose x̂₀ is clipped: not linear in it."""
-
-    order = 1
-    stochastic = False
-
-    def steps(self, model, x, levels, noise):
-        for _, now, to in levels.pairs():
-            x0_hat = model.denoiser(x, now).clamp(-1, 1)
-            x = to.alpha * x0_hat + to.sigma / now.sigma * (x - now.alpha * x0_hat)
-            yield Step(x, x0_hat)
-
-
 def test_a_sampler_that_is_not_linear_is_run_alone():
     path = EDM(10.0)
     grid, x = levels(path, LOGS), start(path)
-    runs = Runs(Clipped(), LAW.oracle(path), x, grid)
+    sampler = Clipped(0.0)
+    runs = Runs(sampler, LAW.oracle(path), x, grid)
     assert not runs.linear
     (out,) = runs.outputs([grid])
-    assert torch.equal(out, final_state(Clipped(), LAW.oracle(path), x, grid, KeyedNoise(("x",))))
+    assert torch.equal(out, final_state(sampler, LAW.oracle(path), x, grid, KeyedNoise(("x",))))
     with pytest.raises(NotLinear, match="chooses its own steps"):
         recorded(DormandPrince(), path, grid)

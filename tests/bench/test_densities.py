@@ -8,13 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from helpers import mostly_slow, sweep_of
+from helpers import Clipped, mostly_slow, sweep_of
 from samplerbench.app.job.refusals import check
-from samplerbench.bench.budget.parts import parts
-from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.criteria import CRITERIA, Problem
 from samplerbench.bench.densities import log_ratios
-from samplerbench.bench.store import as_table
 from samplerbench.core.grids import Levels, karras
 from samplerbench.core.models import Counted, Learned
 from samplerbench.core.noise import KeyedNoise
@@ -35,7 +32,7 @@ from samplerbench.metrics.outliers import Outliers
 from samplerbench.metrics.sliced import Sliced
 from samplerbench.metrics.tv_law import TVLaw
 from samplerbench.networks.residual_mlp import ResidualMLP
-from samplerbench.samplers.base import Step, final_state
+from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.euler import Euler
@@ -83,29 +80,6 @@ def test_on_a_gaussian_it_is_the_closed_form(sampler, schedule):
     levels_start = sobol_prior().draw(law, 2048, levels.rows[0], (0, 0, 0))
     y = final_state(sampler, law.oracle(schedule), levels_start, levels, KeyedNoise(("x",)))
     torch.testing.assert_close(found.values, p.log_prob(y) - q.log_prob(y), rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("sampler", "steps", "side"), [(DDIM(0.0), 9, 361), (Heun(), 16, 241)])
-def test_on_a_mixture_it_is_the_integral_over_the_start(sampler, steps, side):
-    """By a grid over the start's plane, with Jacobians by differences."""
-    law, schedule = grid_mixture(), EDM(10.0)
-    levels, oracle = KARRAS(schedule, steps), law.oracle(EDM(10.0))
-    side = torch.linspace(-45, 45, side, dtype=torch.float64)
-    x = torch.cartesian_prod(side, side)
-    h = 1e-5
-
-    def end(x):
-        return final_state(sampler, oracle, x, levels, KeyedNoise(("x",)))
-
-    columns = [(end(x + h * e) - end(x - h * e)) / (2 * h) for e in torch.eye(2).double()]
-    volume = torch.linalg.det(torch.stack(columns, -1)).log()
-    start = torch.distributions.Normal(0.0, 10.0).log_prob(x).sum(-1)
-    terms = start.exp() * (start - volume - law.log_density(end(x)))
-    expected = float(terms.sum()) * float(side[1] - side[0]) ** 2
-    values = ratios(divergences(law, [sampler], [steps], n=8192)).values
-    assert float(-values.mean()) == pytest.approx(expected, rel=0.02)
-    assert KLLaw().estimate(values).value == pytest.approx(expected, rel=0.05)
 
 
 #: Computed by two other implementations, with 6 × 2¹⁵ Sobol starts; within 5 % unless stated.
@@ -174,16 +148,6 @@ def test_a_density_that_is_not_normalised_is_named_as_a_cause(factor, cause):
     assert cause in found.message
     assert ("the data's density is not normalised" in found.message) == (factor > 0)
     assert found.info["mean_ratio"] == pytest.approx(factor, rel=1e-3, nan_ok=True)
-
-
-class Clipped(DDIM):
-    """DDIM(0) that clips x̂₀ and does not say that it is not affine."""
-
-    def steps(self, model, x, levels, noise):
-        for _, now, to in levels.pairs():
-            x0_hat = model.denoiser(x, now).clamp(-1, 1)
-            x = to.alpha * x0_hat + to.sigma / now.sigma * (x - now.alpha * x0_hat)
-            yield Step(x, x0_hat)
 
 
 @pytest.mark.parametrize(
@@ -355,23 +319,3 @@ def test_four_wells_have_a_density():
     found = ratios(divergences(law, [Heun()], [30], start="exact", n=512))
     assert found.status == "ok"
     assert KLLaw().estimate(found.values).value == pytest.approx(0, abs=0.05)
-
-
-@pytest.mark.slow
-def test_the_budget_adds_up_in_nats():
-    law = grid_mixture()
-    sweep = replace(
-        divergences(law, [DDIM(0.0)], [16], n=2048),
-        starts={"exact": Exact(), "prior": Prior()},
-        repetitions=2,
-    )
-    budget = Budget(sweep, converged_steps=60)
-    rows = budget.run()
-    assert len(rows) == budget.row_count()
-    lines = parts(as_table(vars(row) for row in rows), 60)
-    means = lines[lines["metric"] == "kl"].set_index("part")["mean"]
-    assert means["total"] == pytest.approx(0.260, rel=0.05)
-    assert means["start"] == pytest.approx(0.1256, rel=0.05)
-    assert means["floor"] < 1e-3
-    summed = means["floor"] + means["start"] + means["discretisation"]
-    assert summed == pytest.approx(means["total"], rel=1e-9)

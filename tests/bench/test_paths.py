@@ -1,7 +1,6 @@
 """Divergences of paths: against an independent quadrature, and as a bound of the exact one."""
 
 import json
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,9 +11,8 @@ from helpers import sweep_of
 from samplerbench.app.job.refusals import check
 from samplerbench.bench.line_densities import law_of_output
 from samplerbench.core.schedules import EDM, VPLinear
-from samplerbench.core.starts import Exact, FixedGaussian, Prior, Start
+from samplerbench.core.starts import Exact, FixedGaussian, Start
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
-from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.kl_paths import KLPaths
 from samplerbench.samplers.ddim import DDIM
@@ -93,27 +91,6 @@ def test_it_is_above_the_divergence_at_the_last_level(sampler):
     exact = float(law.mean(law.log_density - oracle.log_density(law.points[:, None], last)))
     ((value, half),) = measured(sampler, [steps], schedule=schedule)
     assert value - half > exact > 0
-
-
-@pytest.mark.slow
-def test_it_falls_with_the_steps_for_the_reverse_sde_only():
-    """Like 1/N for η = 1; like N for η = ½, where each step adds the same."""
-    falling = [value for value, _ in measured(DDIM(1.0), [20, 40, 80], grid_mixture())]
-    growing = [value for value, _ in measured(DDIM(0.5), [20, 40, 80], grid_mixture())]
-    assert [falling[0] / falling[1], falling[1] / falling[2]] == pytest.approx([2, 2], rel=0.2)
-    assert [growing[1] / growing[0], growing[2] / growing[1]] == pytest.approx([2, 2], rel=0.2)
-
-
-@pytest.mark.slow
-def test_a_wrong_start_is_in_it():
-    """The start's part is KL of the first law, the same for every N."""
-    rough = measured(DDIM(1.0), [160], start=Prior())[0][0]
-    fine = measured(DDIM(1.0), [160])[0][0]
-    first, law = interior(EDM(10.0), 1).rows[0], LAW.oracle(EDM(10.0))
-    x = torch.linspace(-20, 20, 20_001).double()[:, None]
-    log_q = -0.5 * (x[:, 0] / first.sigma) ** 2 - math.log(first.sigma * math.sqrt(2 * math.pi))
-    start = float((log_q.exp() * (log_q - law.log_density(x, first))).sum()) * 40 / 20_000
-    assert rough - fine == pytest.approx(start, rel=0.1)
 
 
 def test_rare_large_ratios_are_not_taken_for_known():

@@ -142,10 +142,7 @@ def test_trainings_as_units(table):
     [
         ({}, "steps=None: must be given, or nfe"),
         ({"steps": 4, "nfe": 4}, "steps=4: must be given, or nfe: one of the two"),
-        (
-            {"steps": 5},
-            r"steps=5: .* two samplers have all their values; there are values at \[4\]",
-        ),
+        ({"steps": 5}, r"steps=5: .* there are values at \[4\]"),
         ({"steps": 4, "level": 95}, "level=95: must be between"),
         ({"steps": 4, "min_repetitions": 9}, "repetitions=8: must be at least 9"),
     ],

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from helpers import Shrunk
 from samplerbench.bench.score_error import score_errors
 from samplerbench.core.grids import Level
 from samplerbench.core.models import Corrupted, Denoiser, LevelFree
@@ -12,34 +13,20 @@ from samplerbench.core.schedules import EDM, VPLinear
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.grid_mixture import grid_mixture
 
+ROUND = gaussian([0.0, 0.0], [[2.0, 0.0], [0.0, 2.0]])
 
-class Shrunk(Denoiser):
-    """x̂₀ of the oracle times 1 − share: its score is off by α·share·x̂₀/σ²."""
 
-    def __init__(self, oracle, share):
-        super().__init__()
-        self.oracle, self.share, self.schedule = oracle, share, oracle.schedule
-
-    def denoiser(self, x, level):
-        return (1 - self.share) * self.oracle.denoiser(x, level)
+def measured(exact, law, levels, count=2000, repetitions=1, **denoisers):
+    settings = {"count": count, "repetitions": repetitions, "seed": 0}
+    return score_errors(denoisers, exact, law, levels, device=torch.device("cpu"), **settings)
 
 
 @pytest.fixture
 def errors():
-    law = gaussian([0.0, 0.0], [[2.0, 0.0], [0.0, 2.0]])
-    oracle = law.oracle(EDM())
+    oracle, levels = ROUND.oracle(EDM()), [Level(0.0, 1.0, 1.0), Level(0.0, 1.0, 3.0)]
 
     def measure(**denoisers):
-        return score_errors(
-            {"oracle": oracle, **denoisers},
-            oracle,
-            law,
-            [Level(0.0, 1.0, 1.0), Level(0.0, 1.0, 3.0)],
-            count=20_000,
-            repetitions=2,
-            seed=0,
-            device=torch.device("cpu"),
-        )
+        return measured(oracle, ROUND, levels, 20_000, 2, oracle=oracle, **denoisers)
 
     return measure, oracle
 
@@ -55,16 +42,6 @@ def test_closed_form(errors):
         expected = 2 * (0.1 * 2 / sigma**2) ** 2 / variance
         assert mean["error"][sigma] == pytest.approx(expected, rel=0.03)
     assert (measure(learned=oracle)["error"] == 0).all()
-
-
-def test_repetitions_see_points_of_their_own(errors):
-    """Repetitions differ like independent sets of as many points; another seed gives other ones."""
-    measure, oracle = errors
-    rows = measure(learned=Shrunk(oracle, 0.1))
-    for _, of_level in rows.groupby("sigma"):
-        first, second = of_level["error"]
-        # the error is a constant times x²/variance, whose mean over 2·20 000 has sd √(2/40 000)
-        assert 0 < abs(first / second - 1) < 6 * (2 / 40_000) ** 0.5
 
 
 class Watching(Shrunk):
@@ -121,19 +98,9 @@ def test_the_part_of_an_error_that_moves_the_law(errors):
 
 def test_the_part_that_moves_the_law_is_at_most_the_whole():
     """All of this error moves the law. Levels of a VP path have their σ/α."""
-    law = gaussian([0.0, 0.0], [[2.0, 0.0], [0.0, 2.0]])
-    oracle = law.oracle(VPLinear())
+    oracle = ROUND.oracle(VPLinear())
     levels = [Level(0.5, 0.6, 0.8), Level(0.9, 0.1, 0.99**0.5)]
-    rows = score_errors(
-        {"along": Corrupted(oracle, 0.3)},
-        oracle,
-        law,
-        levels,
-        count=2000,
-        repetitions=2,
-        seed=0,
-        device=torch.device("cpu"),
-    )
+    rows = measured(oracle, ROUND, levels, repetitions=2, along=Corrupted(oracle, 0.3))
     means = rows.groupby("noise_to_signal")[["error", "moving"]].mean()
     assert list(means.index) == pytest.approx([4 / 3, 99**0.5])
     assert (means["moving"] <= means["error"] * (1 + 1e-12)).all()
@@ -161,16 +128,7 @@ def test_a_rotation_on_a_correlated_gaussian():
     right = torch.stack([(turn @ covariance * b).sum() for b in basis])
     best = sum(c * b for c, b in zip(torch.linalg.solve(gram, right), basis, strict=True))
     expected = float((best @ covariance * best).sum())
-    rows = score_errors(
-        {"learned": Turned()},
-        oracle,
-        law,
-        [level],
-        count=20_000,
-        repetitions=1,
-        seed=0,
-        device=torch.device("cpu"),
-    )
+    rows = measured(oracle, law, [level], 20_000, learned=Turned())
     assert rows["error"][0] == pytest.approx(float((turn @ covariance * turn).sum()), rel=0.05)
     assert 0.1 < expected / rows["error"][0] < 0.9
     assert rows["moving"][0] == pytest.approx(expected, rel=0.03)
@@ -181,14 +139,5 @@ def test_a_law_that_the_grid_does_not_resolve_has_no_part():
     narrow = grid_mixture(variance=1e-5)
     for one, known in ((law, True), (narrow, False)):
         oracle = one.oracle(EDM())
-        rows = score_errors(
-            {"learned": Shrunk(oracle, 0.1)},
-            oracle,
-            one,
-            [Level(0.0, 1.0, 0.01)],
-            count=2000,
-            repetitions=1,
-            seed=0,
-            device=torch.device("cpu"),
-        )
+        rows = measured(oracle, one, [Level(0.0, 1.0, 0.01)], learned=Shrunk(oracle, 0.1))
         assert math.isnan(rows["moving"][0]) is not known

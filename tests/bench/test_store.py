@@ -8,15 +8,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from helpers import row
 from samplerbench.bench.cell import Row, fragment_name
 from samplerbench.bench.store import Store, row_of, to_data
-
-DEFAULTS = {"str": "", "int": 0, "float": 0.5}
-
-
-def row(**values: object) -> Row:
-    plain = {field.name: DEFAULTS[field.type] for field in fields(Row)}
-    return Row(**{**plain, "status": "ok", **values})
 
 
 def test_rows_come_back_as_they_went_in(tmp_path):

@@ -268,23 +268,6 @@ def test_the_versions_of_the_software_are_in_every_identity(sweep):
         assert sweep.books.versions[name] == importlib.metadata.version(name)
 
 
-@pytest.mark.slow
-def test_the_exact_oracle_reaches_the_floor(sweep):
-    """With many small steps from the exact start only sampling noise is left."""
-    big = replace(
-        sweep,
-        samplers=[("ddim", DDIM(0.0))],
-        starts={"exact": Exact()},
-        steps=[100],
-        n_samples=1000,
-        repetitions=8,
-        floor_repetitions=8,
-    )
-    values = as_table(vars(row) for row in big.run()).groupby("denoiser")["value"]
-    assert abs(values.mean()["oracle"] - values.mean()["law"]) < 3 * values.std().max()
-    assert values.mean()["law"] < 0.3
-
-
 class Broken(Denoiser):
     """Gives so many times x below σ = 1, or raises."""
 

@@ -1,4 +1,4 @@
-"""Coupled noise: its law, one path for every number of steps, its benefit, and refusals."""
+"""Coupled noise: its law, one path for every number of steps, and refusals."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ import torch
 from samplerbench.core import coupling
 from samplerbench.core.coupling import BrownianNoise
 from samplerbench.core.grids import Levels, karras, uniform
-from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, Rectified, VPLinear
-from samplerbench.core.starts import Exact
-from samplerbench.samplers.base import final_state
-from samplerbench.samplers.ddim import DDIM
 
 LIKE = torch.empty(40, 2, dtype=torch.float64)
 KEY = ("sampler", 0, 0, 0)
@@ -85,22 +81,6 @@ def test_the_path_begins_where_there_is_no_signal():
     noise = BrownianNoise(("law",), levels)
     z = torch.cat([noise.normal(like, step) for step in range(3)], dim=1)
     assert (z.T.cov() - torch.eye(3)).abs().max() < 0.045
-
-
-@pytest.mark.slow
-def test_strong_order_one_on_grids_that_share_no_level(normal_law, log_slope):
-    """Karras' grids of N and 2N steps are not nested; with independent noise nothing converges."""
-    model, x = normal_law.oracle(EDM(10.0)), Exact().draw(normal_law, 60, grid(2).rows[0], (0, 0))
-
-    def errors(noise):
-        runs = [final_state(DDIM(1.0), model, x, grid(n), noise(n)) for n in (10, 20, 40, 320)]
-        return [float((run - runs[-1]).square().mean().sqrt()) for run in runs[:-1]]
-
-    coupled = errors(lambda steps: BrownianNoise(KEY, grid(steps)))
-    apart = errors(lambda steps: KeyedNoise(("independent", steps)))
-    assert 0.8 < log_slope([10, 20, 40], coupled) < 1.25
-    assert abs(log_slope([10, 20, 40], apart)) < 0.2
-    assert apart[-1] > 5 * coupled[-1]
 
 
 def test_what_has_no_path_refuses():

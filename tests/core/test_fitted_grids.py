@@ -99,22 +99,6 @@ def test_klub_of_a_gaussian():
     assert float(coarse) == pytest.approx(first / 4 * (b**-2 - a**-2) - own, rel=0.02)
 
 
-@pytest.mark.slow
-def test_klub_of_a_mixture_is_known_from_its_errors():
-    """x̂₀ is a martingale: E‖x̂₀(κ) − x̂₀(κ_i)‖² = ε²(κ_i) − ε²(κ), measured with other states."""
-    law, path = grid_mixture(), EDM(10.0)
-    to = fitting(law, path)
-    table = AlignYourSteps(states=2000, points=40).fit(to)
-    x0, eps = to.clean(20_000, 7), to.noise(20_000, 7)
-
-    def errors(kappas):
-        found = [(x0 - to.denoised(x0 + k * eps, k)).square().sum(1).mean() for k in kappas]
-        return torch.stack(found)
-
-    want = klub(table.noise, errors)
-    assert ((table.cost - want).norm() / want.norm()) < 0.05
-
-
 def test_the_cheapest_path_is_the_best_of_all_choices():
     numbers = torch.from_numpy(generator("test", "costs").random((9, 9)))
     table = CheapestPath(torch.linspace(9, 1, 9).double(), numbers.triu(1))

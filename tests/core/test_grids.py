@@ -10,7 +10,7 @@ from itertools import product
 import pytest
 import torch
 
-from helpers import each
+from helpers import each, refused_in_one_line
 from samplerbench.core.grids import (
     Level,
     Levels,
@@ -280,9 +280,8 @@ def test_bad_settings():
         defaults = (
             {"noise_max": 10.0, "noise_min": 0.02} if grid in (karras, log_snr, tangent) else {}
         )
-        with pytest.raises(InvalidSetting, match=message) as error:
+        with refused_in_one_line(message):
             grid(schedule, **{"steps": 5} | defaults | settings)
-        assert "\n" not in str(error.value)
 
 
 @each("grid", [*NOISE_GRIDS, *INTEGERS, uniform, polynomial, partial(uniform, t_min=1e-3)])

@@ -274,13 +274,6 @@ def test_trajectory_is_the_published_one():
     assert distance_to_law(law.trajectory, boltzmann, 1) == pytest.approx(0.1623, abs=5e-5)
 
 
-@pytest.mark.slow
-def test_long_trajectory_approaches_the_law():
-    law = FourWell(dt=0.002, steps=500_000, seed=1)
-    near = distance_to_law(law.trajectory, law.boltzmann.line_law(), 1)
-    assert near < 0.05
-
-
 def test_draws_of_the_trajectory():
     law = FourWell(steps=1000)
     for purpose in ("train", "validation", "evaluation"):
@@ -301,15 +294,6 @@ def test_draws_of_the_trajectory():
     for purpose, key in keys.items():
         with pytest.raises(InvalidSetting, match=f"^{key}=1001: must be at most 1000"):
             law.draws(1001, purpose, 0)
-
-
-def test_oracle_of_the_trajectory_is_its_ideal_denoiser(states):
-    law = FourWell(steps=300)
-    assert not law.known_law
-    x, sigma = states(40, 1), 0.1
-    weights = (-(x - law.trajectory).square() / (2 * sigma**2)).softmax(-1)
-    found = law.oracle(EDM(80.0)).denoiser(x, Level(0.5, 1.0, sigma))
-    torch.testing.assert_close(found[:, 0], weights @ law.trajectory, rtol=1e-9, atol=1e-9)
 
 
 def test_refuses_impossible_settings():

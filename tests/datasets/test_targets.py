@@ -8,9 +8,6 @@ import torch
 from scipy.integrate import quad, simpson
 
 from helpers import each
-from samplerbench.core.grids import Level, hold
-from samplerbench.core.noise import KeyedNoise
-from samplerbench.core.schedules import EDM
 from samplerbench.datasets.gmm40 import gmm40
 from samplerbench.datasets.lifted_modes import lifted_modes
 from samplerbench.datasets.mixture import mixture
@@ -18,8 +15,6 @@ from samplerbench.datasets.random_modes import random_modes
 from samplerbench.datasets.targets import banana, funnel, ill_conditioned, many_well
 from samplerbench.datasets.tree import tree
 from samplerbench.errors import InvalidSetting
-from samplerbench.samplers.base import final_state
-from samplerbench.samplers.hmc import HMC
 
 RANDOM = np.random.default_rng(0)
 
@@ -194,22 +189,6 @@ def test_many_well_is_a_product():
 def test_ill_conditioned():
     variances = ill_conditioned(5, 100.0).variances
     torch.testing.assert_close(variances, torch.tensor([1, 10**-0.5, 0.1, 10**-1.5, 0.01]).double())
-
-
-@pytest.mark.parametrize(
-    ("law", "size"), [(banana(2, 2.0, 0.1), 0.4), (funnel(3, 1.0), 0.3)], ids=["banana", "funnel"]
-)
-def test_chains_keep_these_laws(law, size):
-    """2 000 chains of HMC from exact draws keep the second moments."""
-    x = law.sample(2000, np.random.default_rng(1))
-    score, levels = law.exact_score(EDM()), hold(EDM(), 30)
-    end = final_state(HMC(size, 5), score, x, levels, KeyedNoise(("targets",)))
-    first = Level(0.0, 1.0, 0.0)
-    assert float(score.log_density(end, first).mean()) == pytest.approx(
-        float(score.log_density(x, first).mean()), abs=0.12
-    )
-    wide = torch.tensor(law.variance[0]).double()
-    assert float(end[:, 0].var()) == pytest.approx(float(wide), rel=0.15)
 
 
 @each(

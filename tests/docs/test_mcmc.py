@@ -58,7 +58,7 @@ def test_particles_of_a_density_and_of_a_mixture(lab, command, capsys):
     assert "(72 in 9)" in text
 
 
-@pytest.mark.slow  # quick: test_density.py
+@pytest.mark.slow
 def test_a_density_by_the_command(lab, command, capsys):
     assert command(*COMMANDS[3], *FEW, "nfe=[100]") == 0
     text = " ".join(capsys.readouterr().out.split())

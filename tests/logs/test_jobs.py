@@ -135,9 +135,8 @@ def test_runs_of_a_multirun_share_a_group_and_differ_in_name_and_choices(job, wa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("heading", ["Objectives on one sampler", "Seeds"])
-def test_the_commands_of_the_page_run(job, heading, wandb_runs):
-    folder = job(*documented(heading))
+def test_the_command_for_seeds_runs(job, wandb_runs):
+    folder = job(*documented("Seeds"))
     assert [len(wandb_runs(place)) for place in sorted(folder.glob("[0-9]*"))] == [1, 1, 1]
 
 
@@ -193,22 +192,6 @@ def test_a_job_that_is_begun_again_has_one_whole_log(tmp_path, monkeypatch, caps
         assert [step for step, name, _ in whole if name == "validation"] == [10, 20, 30]
         assert whole == rows_of(folder / "losses.csv")
         assert set(partial) <= set(whole)
-
-
-@pytest.mark.slow
-def test_a_rank_in_the_environment_changes_no_log(tmp_path, monkeypatch):
-    """Jobs that `srun` packs on a node have ranks and are no parts of one training."""
-    from pytorch_lightning.utilities import rank_zero_only
-
-    for variable, rank in (("SLURM_PROCID", "1"), ("RANK", "1"), ("LOCAL_RANK", "3")):
-        monkeypatch.setenv(variable, rank)
-    monkeypatch.setattr(rank_zero_only, "rank", 1)  # Lightning reads the ranks on its import
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["samplerbench", *JOB, "logger=csv"])
-    main()
-    losses = rows_of(tmp_path / "run" / "csv" / "losses.csv")
-    assert len(losses) == 9
-    assert losses == rows_of(tmp_path / "run" / "losses.csv")
 
 
 @pytest.mark.slow

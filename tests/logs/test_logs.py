@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 import yaml
 from matplotlib.image import imsave
 
+from helpers import until
 from samplerbench.app.config.folders import conf_directory
 from samplerbench.errors import InvalidSetting, RunFailed
 from samplerbench.files import write_atomically
@@ -300,10 +300,7 @@ def test_a_killed_run_leaves_no_process(tmp_path):
         assert run.stdout.readline() == "opened\n"
         assert len(services()) == 1
         run.kill()
-    deadline = time.monotonic() + 30
-    while services() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert services() == []
+    until(lambda: services() == [], 30)
 
 
 def test_csv(tmp_path):

@@ -14,7 +14,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from helpers import each, mostly_slow
+from helpers import each, mostly_slow, refused_in_one_line
 from samplerbench.datasets.base import Dataset
 from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.gaussian import gaussian
@@ -154,37 +154,6 @@ def test_bounds_enclose_the_value_at_its_direction(metric, clouds):
 
 
 @for_each_metric
-def test_of_itself_is_zero(metric, clouds):
-    x, _ = clouds
-    shuffled = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))]
-    for samples in (x, shuffled):
-        result = metric.against(x, seed=0)(samples)
-        assert not result.upper > 1e-9
-        if "may be negative" in (type(metric).__doc__ or ""):
-            # Without bias for independent clouds; these share their points.
-            assert result.value < 0
-            assert -result.value < 0.1 * metric.against(x, seed=0)(x + 3).value
-        else:
-            assert result.value == pytest.approx(0, abs=1e-12)
-
-
-@for_each_metric
-def test_of_a_shift_is_at_most_the_shift(metric, clouds):
-    x, _ = clouds
-    result = metric.against(x, seed=0)(x + torch.tensor([3.0, -4.0]))
-    if result.direction is not None:
-        assert 5 * math.cos(math.pi / 40) < result.value <= 5 * (1 + 1e-12)
-    elif isinstance(metric, KID):  # its kernel grows with the sixth power
-        assert result.value > 25
-    elif "squared" in (type(metric).__doc__ or ""):
-        assert 0.1 < result.value <= 25 * (1 + 1e-6)
-    elif "a share" in (type(metric).__doc__ or ""):
-        assert 0.5 < result.value <= 1
-    else:
-        assert 1 < result.value <= 5 * (1 + 1e-12)
-
-
-@for_each_metric
 def test_refuses_impossible_samples(metric):
     distance = metric.against(torch.randn(5, 2), seed=0)
     for samples, message in (
@@ -194,9 +163,8 @@ def test_refuses_impossible_samples(metric):
         (torch.tensor([[0.0, 1.0], [math.nan, 0.0]]), r"samples\[1, 0\]=nan: must be finite"),
         (torch.tensor([[0.0, -math.inf]]), r"samples\[0, 1\]=-inf: must be finite"),
     ):
-        with pytest.raises(InvalidSetting, match=message) as caught:
+        with refused_in_one_line(message):
             distance(samples)
-        assert "\n" not in str(caught.value)
 
 
 @for_each_metric
@@ -221,16 +189,8 @@ def test_refuses_impossible_settings(kind, settings):
 COUNTS = {"draws": 1000, "evaluations": 8} | dict.fromkeys(
     ("components", "directions", "iterations", "max_pairs", "neighbours", "starts"), 1
 )
-NUMBERS = (
-    "bandwidth",
-    "high",
-    "level",
-    "low",
-    "max_overlap",
-    "p",
-    "relative_tolerance",
-    "tolerance",
-)
+NUMBERS = ("bandwidth", "high", "level", "low", "max_overlap", "p", "relative_tolerance")
+NUMBERS += ("tolerance",)
 
 
 @for_each_member
@@ -275,9 +235,8 @@ def test_lines_of_metrics_against_a_law(law_metric, law):
 def test_law_metrics_refuse_impossible_samples(law_metric, law):
     distance = law_metric.against_law(law, seed=0)
     for samples in (torch.ones(4, 3), torch.ones(0, law.dim), torch.full((2, law.dim), math.nan)):
-        with pytest.raises(InvalidSetting, match=r"samples.*: must be ") as caught:
+        with refused_in_one_line(r"samples.*: must be "):
             distance(samples)
-        assert "\n" not in str(caught.value)
     with pytest.raises(InvalidSetting, match="seed=-1: must be at least 0"):
         law_metric.against_law(law, seed=-1)
 

@@ -1,4 +1,4 @@
-"""Features of images, and FID and KID of them: closed forms, and torchmetrics' own classes."""
+"""Features of images, and FID and KID of them: definitions, and torchmetrics' own classes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
+from helpers import refused_in_one_line
 from samplerbench.core.noise import torch_generator
 from samplerbench.errors import InvalidSetting
 from samplerbench.identity import describe
@@ -94,20 +95,6 @@ class TestShapes:
 
 
 class TestFrechet:
-    def test_of_gaussians_it_is_their_squared_w2(self, states):
-        """In the limit of many points; the moments of these are made exactly right."""
-        x = states(400, 3)
-        x = (x - x.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(x.T.cov())).T
-        scales = torch.tensor([0.5, 1.0, 3.0], dtype=x.dtype)
-        turn = torch.linalg.qr(states(3, 3)).Q
-        first = (x * scales) @ turn.T + 1
-        second = (x * scales.flip(0)) @ turn.T - torch.tensor([1.0, 0.0, 0.0], dtype=x.dtype)
-        expected = 4 + 1 + 1 + float((scales - scales.flip(0)).square().sum())
-        features = Features(nn.Flatten().double(), (3,))
-        found = FID(features).against(second, seed=0)(first)
-        assert found.value == pytest.approx(expected, rel=1e-5)
-        assert found.info == pytest.approx({"means": 6.0, "covariances": expected - 6}, rel=1e-5)
-
     @pytest.mark.parametrize(
         ("n", "m", "d"), [(300, 200, 5), (7, 200, 20), (200, 9, 20), (8, 9, 40)]
     )
@@ -119,10 +106,12 @@ class TestFrechet:
         root = vectors @ values.clamp(min=0).sqrt().diag() @ vectors.T
         inner = torch.linalg.eigvalsh(root @ y.T.cov() @ root)
         common = inner.clamp(min=0).sqrt().sum()
-        expected = (x.mean(0) - y.mean(0)).square().sum()
-        expected += x.T.cov().trace() + y.T.cov().trace() - 2 * common
+        means = float((x.mean(0) - y.mean(0)).square().sum())
+        covariances = float(x.T.cov().trace() + y.T.cov().trace() - 2 * common)
         # the definition takes roots of rounding errors, d of them
-        assert found.value == pytest.approx(float(expected), abs=2e-6 * d)
+        assert found.value == pytest.approx(means + covariances, abs=2e-6 * d)
+        parts = {"means": means, "covariances": covariances}
+        assert found.info == pytest.approx(parts, abs=2e-6 * d)
 
     @pytest.mark.parametrize("seed", [0, 1])
     def test_it_is_that_of_torchmetrics(self, images, seed):
@@ -135,16 +124,6 @@ class TestFrechet:
         theirs.update(x.reshape(-1, 1, 8, 8), real=False)
         ours = FID(Features(layers)).against(y, seed=0)(x).value
         assert ours == pytest.approx(float(theirs.compute()), rel=1e-9)
-
-    def test_it_falls_like_one_over_n_between_draws_of_one_law(self, states):
-        """And the prediction for one width: E‖μ − ν‖² = 2d/n, and about as much of Σ."""
-        means = []
-        for n in (100, 400):
-            drawn = states(40, 2, n, 4)
-            values = [FID(points(4)).against(y, seed=0)(x).value for x, y in drawn]
-            means.append(math.fsum(values) / len(values))
-        assert 3 < means[0] / means[1] < 5.3
-        assert 2 * 4 / 100 < means[0] < 5 * 4 / 100
 
 
 class TestKernel:
@@ -174,13 +153,6 @@ class TestKernel:
         theirs.update(x.reshape(-1, 1, 8, 8), real=False)
         ours = KID(Features(layers)).against(y, seed=0)(x).value
         assert ours == pytest.approx(float(theirs.compute()[0]), rel=1e-9)
-
-    def test_it_has_no_bias(self, states):
-        """Over many draws of one law the mean is 0 within its error, and some are negative."""
-        drawn = states(300, 2, 12, 3)
-        found = torch.tensor([KID(points(3)).against(y, seed=0)(x).value for x, y in drawn])
-        assert abs(float(found.mean())) < 3 * float(found.std()) / math.sqrt(len(found))
-        assert (found < 0).any()
 
     def test_pieces_change_nothing(self, images, monkeypatch):
         x, y = images
@@ -220,9 +192,8 @@ class TestRefused:
         ],
     )  # fmt: skip
     def test_a_network_that_fails_does_so_before_any_work(self, kind, layers, message, images):
-        with pytest.raises(InvalidSetting, match=message) as caught:
+        with refused_in_one_line(message):
             kind(Features(layers)).against(images[1], seed=0)
-        assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize("kind", [FID, KID])
     def test_one_image_has_no_spread(self, kind, images):
@@ -315,9 +286,8 @@ class TestInception:
                 return ran.touch, ()
 
         torch.save({"last.weight": Evil()}, fidelity)
-        with pytest.raises(InvalidSetting, match="must be the weights of https") as caught:
+        with refused_in_one_line("must be the weights of https"):
             inception_fid()
-        assert "\n" not in str(caught.value)
         assert not ran.exists()
 
     @pytest.mark.parametrize("content", [b"", b"no weights", None])
@@ -326,9 +296,8 @@ class TestInception:
             torch.save({"other": torch.ones(2)}, fidelity)
         else:
             fidelity.write_bytes(content)
-        with pytest.raises(InvalidSetting, match="must be the weights of https") as caught:
+        with refused_in_one_line("must be the weights of https"):
             inception_fid()
-        assert "\n" not in str(caught.value)
 
     def test_an_unknown_layer_is_refused(self):
         with pytest.raises(InvalidSetting, match="layer=100: must be one of 64, 192, 768, 2048"):

@@ -43,13 +43,6 @@ def test_truth_of_two_clusters(region, truth):
     assert found == pytest.approx(truth, rel=1e-7)
 
 
-def test_truth_of_the_noised_clusters():
-    """With σ = 3 on top, 2.9 % of the law lie between the clusters: the notebook's picture."""
-    law, x = two_clusters(10.0), torch.zeros(1, 2)
-    assert _info(RegionShare(low=-4.0, high=4.0), law, x)["truth"] == pytest.approx(0.029, abs=5e-4)
-    assert _info(RegionShare(), law, x)["truth"] == pytest.approx(1 / 3, abs=1e-3)
-
-
 @pytest.mark.parametrize("axis", [0, 1])
 def test_draws_have_the_share(axis):
     metric, n = RegionShare(axis, -0.5, 1.2), 4000

@@ -1,8 +1,6 @@
-"""Implicit losses: equal in expectation, least at the closed-form score of a Gaussian."""
+"""Implicit losses: against naive Jacobians probe by probe, least at the score of the data."""
 
 from __future__ import annotations
-
-import math
 
 import pytest
 import torch
@@ -15,7 +13,7 @@ from samplerbench.errors import InvalidSetting
 from samplerbench.networks.layer_norm_mlp import LayerNormMLP
 from samplerbench.networks.time_mlp import TimeMLP
 from samplerbench.objectives.base import Recipe
-from samplerbench.objectives.derivatives import draw_probes, probe_pairs, score_and_form
+from samplerbench.objectives.derivatives import draw_probes, probe_pairs
 from samplerbench.objectives.hutchinson import Hutchinson, hutchinson_loss
 from samplerbench.objectives.implicit import Implicit, implicit_loss
 from samplerbench.objectives.single_level import single_level_loss
@@ -142,38 +140,6 @@ def test_the_exact_losss_least_value_is_at_the_score_of_the_data():
 
 
 @pytest.mark.parametrize("gaussian", [False, True])
-@pytest.mark.parametrize("count", [1, 5])
-@pytest.mark.parametrize("loss", [hutchinson_loss, sliced_loss])
-def test_estimated_losses_have_the_exact_ones_expectation(loss, count, gaussian):
-    """Values and gradients, at a score that is not the best: within five standard errors."""
-    score, x = Linear(-COVARIANCE, MEAN), data(40_000)
-    probes = draw_probes(x, count, gaussian, torch_generator("probes"))
-    exact = gradient(implicit_loss(score, x), score)
-    found = torch.stack(
-        [
-            gradient(loss(score, part, some), score)
-            for part, some in zip(x.split(1000), probes.split(1000, 1), strict=True)
-        ]
-    )
-    error = found.std(0) / math.sqrt(len(found))
-    assert ((found.mean(0) - exact).abs() <= 5 * error + 1e-12).all()
-    value = float(loss(score, x, probes).detach())
-    assert value == pytest.approx(float(implicit_loss(score, x).detach()), rel=0.05)
-
-
-def test_the_variance_reduced_form_varies_less():
-    score, x = Linear(-COVARIANCE, MEAN), data(4000)
-    spread = {}
-    for loss in (sliced_loss, hutchinson_loss):
-        values = [
-            loss(score, x, draw_probes(x, 1, True, torch_generator(seed))).detach()
-            for seed in range(40)
-        ]
-        spread[loss] = float(torch.stack(values).std())
-    assert spread[hutchinson_loss] < 0.7 * spread[sliced_loss]
-
-
-@pytest.mark.parametrize("gaussian", [False, True])
 def test_probes_have_covariance_one(gaussian):
     x = torch.zeros(50_000, 2)
     v = draw_probes(x, 2, gaussian, torch_generator(0))
@@ -228,32 +194,6 @@ def test_the_loss_is_of_the_network_in_its_own_units(kind, standardise):
     assert (level.alpha, level.sigma) == (1.0, 0.0)
     scale = 4 if standardise else 1
     torch.testing.assert_close(trained.model.score(x0, level), score(u) / scale)
-
-
-@pytest.mark.slow
-def test_kinks_bias_the_gradient_of_the_divergence():
-    """E[∇·s] = E[s·x] for standard normal x; of the second the gradient is always right."""
-
-    def cosine(network):
-        network = network.double()
-        x = whitened(2000)
-        score = at_once(network)
-        zero = torch.zeros_like(x).unsqueeze(0)
-        unit = torch.eye(2, dtype=x.dtype).unsqueeze(1) + zero
-        _, divergence = score_and_form(score, x, unit, unit, 1)
-        grads = []
-        for value in (divergence.mean(), (score(x) * x).sum(-1).mean()):
-            parts = torch.autograd.grad(value, network.parameters(), allow_unused=True)
-            pairs = zip(parts, network.parameters(), strict=True)
-            grads.append(
-                torch.cat(
-                    [torch.zeros_like(p).flatten() if g is None else g.flatten() for g, p in pairs]
-                )
-            )
-        return float(torch.nn.functional.cosine_similarity(*grads, dim=0))
-
-    assert cosine(LayerNormMLP(2, 0, smooth=True)) > 0.98
-    assert cosine(LayerNormMLP(2, 0)) < 0.5
 
 
 def test_impossible_settings():

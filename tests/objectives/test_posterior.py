@@ -62,23 +62,6 @@ def test_rows_that_share_a_level():
         assert torch.equal(one.flatten(0, 1), other)
 
 
-@pytest.mark.parametrize("sigma", [0.3, 1.0, 3.0])
-def test_the_expectation_is_that_of_the_datum(sigma):
-    """For x₀ ~ N(0, 1) and α = 1 it is u/(1 + σ²); the variance around it falls."""
-    x0, eps = numbers(2**16, 1), numbers(2**16, 1, seed=1)
-    level = Level(*(torch.full((1, 1), value) for value in (0.5, 1.0, sigma)))
-    mean, _ = posterior_means(x0, eps, level, 16)
-    u = x0 + sigma * eps
-    own, averaged = (one - u / (1 + sigma**2) for one in (x0, mean))
-    assert float(averaged.var()) < 0.5 * float(own.var())
-    for test in (u, u.abs(), u.square(), (2 * u).sin()):
-        terms = averaged * test
-        # means over sets are independent, those over rows of a set are not
-        per_set = terms.view(-1, 16).mean(1)
-        error = float(per_set.std()) / len(per_set) ** 0.5
-        assert abs(float(per_set.mean())) < 4 * error
-
-
 def test_without_noise_it_is_the_datum():
     """Even far from the origin, where squares differ by less than their last digit."""
     x0, eps = 100 + numbers(64, 2), numbers(64, 2, seed=1)

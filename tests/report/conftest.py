@@ -10,56 +10,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers import row
 from samplerbench.bench.cell import Row
 from samplerbench.bench.store import as_table
 from samplerbench.report.entries import Entry
 
-SOUND = Row(
-    cell_id="",
-    samples_id="",
-    setting_id="",
-    measure_id="",
-    sweep_id="",
-    training_id="",
-    run="",
-    experiment="main",
-    dataset="moons",
-    network="mlp",
-    objective="edm",
-    schedule="edm",
-    target="edm",
-    grid="karras",
-    final="denoise",
-    denoiser="learned",
-    start="prior",
-    sampler="ddim",
-    sampler_settings="",
-    eta=0.0,
-    steps=4,
-    nfe=4,
-    rounds=4,
-    seed=0,
-    data_seed=0,
-    train_seed=0,
-    metric_seed=0,
-    repetition=0,
-    n_samples=500,
-    reference="data",
-    n_reference=1000,
-    metric="sliced",
-    metric_settings='{"class": "Sliced", "p": 2}',
-    value=1.0,
-    lower=float("nan"),
-    upper=float("nan"),
-    info="",
-    seconds=0.1,
-    block=500,
-    device="cpu",
-    dtype="float64",
-    version="0.1.0",
-    status="ok",
-    message="",
-)
+MADE = {"experiment": "main", "dataset": "moons", "version": "0.1.0", "dtype": "float64"}
+MADE |= {"network": "mlp", "objective": "edm", "schedule": "edm", "target": "edm", "device": "cpu"}
+MADE |= {"denoiser": "learned", "start": "prior", "sampler": "ddim", "grid": "karras"}
+MADE |= {"final": "denoise", "steps": 4, "nfe": 4, "rounds": 4, "n_samples": 500, "block": 500}
+MADE |= {"reference": "data", "n_reference": 1000, "metric": "sliced", "seconds": 0.1, "value": 1.0}
+MADE |= {"metric_settings": '{"class": "Sliced", "p": 2}', "lower": np.nan, "upper": np.nan}
+SOUND = row(**MADE)
 
 
 def make_rows(

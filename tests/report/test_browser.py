@@ -5,11 +5,11 @@ It needs Chromium and its driver, such as Debian's packages chromium and chromiu
 
 import csv
 import json
-import time
 from dataclasses import replace
 
 import pytest
 
+from helpers import until
 from samplerbench.report.compare import compare
 from samplerbench.report.content import gather
 from samplerbench.report.entries import labelled
@@ -40,14 +40,6 @@ def visit(browser, page):
     """Open a page and wait for its table: on a busy machine `get` returns before its script."""
     browser.get(page.as_uri())
     until(lambda: browser.find_elements("css selector", "#cells .sheet tbody td"))
-
-
-def until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
-    return found
 
 
 class Sheet:

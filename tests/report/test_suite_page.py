@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers import until
 from samplerbench.bench.suite import standing
 from samplerbench.bench.suite.results import NOT_RECORDED, TARGETS
 from samplerbench.errors import InvalidSetting
@@ -38,14 +39,8 @@ def opened(browser, page):
 def visit(browser, page, address=""):
     browser.get("about:blank")  # another address of the same page would not load it again
     browser.get(page.as_uri() + address)
-    until(browser, lambda: find(browser, "#standings tbody td") or find(browser, ".facts dt"))
+    until(lambda: find(browser, "#standings tbody td") or find(browser, ".facts dt"))
     return browser
-
-
-def until(browser, condition):
-    from selenium.webdriver.support.wait import WebDriverWait
-
-    return WebDriverWait(browser, 20, 0.05).until(lambda _: condition())
 
 
 def find(browser, part):
@@ -70,7 +65,7 @@ def click(browser, part):
 
 def traces(browser, part="#ecdf"):
     browser.execute_script("dispatchEvent(new Event('beforeprint'))")
-    until(browser, lambda: find(browser, f"{part} .main-svg"))
+    until(lambda: find(browser, f"{part} .main-svg"))
     script = """return document.querySelector(arguments[0]).data.map((t) => ({
         name: t.name, x: t.x, y: t.y, mode: t.mode, colour: t.line.color}))"""
     return browser.execute_script(script, part)
@@ -246,7 +241,7 @@ def test_an_entrant_of_one_path_has_no_rank_beside_those_of_all(
     assert name in texts(browser, "#standings td a")
     choose(browser, "path", "")
     click(browser, "#standings tr:last-child td a")
-    until(browser, lambda: texts(browser, "#entrant .title") == [name])
+    until(lambda: texts(browser, "#entrant .title") == [name])
     facts = dict(zip(texts(browser, ".facts dt"), texts(browser, ".facts dd"), strict=True))
     assert facts["rank"] == "none: it has 3 of the 58 problems, less than half"
 
@@ -282,7 +277,7 @@ def test_a_touched_point_tells_its_number_and_how_to_compute_it_again(opened, re
     choose(opened, "path", "edm")
     (chart,) = find(opened, "#tasks .chart")
     opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", chart)
-    until(opened, lambda: chart.find_elements("css selector", ".main-svg"))
+    until(lambda: chart.find_elements("css selector", ".main-svg"))
     names = [t["name"] for t in traces(opened, "#tasks .chart")]
     script = """const place = arguments[0], l = place._fullLayout;
         const box = place.getBoundingClientRect();
@@ -293,7 +288,7 @@ def test_a_touched_point_tells_its_number_and_how_to_compute_it_again(opened, re
         moved = {"type": "mouseMoved", "x": x, "y": y + below}
         opened.execute_cdp_cmd("Input.dispatchMouseEvent", moved)
     (bar,) = find(opened, "#value")
-    until(opened, lambda: bar.is_displayed() and bar.text.startswith("×\nunipc on"))
+    until(lambda: bar.is_displayed() and bar.text.startswith("×\nunipc on"))
     text = bar.get_attribute("textContent")
     key = ["law", "path", "quantity", "grid", "entrant", "nfe"]
     wanted = ["two_moons", "edm", "kl_law", "common", "unipc", 16]
@@ -311,7 +306,7 @@ def test_a_touched_point_tells_its_number_and_how_to_compute_it_again(opened, re
 
 def test_an_entrant_has_a_page_of_its_own(opened, results, suite_targets):
     click(opened, "#standings td a[href*='deis']")
-    until(opened, lambda: texts(opened, "#entrant .title") == ["deis order=3"])
+    until(lambda: texts(opened, "#entrant .title") == ["deis order=3"])
     facts = dict(zip(texts(opened, ".facts dt"), texts(opened, ".facts dd"), strict=True))
     assert facts["settings"] == "order = 3"
     assert facts["package"] == "samplerbench 0.1.0"
@@ -329,7 +324,7 @@ def test_an_entrant_has_a_page_of_its_own(opened, results, suite_targets):
     (command,) = texts(opened, "#value .command")
     assert command.startswith("samplerbench experiment=suite/v1/")
     opened.back()
-    until(opened, lambda: find(opened, "#suite")[0].is_displayed())
+    until(lambda: find(opened, "#suite")[0].is_displayed())
     assert not find(opened, "#entrant")[0].is_displayed()
 
 
@@ -349,7 +344,7 @@ def test_two_samplers_are_compared_by_law_and_path(opened):
 def told(browser):
     """The parts of the bar of a number: its text, its command, and the values behind it."""
     (bar,) = find(browser, "#value")
-    until(browser, bar.is_displayed)
+    until(bar.is_displayed)
     number, command = texts(browser, "#value b")[-1], texts(browser, "#value > .command")[-1]
     return number, shlex.split(command), texts(browser, "#value .behind")[0]
 
@@ -487,7 +482,7 @@ def test_it_fits_on_a_phone(opened, page):
         for address in ("", "#entrant=unipc"):
             visit(opened, page, address)
             opened.execute_script("dispatchEvent(new Event('beforeprint'))")
-            until(opened, lambda: find(opened, "#tasks .chart .main-svg"))
+            until(lambda: find(opened, "#tasks .chart .main-svg"))
             assert opened.execute_script("return document.documentElement.scrollWidth") == 420
     finally:
         opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

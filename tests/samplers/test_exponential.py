@@ -1,4 +1,4 @@
-"""DPM-Solver 1, 2, 3: DDIM, the paper's boxes in exact cases, diffusers' single-step scheduler."""
+"""DPM-Solver 1, 2, 3: DDIM, the paper's boxes in exact cases, k-diffusion's steps."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from helpers import each
-from samplerbench.core.grids import Level, Levels, to_data
+from samplerbench.core.grids import Level, Levels
 from samplerbench.core.noise import KeyedNoise
-from samplerbench.core.schedules import EDM, VPLinear
+from samplerbench.core.schedules import EDM
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.samplers.base import final_state
 from samplerbench.samplers.ddim import DDIM
@@ -59,35 +59,6 @@ def test_stages_are_levels_of_the_path(sampler, schedule, mixture_law, states):
             assert math.log(level.alpha / level.sigma) == pytest.approx(want, abs=1e-9)
             scales = (float(v) for v in schedule(torch.tensor(level.t, dtype=torch.float64)))
             assert (level.alpha, level.sigma) == pytest.approx(tuple(scales), rel=1e-12)
-
-
-def test_second_order_is_diffusers(mixture_law, states):
-    """Their single-step scheduler, for ε, on a grid that also contains our midpoints."""
-    module = pytest.importorskip("diffusers.schedulers.scheduling_dpmsolver_singlestep")
-    schedule = VPLinear()
-    times = torch.tensor([0.93, 0.8, 0.7, 0.45, 0.3, 0.12]).double()
-    lam = -schedule.noise_to_signal(times).log()
-    both = torch.stack([lam[:-1], (lam[:-1] + lam[1:]) / 2], 1).flatten()
-    theirs = module.DPMSolverSinglestepScheduler(
-        1000,
-        solver_order=2,
-        algorithm_type="dpmsolver",
-        lower_order_final=False,
-        final_sigmas_type="sigma_min",
-        prediction_type="sample",
-    )
-    theirs.set_timesteps(len(both))
-    theirs.sigmas = torch.cat([both, lam[-1:]]).neg().exp()
-    theirs.timesteps = torch.arange(len(both), 0, -1)
-    oracle, x = mixture_law.oracle(schedule), states(16, 2)
-    stops = schedule.time_at(theirs.sigmas)
-    levels = Levels(stops, *schedule(stops))
-    ours = DPMSolver2().steps(oracle, x, to_data(schedule, times), NOISE)
-    for index in range(len(both)):
-        x0_hat = oracle.denoiser(x, levels.rows[index])
-        x = theirs.step(x0_hat, theirs.timesteps[index], x).prev_sample
-        if index % 2 == 1:
-            torch.testing.assert_close(next(ours).x, x, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("sampler", [DPMSolver1(), DPMSolver2(), DPMSolver3()], ids=repr)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers import each, mostly_slow
-from samplerbench.core.grids import Levels, hold, karras
+from samplerbench.core.grids import hold, karras
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM
 from samplerbench.datasets.gaussian import gaussian
@@ -29,24 +29,6 @@ def step(schedule):
     """One step on the path: (levels, this level, next level)."""
     levels = interior(schedule, 1)
     return levels, *levels.rows
-
-
-def test_ancestral_step_is_bayes_rule(step, schedule):
-    """For data that are one point, DDIM(1) draws x_s from q(x_s | x_t, x₀)."""
-    levels, now, to = step
-    law = gaussian((0.7, -1.2, 0.3), torch.zeros(3, 3).tolist())
-    x0, x = (
-        torch.tensor(law.means[0], dtype=torch.float64),
-        torch.tensor([1.0, 0.4, -2.0], dtype=torch.float64),
-    )
-    mean, covariance = output_law(DDIM(1.0), law.oracle(schedule), levels, x, 0 * IDENTITY)
-    # prior x_s ~ N(α_s·x₀, σ_s²), likelihood x_t ~ N(k·x_s, v)
-    k = now.alpha / to.alpha
-    v = now.sigma**2 - k**2 * to.sigma**2
-    precision = 1 / to.sigma**2 + k**2 / v
-    torch.testing.assert_close(covariance, IDENTITY / precision, rtol=1e-12, atol=1e-14)
-    posterior = (to.alpha * x0 / to.sigma**2 + k * x / v) / precision
-    torch.testing.assert_close(mean, posterior, rtol=1e-12, atol=1e-14)
 
 
 @each("eta", [0.0, 0.2, 1.0, 50.0])
@@ -75,23 +57,6 @@ def test_covariance_of_a_step(step, schedule, normal_law, gaussian_moments, eta)
     expected = map_ @ start[1] @ map_.T + fresh**2 * IDENTITY
     got = output_law(DDIM(eta), normal_law.oracle(schedule), levels, *start)
     torch.testing.assert_close(got, (to.alpha * mean, expected), rtol=1e-11, atol=1e-13)
-
-
-@pytest.mark.parametrize("eta", mostly_slow([0.1, 1.0], 1))
-def test_the_inference_process(schedule, eta):
-    """P3: for a known x₀ DDIM(η) draws x_s ~ N(α_s·x₀, σ_s²·I) at every level of the grid.
-
-    The data are one point, so the exact x̂₀ is x₀ for every state.
-    """
-    law = gaussian((0.7, -1.2), torch.zeros(2, 2).tolist())
-    levels = karras(schedule, 100, noise_min=0.02, rho=5.0)
-    moments = torch.tensor(law.means[0], dtype=torch.float64), 0 * IDENTITY[:2, :2]
-    start = noised_law(*moments, levels.rows[0])
-    for last in (1, 40, 99):
-        part = Levels(*(v[: last + 1] for v in (levels.t, levels.alpha, levels.sigma)))
-        got = output_law(DDIM(eta), law.oracle(schedule), part, *start)
-        exact = noised_law(*moments, levels.rows[last])
-        torch.testing.assert_close(got, exact, rtol=1e-11, atol=1e-12)
 
 
 def test_the_others_are_not_affine(all_samplers, normal_law, gaussian_moments):

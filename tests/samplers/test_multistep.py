@@ -10,7 +10,7 @@ import torch
 from scipy.integrate import quad
 
 from helpers import each, mostly_slow
-from samplerbench.core.grids import Level, Levels, karras, to_data, uniform
+from samplerbench.core.grids import Level, Levels, to_data, uniform
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, Rectified, VPCosine, VPLinear
 from samplerbench.samplers.adams_bashforth import AdamsBashforth
@@ -108,19 +108,6 @@ def test_one_point_is_ddim(sampler, path, mixture_law, states):
     torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("points", [2, 3, 4])
-def test_ipndm_is_rho_ab_on_a_uniform_grid(points, mixture_law, states):
-    """On levels uniform in σ/α the classical weights are the right ones."""
-    model, levels = mixture_law.oracle(EDM(10.0)), uniform(EDM(10.0), 12)
-    start = 10 * states(16, 2)
-    one, two = (
-        final_state(s, model, start, levels, NOISE) for s in (IPNDM(points), DEISRho(points))
-    )
-    torch.testing.assert_close(one, two, **CLOSE)
-    three = final_state(DEISLogRho(points), model, start, levels, NOISE)
-    assert (one - three).abs().max() > 1e-3
-
-
 @pytest.mark.parametrize("points", [2, 3])
 def test_deis_clocks_are_one_where_they_are_linear(points, mixture_law, states):
     """t is linear in σ on `EDM`: tAB is ρAB."""
@@ -184,18 +171,6 @@ def test_unipc_is_diffusers(compare, uneven, points, bh1):
     compare(UniPC(points, bh1), stepping(theirs), data=False)
 
 
-@pytest.mark.parametrize("points", [1, 2, 3])
-def test_deis_in_log_rho_is_diffusers(compare, uneven, points):
-    theirs = diffusers_scheduler(
-        uneven,
-        "deis_multistep",
-        "DEISMultistepScheduler",
-        solver_order=points,
-        prediction_type="sample",
-    )
-    compare(DEISLogRho(points), stepping(theirs), data=False)
-
-
 def test_ipndm_is_diffusers(compare, uneven):
     """Their network's output is v = α·ε̂ − σ·x̂₀; their last step is no x̂₀."""
     module = pytest.importorskip("diffusers.schedulers.scheduling_ipndm")
@@ -240,31 +215,6 @@ def test_adams_methods_are_azulas(mixture_law, states, kind, theirs, points):
     levels = Levels(times, *path(times))
     ours = final_state(kind(points), model, x, levels, NOISE)
     torch.testing.assert_close(ours, other(x), **CLOSE)
-
-
-@pytest.mark.parametrize(
-    ("sampler", "theirs", "settings"),
-    [
-        (DPMSolverPP(2), "sample_dpmpp_2m", {}),
-        (AdamsBashforth(2), "sample_dpmpp_2m_sde", {"eta": 0.0, "solver_type": "heun"}),
-        *((DEISRho(k), "sample_lms", {"order": k}) for k in (1, 2, 3, 4)),
-    ],
-    ids=repr,
-)
-def test_multistep_is_k_diffusion(mixture_law, states, k_sampling, sampler, theirs, settings):
-    """On levels that stop before the data."""
-    path = EDM(80.0)
-    sigmas = karras(path, 12, noise_max=80.0, noise_min=0.01).sigma[:-1]
-    levels, model = Levels(sigmas / 80, torch.ones_like(sigmas), sigmas), mixture_law.oracle(path)
-    x = 80 * states(16, 2)
-    if "eta" in settings:
-        settings = {**settings, "noise_sampler": lambda *_: 0.0}
-
-    def network(x, sigma):
-        return model.denoiser(x, Level(float(sigma[0]) / 80, 1.0, float(sigma[0])))
-
-    other = getattr(k_sampling, theirs)(network, x, sigmas, disable=True, **settings)
-    torch.testing.assert_close(final_state(sampler, model, x, levels, NOISE), other, **CLOSE)
 
 
 # --- settings that `variants` leaves out

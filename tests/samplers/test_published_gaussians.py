@@ -183,23 +183,6 @@ def test_the_grid_of_tangents_is_best_for_euler_on_a_gaussian(name):
         assert f"{ours:.{len(number) - 2}f}" == number
 
 
-def test_moving_a_level_of_the_tangents_makes_it_worse():
-    law, schedule = gaussian_spectrum(dim=1, scale=0.5), EDM(80.0)
-    best = without_data(tangent(schedule, 6, scale=0.5, noise_max=80.0, noise_min=0.002))
-
-    def error(levels):
-        start = law.variances + 80**2
-        out = output_spectrum(Euler(), law.oracle(schedule), levels, law.mean, start)
-        return KLLawGaussian().between(*out, law).info["reverse"]
-
-    for place in range(1, 5):
-        for factor in (0.97, 1.03):
-            moved = torch.ones(6).double()
-            moved[place] = factor
-            changed = Levels(best.t * moved, best.alpha, best.sigma * moved)
-            assert error(changed) > error(best)
-
-
 DDIM_STEPS = (10, 20, 50, 100, 1000)
 DDIM_ROWS = {"0": DDIM(0.0), "0.2": DDIM(0.2), "0.5": DDIM(0.5), "1": DDIM(1.0), "σ̂": DDPMLarge()}
 #: W₂ to the data's law on N(0, .1²) and on the spectrum of CIFAR-10.

@@ -11,7 +11,6 @@ from samplerbench.core.grids import Level, Levels, karras, uniform
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import GeometricVE, Rectified, VPCosine, VPLinear
 from samplerbench.samplers.reverse_sde import ReverseSDE
-from samplerbench.verify.exact_law import noised_law, output_law
 
 NOISE = KeyedNoise((0, "reverse"))
 
@@ -48,23 +47,6 @@ def test_it_is_diffusers(mixture_law, states):
         expected = mean + math.sqrt(beta / steps) * NOISE.normal(x, index)
         torch.testing.assert_close(step.x, expected, rtol=1e-12, atol=1e-12)
         x = step.x
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("denoise", [False, True])
-def test_the_whole_path(normal_law, gaussian_moments, log_slope, denoise):
-    """N2's path to its end: the law at t = 0, which keeps η_min, or that law denoised."""
-    schedule, many, errors = GeometricVE(), [50, 100, 200], []
-    oracle, moments = normal_law.oracle(schedule), gaussian_moments(normal_law)
-    for steps in many:
-        levels = uniform(schedule, steps + 1)
-        start, end = (noised_law(*moments, levels.rows[row]) for row in (0, -2))
-        if denoise:
-            gain = moments[1] @ torch.linalg.inv(end[1])
-            end = end[0], gain @ end[1] @ gain.T
-        law = output_law(ReverseSDE(denoise), oracle, levels, *start)
-        errors.append(sum(float((got - want).norm()) for got, want in zip(law, end, strict=True)))
-    assert log_slope(many, errors) == pytest.approx(1, abs=0.15)
 
 
 @pytest.mark.parametrize("path", [VPCosine(), Rectified()], ids=repr)

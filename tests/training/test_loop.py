@@ -360,7 +360,6 @@ def test_the_network_learns_a_gaussian(tmp_path):
     # the preconditioning alone denoises as if the covariance were std²·I
     before = error(objective(recipe).model.requires_grad_(False))
     after = error(run(tmp_path, recipe))
-    print(before, after)
     assert before > 0.15
     assert after < 0.03
 

@@ -7,6 +7,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from helpers import Touch
 from samplerbench.files import sealed
 from samplerbench.training.resuming import States
 from samplerbench.training.weights import STATE, WEIGHTS, check_losses, load, save
@@ -82,14 +83,6 @@ def test_a_state_is_as_it_was_written_or_refused(tmp_path):
     spoil(path, range(middle, middle + 200))
     with pytest.raises(ValueError, match="its content has changed"):
         States().load_checkpoint(path)
-
-
-class Touch:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
 
 
 def test_a_state_with_a_digest_of_its_own_executes_nothing(tmp_path):

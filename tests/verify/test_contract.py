@@ -160,11 +160,7 @@ SAMPLERS = [
     (InPlace(), "states", "changed in place"),
     (OneTooMany(), "states", "must be a sampler that yields 5 states"),
     (Undeclared(), "states", "rejects is False, and its steps have ['acceptance']"),
-    (
-        NotTheEnd(),
-        "end",
-        "is not its x̂₀, and ends_at_data is True: declare ends_at_data = False, or",
-    ),
+    (NotTheEnd(), "end", "is not its x̂₀, and ends_at_data is True: declare"),
     (OtherBits(), "bits", "the same key gives other bits"),
     (Global(), "type", "a global random generator is used"),
     (SecretNoise(), "bits", "draws from noise, and stochastic is False"),
@@ -199,11 +195,7 @@ SCHEDULES = [
         ({"time_at": wrong_between_the_times}, "inverse", "time_at(κ)) differs"),
         ({"rates": lambda self, t: (0 * t - 1.001, 2 * t)}, "rates", "the rate of α"),
         ({"rates": lambda self, t: (0 * t - 1, 2.001 * t)}, "rates", "the rate of σ²"),
-        (
-            {"alpha": lambda self, t: 1 - t.double()},
-            "type",
-            "torch.float32 of shape (2, 3) is torch.float64",
-        ),
+        ({"alpha": lambda self, t: 1 - t.double()}, "type", "(2, 3) is torch.float64"),
     )
 ]
 
@@ -280,18 +272,8 @@ TARGETS = [
             "y depends on other states, or",
         ),
         (NoiseTarget, {"why_incompatible": lambda self, levels: None}, "signal", "is not finite"),
-        (
-            DataTarget,
-            {"why_incompatible": lambda self, levels: "no"},
-            "signal",
-            "the refusal is: n",
-        ),
-        (
-            DataTarget,
-            {"denoise": lambda self, x, y, at: y * at.sigma / at.sigma},
-            "data",
-            "not finite",
-        ),
+        (DataTarget, {"why_incompatible": lambda self, levels: "no"}, "signal", "refusal is: n"),
+        (DataTarget, {"denoise": lambda self, x, y, at: y * at.sigma / at.sigma}, "data", "finite"),
     )
 ]
 
@@ -434,11 +416,7 @@ DATASETS = [
     (RandomRings(), "key", "the same purpose and seed give other draws"),
     (changed(Rings, sample=sorted_draws), "order", "first and the last draw are"),
     (changed(Rings, uniform_dim=2, from_uniforms=lambda self, u: u), "uniforms", "errors off"),
-    (
-        changed(Rings, uniform_dim=2, from_uniforms=lambda self, u: u[:9]),
-        "uniforms",
-        "shape (9, 2)",
-    ),
+    (changed(Rings, uniform_dim=2, from_uniforms=lambda self, u: u[:9]), "uniforms", "(9, 2)"),
     (changed(Rings, noised=lambda self, noise: self), "noised", "standard errors off"),
     (with_oracle(log_density=None, denoiser=without_alpha), "oracle", "at α=0.6"),
     (changed(Rings, oracle=lambda self, path: Rings().oracle(EDM())), "oracle", "schedule"),
@@ -511,36 +489,20 @@ NETWORKS = (
     [
         (lambda seed, forward=forward: type("Changed", (Sound,), {"forward": forward})(seed), *rest)
         for forward, *rest in (
-            (
-                lambda net, u, at: sound(net, u - u.reshape(-1, DIM)[0], at),
-                "neighbours",
-                "other rows",
-            ),
-            (
-                lambda net, u, at: sound(net, u, Level(0.5, 0.6, 0.8)),
-                "needs_level",
-                "does not matter",
-            ),
+            (lambda net, u, at: sound(net, u - u.reshape(-1, DIM)[0], at), "neighbours", "rows"),
+            (lambda net, u, at: sound(net, u, Level(0.5, 0.6, 0.8)), "needs_level", "not matter"),
             (
                 lambda net, u, at: (1 + 0.01 * (u.ndim > 1)) * sound(net, u, at),
                 "neighbours",
                 "a row",
             ),
             (lambda net, u, at: sound(net, u, at) + isinstance(at.t, float), "levels", "another y"),
-            (
-                lambda net, u, at: sound(net, u, at) + of_fewer_rows(u, at),
-                "broadcasts",
-                "of states",
-            ),
+            (lambda net, u, at: sound(net, u, at) + of_fewer_rows(u, at), "broadcasts", "states"),
             (lambda net, u, at: sound(net, u, at).double(), "shapes", "torch.float64"),
             (lambda net, u, at: sound(net, u.mul_(1.1), at), "shapes", "in place"),
             (lambda net, u, at: sound(net, u, at) + UNKEYED.random(), "shapes", "y is random"),
             (lambda net, u, at: sound(net, u.detach(), at), "gradients", "reaches the state"),
-            (
-                lambda net, u, at: sound(net, u, at).detach() + u,
-                "gradients",
-                "reaches first.weight",
-            ),
+            (lambda net, u, at: sound(net, u, at).detach() + u, "gradients", "first.weight"),
         )
     ]
     + [
@@ -558,11 +520,7 @@ NETWORKS = (
         (lambda seed: Sound(0), "seed", "another seed gives the same first.weight"),
         (lambda seed: Sound(seed % 2), "seed", "another seed gives the same first.weight"),
         (OfOddSeeds, "seed", "the network of seed 1 gives another y"),
-        (
-            lambda seed: nn.Sequential(Sound(seed), nn.Linear(2, 2)),
-            "seed",
-            "a global random generator",
-        ),
+        (lambda seed: nn.Sequential(Sound(seed), nn.Linear(2, 2)), "seed", "a global random"),
     ]
 )
 

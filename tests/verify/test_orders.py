@@ -4,8 +4,6 @@ import inspect
 import math
 import sys
 import types
-from dataclasses import dataclass
-from typing import ClassVar
 
 import pytest
 import torch
@@ -22,14 +20,12 @@ from samplerbench.samplers import (
     sde_dpmpp_2m,
 )
 from samplerbench.samplers.adams_bashforth import AdamsBashforth
-from samplerbench.samplers.base import Sampler, Step
 from samplerbench.samplers.ddim import DDIM
 from samplerbench.samplers.ddpm_optimal import DDPMOptimal
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.dpm_solver_pp import DPMSolverPP
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.ipndm import IPNDM
-from samplerbench.samplers.multistep import log_snr
 from samplerbench.samplers.predictor_corrector import PredictorCorrector
 from samplerbench.samplers.reverse_sde import ReverseSDE
 from samplerbench.samplers.rk2 import RK2
@@ -90,17 +86,6 @@ def on_the_mixture(sampler):
     return measured_order(sampler, VPLinear(), "mixture", (40, 80))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("sampler", "order"), [(DDIM(1.0), 1), (ReverseSDE(), 1), (SDEDPMpp2M(), 2)], ids=repr
-)
-def test_weak_on_the_mixture(sampler, order):
-    found = on_the_mixture(sampler)
-    assert found.weak
-    assert found.slope == pytest.approx(order, abs=0.05)
-    assert on_the_mixture(PredictorCorrector()) is None  # it declares no order
-
-
 MUTANTS = [
     (ddim, "DDIM", "to.alpha - kept * now.alpha", "to.alpha - 1.02 * kept * now.alpha"),
     (ddim, "DDIM", "(to.sigma**2 - fresh**2) ** 0.5", "(to.sigma**2 - 0.9 * fresh**2) ** 0.5"),
@@ -146,49 +131,6 @@ def test_the_levels_are_those_of_the_module():
     )
 
 
-@dataclass(frozen=True)
-class ThreePoints(Sampler):
-    """Adams-Bashforth in λ with two or three points; its second difference may have a wrong index.
-
-    With λ − λ_t from 0 to h, x̂₀ ≈ x̂₀ + D₁·λ + D₂·λ·(λ + h'), in divided differences.
-    """
-
-    order: ClassVar[int] = 2
-    stochastic: ClassVar[bool] = False
-    wrong: bool
-
-    def steps(self, model, x, levels, noise):
-        lam = log_snr(levels).tolist()
-        past = []
-        for step, now, to in levels.pairs():
-            past = [model.denoiser(x, now), *past[:2]]
-            h = lam[step + 1] - lam[step]
-            zeroth = -math.expm1(-h)  # ∫ e^{λ−h} λᵏ dλ for k = 0, 1, 2
-            first = h - zeroth
-            second = h**2 - 2 * first
-            total = zeroth * past[0]
-            if step > 0:
-                h1 = lam[step] - lam[step - 1]
-                one = (past[0] - past[1]) / h1
-                total = total + first * one
-            if step > 1:
-                h2 = lam[step - 1] - lam[step - 2]
-                other = (past[1] - past[2]) / (h1 if self.wrong else h2)
-                total = total + (second + first * h1) * (one - other) / (h1 + h2)
-            x = to.sigma / now.sigma * x + to.alpha * total
-            yield Step(x, past[0])
-
-
-@pytest.mark.slow
-def test_a_wrong_index_keeps_the_order_and_is_seen_in_the_error():
-    for law in ("gaussian", "mixture"):
-        slope = measured_order(ThreePoints(wrong=True), VPLinear(), law).slope
-        assert slope == pytest.approx(2, abs=0.15)
-    right, wrong = (relative_error(ThreePoints(wrong), rough) for wrong in (False, True))
-    assert right < 1
-    assert wrong > 10
-
-
 def test_errors_are_those_beside_a_reference_method():
     for grid in (interior, rough):
         assert relative_error(AdamsBashforth(points=2), grid) == 1
@@ -202,6 +144,7 @@ def test_errors_are_those_beside_a_reference_method():
 
 
 def test_none_to_measure():
+    assert on_the_mixture(PredictorCorrector()) is None  # it declares no order
     assert measured_order(ULA(), EDM(10.0), "gaussian") is None
     assert measured_order(DormandPrince(), EDM(10.0), "gaussian") is None
 

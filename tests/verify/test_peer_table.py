@@ -184,7 +184,6 @@ def test_a_floor_of_float32_is_told_from_others():
         assert (ratio < 0.1) is below
         found = replace(peer_table.known(peer), floor=1e-2, in_double=1e-2 * ratio)
         assert ("tables are float32" in " ".join(peer_table.sentences(found))) is below
-    assert torch.float32.itemsize == 4
 
 
 def test_levels_of_every_number_of_steps():

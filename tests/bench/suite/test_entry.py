@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from helpers import mostly_slow
+from helpers import mostly_slow, sweep_of
 from samplerbench.bench.cell import sampler_name
 from samplerbench.bench.store import as_table
 from samplerbench.bench.suite import entry as entries
@@ -26,7 +26,7 @@ from samplerbench.bench.suite.entry import (
     verify,
     write_entry,
 )
-from samplerbench.bench.sweep import Samples, Sweep
+from samplerbench.bench.sweep import Samples
 from samplerbench.core.grids import Level, karras
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import Exact
@@ -67,22 +67,10 @@ class ToModes(LawMetric):
 
 def job(*samplers, steps=(4, 8), seed=7):
     """A small job with these samplers."""
-    sweep = Sweep(
-        dataset=LAW,
-        schedule=PATH,
-        grid=partial(karras, noise_min=0.01),
-        denoisers={"oracle": LAW.oracle(PATH)},
-        starts={"exact": Exact()},
-        samplers=[("mine", sampler) for sampler in samplers],
-        steps=list(steps),
-        metrics={"to_modes": ToModes()},
-        reference=LAW.draws(10, "evaluation", 0),
-        n_samples=200,
-        block=200,
-        repetitions=1,
-        seed=seed,
-    )
-    return SuiteJob(sweep, results)
+    settings = {"schedule": PATH, "grid": partial(karras, noise_min=0.01), "seed": seed}
+    settings |= {"starts": {"exact": Exact()}, "metrics": {"to_modes": ToModes()}}
+    named = [("mine", sampler) for sampler in samplers]
+    return SuiteJob(sweep_of(LAW, named, steps, n_samples=200, block=200, **settings), results)
 
 
 def results(cells):

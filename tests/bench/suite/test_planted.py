@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import sweep_of
 from samplerbench.bench.store import as_table
 from samplerbench.bench.suite.results import TARGETS, About, Entrant, job_results
 from samplerbench.bench.suite.standing import runtimes
-from samplerbench.bench.sweep import Sweep
 from samplerbench.core.grids import karras
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import Exact
@@ -45,20 +45,9 @@ class Planted(Sampler):
 
 def curve(sampler):
     """The rows of the results of a sampler, as from a job of the suite."""
-    sweep = Sweep(
-        dataset=LAW,
-        schedule=PATH,
-        grid=partial(karras, noise_min=0.01),
-        denoisers={"oracle": LAW.oracle(PATH)},
-        starts={"exact": Exact()},
-        samplers=[("planted", sampler)],
-        steps=list(COUNTS),
-        metrics={"paired": Paired()},
-        reference=LAW.draws(10, "evaluation", 0),
-        n_samples=32,
-        block=32,
-        repetitions=1,
-    )
+    settings = {"schedule": PATH, "grid": partial(karras, noise_min=0.01)}
+    settings |= {"starts": {"exact": Exact()}, "metrics": {"paired": Paired()}}
+    sweep = sweep_of(LAW, [("planted", sampler)], COUNTS, n_samples=32, block=32, **settings)
     about = About("gaussian", SIZE, 2, False, "", lambda *_: Entrant("lab", "1", 1.0, False, False))
     return job_results(as_table(map(vars, sweep.run())), about)
 

@@ -131,20 +131,6 @@ def test_bad_results_are_refused_in_one_line():
         ratio(found, "a", "a", "common")
 
 
-@pytest.mark.parametrize(("order", "constant"), [(1, 0.413), (2, 3.17), (3, 41.3)])
-def test_a_planted_sampler_lands_where_its_order_says(order, constant):
-    """error(n) = C·n^−p: the runtime is (C/target)^(1/p), rounded up to the next run."""
-    counts = np.unique(np.geomspace(4, 128, 40).astype(int))
-    targets = (0.3, 0.1, 0.03, 0.01, 0.003)
-    rows = curve("a", {int(n): constant * float(n) ** -order for n in counts})
-    found = runtime_of(rows, targets={"paired": targets})
-    for target in targets:
-        exact = (constant / target) ** (1 / order)
-        above = counts[counts >= exact]
-        assert found["a", "paired", target] == (above[0] if len(above) else math.inf)
-    assert len(set(found)) >= 3
-
-
 def test_shares_are_the_empirical_distribution_function():
     found = runtimes(
         pd.concat(
@@ -347,20 +333,12 @@ def test_the_interval_of_the_ratio_covers():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("population", [*POPULATIONS])
-@pytest.mark.parametrize(("count", "seeds"), [(12, 3), (20, 1), (42, 1), (80, 1)])
+@pytest.mark.parametrize(("count", "seeds"), [(6, 1), (8, 1), (12, 3), (20, 1), (42, 1), (80, 1)])
 def test_the_interval_of_the_ratio_covers_for_all_sizes(population, count, seeds):
-    """From 12 tasks on; three standard errors are .4 to .8 %."""
+    """93 to 97 % from 12 tasks on, and 1 % less of fewer; three standard errors are .4 to .8 %."""
     share, error = coverage(population, count, seeds)
-    assert 0.93 - error <= share <= 0.97 + error, (share, error)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("population", [*POPULATIONS])
-@pytest.mark.parametrize("count", [6, 8])
-def test_the_interval_of_few_tasks_covers_a_little_less(population, count):
-    """As docs/suite.md says, 92 to 95 %, and a little more if ratios are powers of two."""
-    share, error = coverage(population, count, 1)
-    assert 0.92 - error <= share <= 0.96 + error, (share, error)
+    less = 0.01 * (count < 12)
+    assert 0.93 - less - error <= share <= 0.97 - less + error, (share, error)
 
 
 def test_the_interval_of_a_ratio_is_that_of_the_means_of_its_tasks():
