@@ -1,5 +1,6 @@
-"""The memory of one operation is there for the next one."""
+"""The memory of one operation is there for the next one; imports look for no garbage."""
 
+import gc
 import inspect
 import resource
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from samplerbench.memory import keep_freed_memory
+from samplerbench.memory import first_import, keep_freed_memory
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
 
@@ -41,3 +42,21 @@ def test_tensors_get_the_memory_of_those_before_them():
     assert (
         faults_of("from samplerbench.memory import keep_freed_memory; keep_freed_memory()") < 6000
     )
+
+
+def test_the_first_import_looks_for_no_garbage_and_a_second_one_changes_nothing():
+    gc.unfreeze()
+    try:
+        with first_import("a package"):
+            assert not gc.isenabled()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 1000
+        gc.unfreeze()
+        with first_import("a package"):
+            assert gc.isenabled()
+        assert gc.get_freeze_count() == 0
+        with pytest.raises(ImportError), first_import("another package"):
+            raise ImportError
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()

@@ -6,6 +6,7 @@ see `commands.run`. Bad input ends with one line on standard error and status 2.
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import sys
@@ -19,6 +20,7 @@ from samplerbench.app.config.construct import trusting
 from samplerbench.app.config.folders import adding
 from samplerbench.app.terminal import replace_unencodable
 from samplerbench.errors import InvalidSetting
+from samplerbench.memory import first_import
 
 
 def entry() -> None:
@@ -29,6 +31,7 @@ def entry() -> None:
         finally:
             if sys.stdout is not None:  # None if it was closed before the start
                 sys.stdout.flush()
+            gc.freeze()  # the memory ends with the process, so its exit need not look for garbage
     except BrokenPipeError:
         # Python would flush again at its exit, and print a second error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -66,7 +69,8 @@ def command(name: str, words: list[str]) -> None:
 
     A command that builds members gets its words without `trusted=…` and `--config-dir DIR`.
     """
-    module = import_module(f"samplerbench.app.commands.{name}")
+    with first_import(name):
+        module = import_module(f"samplerbench.app.commands.{name}")
     if {"--help", "-h"} & set(words):
         print(inspect.getdoc(module))
         return

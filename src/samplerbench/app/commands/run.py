@@ -45,6 +45,7 @@ from samplerbench.app.folder.plan import PLAN, read_plan
 from samplerbench.app.folder.runs import STATUS, open_run
 from samplerbench.app.terminal import replace_unencodable
 from samplerbench.errors import InvalidSetting, RunFailed, kind_and_line
+from samplerbench.memory import first_import
 
 #: The largest number of failed jobs that are named at the end of a multirun.
 MOST_NAMED = 10
@@ -63,7 +64,8 @@ def _job(config: DictConfig) -> float | None:
         with trusting(config.trusted):
             if HydraConfig.get().mode == RunMode.RUN:  # a multirun's job writes a status first
                 check_numbers(config)
-            from samplerbench.app.job.run import run  # slow: imports torch
+            with first_import("torch"):
+                from samplerbench.app.job.run import run
 
             value = run(config)
     except Exception as error:

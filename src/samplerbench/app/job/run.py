@@ -59,7 +59,7 @@ from samplerbench.errors import InvalidSetting, RunFailed, first_line, kind_and_
 from samplerbench.figures.common import looking
 from samplerbench.files import set_aside, write_atomically
 from samplerbench.logs.base import Log, NoLog, RunInfo, run_name
-from samplerbench.memory import keep_freed_memory
+from samplerbench.memory import first_import, keep_freed_memory
 from samplerbench.samplers.peers import Peer
 from samplerbench.training.weights import LOSSES, STATE, WEIGHTS, check_losses, load
 
@@ -171,7 +171,8 @@ def open_log(job: Job, directory: Path) -> Log:
     name = run_name(samplers, model, labels.dataset, varied)
     tags = list(dict.fromkeys(filter(None, [labels.dataset, model, *samplers])))
     config = {**job.config, "choices": choices}
-    return job.logger.open(RunInfo(directory, name, config, group, tags))
+    with first_import("wandb"):
+        return job.logger.open(RunInfo(directory, name, config, group, tags))
 
 
 def known_of_peers(sweep: Sweep) -> list[str]:
@@ -406,7 +407,8 @@ def train_here(
     job: Job, training: Training, place: Path, log: Log, out: Console, resumable: bool = False
 ) -> None:
     """Train, and write weights and losses into a folder."""
-    from samplerbench.training.loop import train  # Lightning takes seconds to import
+    with first_import("pytorch_lightning"):
+        from samplerbench.training.loop import train
 
     began = time.perf_counter()
     train(
