@@ -119,6 +119,10 @@ def test_the_command_prints_the_ratios_of_the_pages(typed):
     # one task has no interval
     few = ("law=two_moons", "path=edm", "denoiser=oracle", "quantity=paired")
     assert re.search(r"own grid: [\d.]+ over 1 task, ", typed(*words, *few, "over=rk4")[1])
+    # nobody solves a divergence of .002 with a network
+    hard = ("denoiser=learned", "targets=kl_law:0.002", "over=rk4")
+    none = "heun over rk4, own grid: no ratio: no problem that both have is solved by one of them\n"
+    assert typed(*words, *hard) == (0, none, "")
     for word, part in {
         "path=edn": "path=edn: must be one of edm, rectified, vp_linear",
         "over=foo": "over=foo: must be one of adams_bashforth",
