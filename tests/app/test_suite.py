@@ -254,6 +254,8 @@ def test_what_other_processes_print_is_in_the_file_too(tmp_path, capfd):
         (["sampler=heun", "verify"], "suite=verify: must be key=value, such as suite=quick; page"),
         (["quick"], "suite=quick: must be key=value, such as suite=quick; page"),
         (["sampler=heun", "workers=two"], "workers=two: must be"),
+        (["sampler=heun", "cache=no"], "cache=no: must be one of on, off, refresh"),
+        (["suite=quick", "cache_dir="], "cache_dir=: must be a folder"),
         (["sampler=heun", "n_sampels=5"], "n_sampels"),
         (["page"], "followed by folders of a suite"),
         (["page", "there_is_none"], "run=there_is_none"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from samplerbench.app.commands.words import read_words, split_member_words
+from samplerbench.app.config.compose import value_not_a_name
 from samplerbench.app.folder.runs import open_run
 from samplerbench.errors import InvalidSetting
 from samplerbench.library import load
@@ -82,6 +83,15 @@ def test_a_word_of_a_job_without_a_use_is_refused(tiny, refuses):
     named = "sweeper_metric=max_sliced_certified"
     refuses([*words, named], f"samplerbench: {named}: must be null")
     refuses(["-m", *words, named], f"samplerbench: job 0 of multirun/runs: {named}")
+
+
+def test_the_names_of_a_multirun_are_names():
+    """An error of another cause, such as no process to run the jobs, was told as one of these."""
+    good = ["experiment=main,tiny", "sampler=[heun,ddim],euler", "sampler='heun',ddim"]
+    assert value_not_a_name(good) is None
+    for word in ("sampler=heun,2", "sampler=[heun,2],heun", "dataset=1", "sampler=[1]"):
+        error = value_not_a_name([*good, word])
+        assert str(error).startswith(f"{word}: must be a name, or for some groups a list of names")
 
 
 def test_words_in_their_three_spellings():

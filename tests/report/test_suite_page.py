@@ -133,7 +133,11 @@ def test_the_browser_computes_what_python_computes(opened, results, suite_target
 
 def test_an_interval_is_that_of_the_studentised_bootstrap(opened):
     random = np.random.default_rng(3)
-    for values in (random.lognormal(0, 1, 40), random.normal(2, 1, 25), np.full(8, 3.0)):
+    # of few values Student's interval can have an outer end: here both, and the lower one
+    few = ([-4.0, -4.0, -3.0, 3.0, 4.0, 4.0], [0.0, 0.0, 0.1, 0.2, 1.0, 3.0])
+    for values in map(
+        np.array, (random.lognormal(0, 1, 40), random.normal(2, 1, 25), np.full(8, 3.0), *few)
+    ):
         ends = opened.execute_script("return suite.interval(arguments[0])", values.tolist())
         expected = standing.interval(values)
         assert ends == pytest.approx(expected.tolist(), abs=0.05 * np.ptp(expected) + 1e-12)

@@ -80,6 +80,7 @@ def write_suite_page(
         commands=sorted(content["texts"]["command"]),
         budget=standing.BUDGET,
         unsolved=int(standing.UNSOLVED),
+        few=standing.FEW,
         identity=IDENTITY,
         folder=content["folder"],
     )
@@ -142,6 +143,7 @@ def page_content(
             "peers": standing.PEERS,
             "draws": standing.DRAWS,
             "ends": [standing.LOW, standing.HIGH],
+            "student": standing.STUDENT,
             "shown": SHOWN,
         },
         "palette": PALETTE,

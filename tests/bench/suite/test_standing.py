@@ -333,12 +333,34 @@ def test_the_interval_of_the_ratio_covers():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("population", [*POPULATIONS])
-@pytest.mark.parametrize(("count", "seeds"), [(6, 1), (8, 1), (12, 3), (20, 1), (42, 1), (80, 1)])
+@pytest.mark.parametrize(("count", "seeds"), [(12, 3), (20, 1), (42, 1), (80, 1)])
 def test_the_interval_of_the_ratio_covers_for_all_sizes(population, count, seeds):
-    """93 to 97 % from 12 tasks on, and 1 % less of fewer; three standard errors are .4 to .8 %."""
+    """From 12 tasks on, by the bootstrap alone; three standard errors are .4 to .8 %."""
     share, error = coverage(population, count, seeds)
-    less = 0.01 * (count < 12)
-    assert 0.93 - less - error <= share <= 0.97 - less + error, (share, error)
+    assert 0.93 - error <= share <= 0.97 + error, (share, error)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("population", [*POPULATIONS])
+@pytest.mark.parametrize("count", [5, 6, 7, 8, 9, 11])
+def test_the_interval_of_few_tasks_covers_too(population, count):
+    """Since it contains Student's; without it these populations have 92 to 96 %."""
+    share, error = coverage(population, count, 1)
+    assert 0.93 <= share <= 0.97, (share, error)
+
+
+def test_the_interval_of_few_values_contains_student_s():
+    """Its ends by hand: the 97.5 % quantile of Student's law with 5 degrees of freedom is 2.571."""
+    wide, skewed = np.array([-4.0, -4, -3, 3, 4, 4]), np.array([0.0, 0, 0.1, 0.2, 1, 3])
+    student = 2.5706 * wide.std(ddof=1) / math.sqrt(6)
+    assert interval(wide) == pytest.approx(np.array([-student, student]), rel=1e-4)
+    lower, upper = interval(skewed)
+    student = 2.5706 * skewed.std(ddof=1) / math.sqrt(6)
+    assert lower == pytest.approx(skewed.mean() - student, rel=1e-4)
+    assert upper > skewed.mean() + 1.2 * student  # the bootstrap's
+    twelve = np.tile(wide, 2)
+    student = 2.2010 * twelve.std(ddof=1) / math.sqrt(12)
+    assert np.ptp(interval(twelve)) < 0.97 * 2 * student
 
 
 def test_the_interval_of_a_ratio_is_that_of_the_means_of_its_tasks():

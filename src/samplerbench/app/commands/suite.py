@@ -294,6 +294,7 @@ def _checked(words: Sequence[str]) -> set[bool]:
     from samplerbench.app.config.compose import compose_config
     from samplerbench.app.config.groups import samplers_of
     from samplerbench.app.config.numbers import check_numbers, whole_number
+    from samplerbench.app.job.basis import chosen_cache
 
     folders, packages, rest = split_member_words(words)
     for word in rest:
@@ -304,6 +305,7 @@ def _checked(words: Sequence[str]) -> set[bool]:
         of_jobs = [word for word in rest if not word.lstrip("+~").startswith("hydra")]
         config, _ = compose_config(of_jobs)
         check_numbers(config)
+        chosen_cache(config)
         if config.workers is not None:
             whole_number(config, "workers")
         return {sampler.stochastic for _, sampler in samplers_of(config)}
@@ -368,6 +370,7 @@ def _written(folders: Sequence[Path], place: Path, size: str | None = None) -> N
     Args:
         size: the size of the suite, if the tasks of its entrants could also be those of another.
     """
+    from samplerbench.bench.rounding import counted
     from samplerbench.bench.suite.entry import unsolved_tasks
     from samplerbench.bench.suite.results import TARGETS
     from samplerbench.bench.suite.standing import runtimes, standing
@@ -385,7 +388,8 @@ def _written(folders: Sequence[Path], place: Path, size: str | None = None) -> N
         table = standing(rows)
         kind = "with" if noise else "without"
         first, unranked = table.head(PRINTED), table["rank"].isna()
-        of = f"the first {len(first)} of {len(table)}"
+        of = f"the first {len(first)} of {counted(len(table), 'sampler')}"
+        of = of if len(first) < len(table) else counted(len(table), "sampler")
         crosses = _crosses(results[(results["grid"] == grid) & (results["noise"] == noise)])
         _print(f"Suite {size}, samplers {kind} noise, {grid} grid: {of}", first, crosses)
         if unranked.any():
@@ -473,10 +477,14 @@ def _table(words: Sequence[str]) -> None:
     for grid, own in solved.groupby("grid", sort=True):
         if "over" in values:
             one = ratio(own, values["entrant"], values["over"], str(grid), unit)
-            print(
-                f"{values['entrant']} over {values['over']}, {grid} grid: {one.value:.3g}"
-                f"{_ends(one.lower, one.upper)} over {counted(one.tasks, 'task')}, "
+            found = (
+                f"{one.value:.3g}{_ends(one.lower, one.upper)} over {counted(one.tasks, 'task')}, "
                 f"{counted(one.problems, 'problem')}"
+            )
+            none = "no ratio: no problem that both have is solved by one of them"
+            print(
+                f"{values['entrant']} over {values['over']}, {grid} grid: "
+                f"{found if one.problems else none}"
             )
             continue
         lines = standing(own, unit)
@@ -553,7 +561,8 @@ def _print(title: str, rows: Any, crosses: Mapping[str, int], runtime: bool = Fa
             head, justify="left" if left else "right", overflow="fold", no_wrap=not left
         )
     for row in rows.to_dict("records"):
-        shares = [f"{row[name]:.0%}" for name in solved]
+        # halves up, as on the page
+        shares = [f"{math.floor(100 * row[name] + 0.5)}%" for name in solved]
         rank = "" if pd.isna(row["rank"]) else f"{row['rank']}{'=' if row['tied'] else ''}"
         bad = crosses.get(row["entrant"], "")
         texts = [rank, row["entrant"], row["problems"], bad, *shares, f"{row['to_field']:.2f}"]

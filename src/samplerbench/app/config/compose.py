@@ -52,11 +52,20 @@ OmegaConf.register_new_resolver("fidelity", _fidelity, replace=True)
 def value_not_a_name(words: Sequence[str]) -> InvalidSetting | None:
     """The error for the first word whose value for a config group is not a name."""
     for word, group, listed in _choices(words):
-        if not all(isinstance(name, str) for name in listed):
+        if not all(isinstance(name, str | QuotedString) for name in _of_sweeps(listed)):
             known = ", ".join(member_files(group))
             allowed = f"a name, or for some groups a list of names, of {known}"
             return InvalidSetting(group, word.partition("=")[2], allowed)
     return None
+
+
+def _of_sweeps(listed: Iterable[Any]) -> Iterator[Any]:
+    """The names of a list, also those that the jobs of a multirun take one after the other."""
+    for one in listed:
+        if isinstance(one, ChoiceSweep | list):
+            yield from _of_sweeps(one.list if isinstance(one, ChoiceSweep) else one)
+        else:
+            yield one
 
 
 def require_once(words: Sequence[str]) -> None:

@@ -86,7 +86,7 @@ const suite = (() => {
     return counts.get(number);
   }
   const average = (x) => x.reduce((sum, value) => sum + value, 0) / x.length;
-  // the 95 % interval of the studentised bootstrap
+  // the 95 % interval of the studentised bootstrap; of few values it contains Student's
   function interval(x) {
     const number = x.length, mean = average(x);
     if (number < 2) return [-Infinity, Infinity];
@@ -105,7 +105,8 @@ const suite = (() => {
       t[row] = Math.abs(m) <= least ? 0 : e <= least ? Math.sign(m) * Infinity : m / e;
     }
     t.sort();
-    return [mean - t[HIGH] * error, mean - t[LOW] * error];
+    const half = (constants.student[number] ?? 0) * error;
+    return [mean - Math.max(t[HIGH] * error, half), mean + Math.max(-t[LOW] * error, half)];
   }
   // the mean over tasks of the means over their problems; undefined values are left out
   function meanOf(x, list) {
