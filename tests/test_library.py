@@ -472,7 +472,7 @@ def test_a_wrong_argument_is_named_with_the_nearest(call, said):
 
 
 MISTAKES = [
-    (lambda run: sb.dataset("nope"), "dataset=nope: must be one of animal_mnist"),
+    (lambda run: sb.dataset("nope"), "dataset=nope: must be a name in `samplerbench list dataset`"),
     (lambda run: sb.sampler("ddmi"), "did you mean ddim?"),
     (lambda run: sb.sampler("edm_churn", chrun=5), "; did you mean churn?"),
     (lambda run: sb.dataset("grid_mixture", width=1), "width=1: must be left out"),

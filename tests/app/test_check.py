@@ -162,8 +162,8 @@ def test_what_is_no_sampler(name):
 
 def test_mistakes_are_refused_before_anything_is_checked():
     for word, line in (
-        ("nothing", "check=nothing: must be one of adams_bashforth"),
-        ("dataset=nothing", "dataset=nothing: must be one of animal_mnist"),
+        ("nothing", "check=nothing: must be a name in `samplerbench list sampler`; --config-dir"),
+        ("dataset=nothing", "dataset=nothing: must be a name in `samplerbench list dataset`; --co"),
         ("nothing=rings", "check=nothing=rings: must be kind=name"),
     ):
         with pytest.raises(InvalidSetting, match=line):
