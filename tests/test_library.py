@@ -784,7 +784,7 @@ def test_rows_that_depend_on_the_rows_before_them_are_warned_of():
     with pytest.warns(UserWarning, match="samples: its rows depend .* layout='draw'") as caught:
         sb.score(walk, law, metrics="sliced")
     assert caught[0].filename == __file__
-    with pytest.warns(UserWarning, match="data: rows depend .* thin them"):
+    with pytest.warns(UserWarning, match="data: its rows depend .* thin them"):
         sb.score(np.random.default_rng(0).normal(size=(500, 2)), walk, metrics="sliced")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

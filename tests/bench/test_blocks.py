@@ -57,6 +57,30 @@ def test_correct_chains_lie_in_their_interval(metric, law, rho, draws, chains):
     assert told <= binom.ppf(0.999, trials, 0.05)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("rho", "told_before"), [(0.8, 8), (0.95, 18)])
+def test_of_twenty_correct_chains_only_those_taken_for_independent_draws_are_told(rho, told_before):
+    """The verdicts beside those of the law of the distance itself, which has 99 other chains.
+
+    `told_before`: at least so many of 20 are farther than 39 sets of independent draws.
+    """
+    files, law = 20, to_law(NORMAL, "normal", "sliced", SLICED, 10_000, 0)
+    states = [autoregressive(rho, 4000, 1, seed)[:, 0] for seed in range(files)]
+    rows = {str(seed): Cloud(own) for seed, own in enumerate(states)}
+    unread = distances(rows, law)
+    assert {line.verdict for line in unread} == {"no verdict: its rows depend on each other"}
+    assert sum(line.distance > line.floor_upper for line in unread) >= told_before
+    found, _ = lines(law, *(own[:, None] for own in states))
+    others = sorted(
+        law.distance(autoregressive(rho, 4000, 1, seed)[:, 0]).value for seed in range(100, 199)
+    )
+    # the 2nd and the 97th of 99 have 2 % below and 3 % above them
+    assert np.mean([line.floor_lower for line in found]) == pytest.approx(others[1], rel=0.25)
+    assert np.mean([line.floor_upper for line in found]) == pytest.approx(others[96], rel=0.25)
+    told = sum(line.verdict != "not distinguishable from the data" for line in found)
+    assert told <= binom.ppf(0.999, files, 0.05)
+
+
 def test_the_floor_of_a_chain_is_that_of_other_chains_of_its_kind():
     """It is between the floor of n independent draws and that of ESS draws."""
     truth = to_law(NORMAL, "normal", "sliced", SLICED, 10_000, 0)

@@ -56,6 +56,10 @@ from samplerbench.datasets.file import TABLES
 from samplerbench.errors import InvalidSetting, require, require_compatible
 from samplerbench.metrics.base import Distance, LawMetric, Metric
 
+#: Correlations between rows that are not neighbours count if they have so many standard errors.
+FAR = 7.0
+#: These correlations are computed for so many columns at most.
+FAR_COLUMNS = 8
 #: The number of draws of a floor; with it the verdict is exact.
 FLOORS = 39
 
@@ -94,18 +98,57 @@ class Cloud:
     def has_interval(self) -> bool:
         """Whether the jackknife is valid, so that the cloud can be compared with others."""
         ess, r_hat = self.ess_and_r_hat
-        valid = not self.rows_depend if self.chains is None else r_hat <= MIXED
+        valid = self.lag == 0 if self.chains is None else r_hat <= MIXED
         return valid and ess >= jackknife.FEWEST
 
-    @property
-    def rows_depend(self) -> bool:
-        """Whether rows are correlated with the rows before them, by over five standard errors."""
+    @cached_property
+    def lag(self) -> int:
+        """How many rows before a row the row is on which it depends; 0 if no dependence is seen.
+
+        One if rows are correlated with the rows before them, by over five standard errors. If an
+        array of chains of shape (draws, chains, dim) was flattened, it is the number of chains.
+        """
         if not self.in_order:
-            return False
+            return 0
         centred = self.points - self.points.mean(0)
         products = (centred[1:] * centred[:-1]).mean(0) / centred.square().mean(0)
         # NaN if a coordinate is constant
-        return bool((products * math.sqrt(len(self.points)) > 5).any())
+        near = bool((products * math.sqrt(len(self.points)) > 5).any())
+        return 1 if near else _far_lag(self.points.numpy())
+
+    @property
+    def layout(self) -> tuple[str, str]:
+        """The layout that the rows have if they depend on each other, and what is to be read."""
+        if self.lag < 2:
+            return "draw", "a chain"
+        return "draw,chain", f"an array of shape (draws, {self.lag}, {self.points.shape[1]})"
+
+    @property
+    def dependence(self) -> str:
+        """Which rows depend on each other, in words; empty if no dependence is seen."""
+        if self.lag < 2:
+            return "its rows depend on the rows before them" * self.lag
+        chains = f"as those of {self.lag:,} chains do"
+        return f"its rows depend on the rows {self.lag:,} places before them, {chains}"
+
+
+def _far_lag(points: NDArray[np.float64]) -> int:
+    """The lag, at least 2, with the largest correlation of ranks; 0 if none is beyond chance.
+
+    In independent rows some of the n/2 lags have a large correlation by chance, and two outliers
+    far from all other points have one at their distance. Ranks have no outliers, and a correlation
+    of `FAR` standard errors has a probability of 1e-12 at each lag.
+    """
+    n, largest, found = len(points), FAR, 0
+    for column in points.T[:: -(-points.shape[1] // FAR_COLUMNS)]:
+        _, places, counts = np.unique(column, return_inverse=True, return_counts=True)
+        ranks = (counts.cumsum() - counts / 2)[places] - n / 2  # equal numbers have equal ranks
+        power = np.abs(np.fft.rfft(ranks, 2 ** (2 * n - 1).bit_length())) ** 2
+        products = np.fft.irfft(power)[: n // 2 + 1]
+        scores = products[2:] * math.sqrt(n) / max(products[0], 1e-300)
+        if len(scores) and scores.max() > largest:
+            largest, found = scores.max(), int(scores.argmax()) + 2
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -344,7 +387,7 @@ def _verdict(
     if cloud.chains and not (r_hat := cloud.ess_and_r_hat[1]) <= MIXED:
         # correct chains that are short have such an R̂ too
         return f"no verdict: R̂ is {'unknown' if math.isnan(r_hat) else f'above {MIXED}'}"
-    if cloud.chains is None and cloud.rows_depend:
+    if cloud.chains is None and cloud.lag:
         return "no verdict: its rows depend on each other"
     if sets < 2:
         count = "one set" if sets else "no set"

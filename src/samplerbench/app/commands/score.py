@@ -139,10 +139,10 @@ def score_files(
             draws, chains, _ = cloud.chains.frames.shape
             text = f"{name}: {chains:,} chains of {draws:,} draws: is it the other layout?"
             console().print(text)
-        if cloud.chains is None and cloud.rows_depend:
-            text = f"{name}: its rows depend on the rows before them: use layout=draw for a chain"
-            text += ", or shuffle them if they are independent and sorted"
-            console().print(text)
+        if cloud.chains is None and cloud.lag:
+            layout, array = cloud.layout
+            text = f"{name}: {cloud.dependence}: use layout={layout} for {array}"
+            console().print(f"{text}, or shuffle them if they are independent and sorted")
     return lines
 
 
@@ -196,9 +196,10 @@ def read_truths(
         with typed_as("reference"):
             points, shape = read_samples(reference, None, **own)
             require_upright(points, reference)
-        if Cloud(points).rows_depend:
-            depend = "its rows depend on the rows before them, and the floor is too low for that"
-            console().print(f"{reference}: {depend}; thin it")
+        dependence = Cloud(points).dependence
+        if dependence:
+            text = f"{reference}: {dependence}, and the floor is too low for that; thin it"
+            console().print(text)
         return shape, truths(points, reference, metrics, 0, seed)
     dataset: Dataset = construct(config.dataset, "dataset")
     name = title_of_data(str(chosen["dataset"]), config.dataset)
