@@ -587,6 +587,8 @@ def score(
         for truth in found:
             require_fits(clouds, truth)
         for name, cloud in clouds.items():
+            if cloud.other_layout:
+                warn(f"{name}: {cloud.other_layout}")
             if cloud.chains is None and cloud.lag:
                 axes, of_chains = cloud.layout
                 warn(f"{name}: {cloud.dependence}; layout={axes!r} for {of_chains}")

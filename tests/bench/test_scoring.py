@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.signal import lfilter
 
-from samplerbench.bench.scoring import Cloud, differences, to_law
+from samplerbench.bench.scoring import Cloud, differences, distances, to_law
 from samplerbench.core.noise import torch_generator
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.metrics.sliced import Sliced
@@ -95,3 +95,24 @@ def test_flattened_chains_are_seen_and_independent_rows_are_not():
         assert Cloud(torch.from_numpy(rows)).lag == 0
     words = "its rows depend on the rows 10 places before them, as those of 10 chains do"
     assert Cloud(torch.from_numpy(chains(0.8, 40, 10).reshape(-1, 2))).dependence == words
+
+
+def test_the_wrong_layout_of_chains_has_no_verdict():
+    """Consecutive states look like chains that agree: R̂ is 1, and the ESS too large."""
+    pytest.importorskip("arviz")
+    noise = np.random.default_rng(1).standard_normal((500, 20, 2))
+    states = torch.from_numpy(lfilter([0.6], [1.0, -0.8], noise, axis=0)[200:].copy())
+    right = Cloud.of_chains(states, "right")
+    wrong = Cloud.of_chains(states.swapaxes(0, 1).contiguous(), "wrong")
+    assert wrong.ess_and_r_hat[0] > 5 * right.ess_and_r_hat[0]
+    assert wrong.ess_and_r_hat[1] < 1.01
+    named = {"right": right, "wrong": wrong}
+    verdicts = [line.verdict for line in distances(named, TRUTH)]
+    assert verdicts[1] == "no verdict: its chains depend on each other"
+    assert "chains" not in verdicts[0]
+    assert differences(named, TRUTH) == []
+    asked = "neighbouring chains depend on each other: is it the other layout?"
+    assert wrong.other_layout == f"300 chains of 20 draws: {asked}"
+    assert right.other_layout == ""
+    mixed = torch.from_numpy(np.random.default_rng(2).standard_normal((100, 40, 2)))
+    assert not Cloud.of_chains(mixed, "mixed").chains_depend

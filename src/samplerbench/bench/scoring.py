@@ -58,6 +58,8 @@ from samplerbench.metrics.base import Distance, LawMetric, Metric
 
 #: Correlations between rows that are not neighbours count if they have so many standard errors.
 FAR = 7.0
+#: With fewer chains no dependence between chains is looked for.
+FEWEST_CHAINS = 12
 #: These correlations are computed for so many columns at most.
 FAR_COLUMNS = 8
 #: The number of draws of a floor; with it the verdict is exact.
@@ -98,8 +100,32 @@ class Cloud:
     def has_interval(self) -> bool:
         """Whether the jackknife is valid, so that the cloud can be compared with others."""
         ess, r_hat = self.ess_and_r_hat
-        valid = self.lag == 0 if self.chains is None else r_hat <= MIXED
+        of_chains = r_hat <= MIXED and not self.chains_depend
+        valid = self.lag == 0 if self.chains is None else of_chains
         return valid and ess >= jackknife.FEWEST
+
+    @cached_property
+    def chains_depend(self) -> bool:
+        """Whether neighbouring chains are correlated, as the states of a chain read as chains are.
+
+        By over `FAR` standard errors, over the pairs of neighbours; a few chains have too few.
+        """
+        if self.chains is None or self.chains.frames.shape[1] < FEWEST_CHAINS:
+            return False
+        centred = self.chains.frames - self.chains.frames.mean((0, 1))
+        products = (centred[:, 1:] * centred[:, :-1]).mean(0)
+        errors = products.std(0) / math.sqrt(len(products))
+        return bool((products.mean(0) > FAR * errors).any())
+
+    @property
+    def other_layout(self) -> str:
+        """A question whether the layout is right, if it looks wrong; else empty."""
+        if self.chains is None:
+            return ""
+        draws, chains, _ = self.chains.frames.shape
+        depend = "neighbouring chains depend on each other: " * self.chains_depend
+        text = f"{chains:,} chains of {draws:,} draws: {depend}is it the other layout?"
+        return text if draws < chains or self.chains_depend else ""
 
     @cached_property
     def lag(self) -> int:
@@ -387,6 +413,8 @@ def _verdict(
     if cloud.chains and not (r_hat := cloud.ess_and_r_hat[1]) <= MIXED:
         # correct chains that are short have such an R̂ too
         return f"no verdict: R̂ is {'unknown' if math.isnan(r_hat) else f'above {MIXED}'}"
+    if cloud.chains_depend:
+        return "no verdict: its chains depend on each other"
     if cloud.chains is None and cloud.lag:
         return "no verdict: its rows depend on each other"
     if sets < 2:

@@ -135,10 +135,8 @@ def score_files(
         if worth < FEWEST:
             worth_of = f"{worth} rows" if cloud.chains is None else f"an ESS of {worth}"
             console().print(f"{name}: no interval from {worth_of}: at least {FEWEST} have one")
-        if cloud.chains is not None and len(cloud.chains.frames) < cloud.chains.frames.shape[1]:
-            draws, chains, _ = cloud.chains.frames.shape
-            text = f"{name}: {chains:,} chains of {draws:,} draws: is it the other layout?"
-            console().print(text)
+        if cloud.other_layout:
+            console().print(f"{name}: {cloud.other_layout}")
         if cloud.chains is None and cloud.lag:
             layout, array = cloud.layout
             text = f"{name}: {cloud.dependence}: use layout={layout} for {array}"
