@@ -247,7 +247,7 @@ def mark_missing(axes: Axes, rows: pd.DataFrame, x: str, styles: Mapping[str, Cu
             f"{words} ×" if right else f"× {words}",
             (place, 1.0),
             xycoords=axes.get_xaxis_transform(),
-            xytext=(4 if right else -4, -10 - 11 * line),
+            xytext=(4 if right else -4, -(10 + 11 * line) * look().scale),
             textcoords="offset points",
             ha="right" if right else "left",
             fontsize="small",
