@@ -138,15 +138,17 @@ def narrow(width: float) -> bool:
     return inches is not None and inches < 0.6 * width * look().scale
 
 
-def sized(width: float, height: float) -> tuple[float, float]:
+def sized(width: float, height: float, titles: float = 0.9) -> tuple[float, float]:
     """The size of a figure in inches, given the size for text of 10 points.
 
     If the look sets another width, panels are scaled by the same factor, and titles like the text.
+
+    Args:
+        titles: the height of titles, labels and legend.
     """
     chosen = look()
     if chosen.inches is None:
         return width, height
-    titles = 0.9
     return chosen.inches, (height - titles) * chosen.inches / width + titles * chosen.scale
 
 
