@@ -191,7 +191,7 @@ def test_a_mistake_of_a_newcomer_is_one_line_that_says_what_to_do(here, command,
         (["check", "square", *own], "check=square: must be dataset=square"),
         (
             ["check", "mine"],
-            "adds those of your own folder; or a class of that kind, package.Class",
+            "must be a class of that kind, package.Class, or a name in `samplerbench list sampler`",
         ),
         (["sampler=mine", *SMALL], "; --config-dir DIR adds those of your own folder"),
         (

@@ -190,6 +190,7 @@ def test_one_set_of_fresh_draws_is_no_verdict(files, capsys):
             ["{good}", "reference={good}", "layout=chain,draw"],
             "at least 4 draws: with this layout it has 500 of 2 draws, in dimension 1; layout=draw",
         ),
+        (["god.npy", "dataset=grid_mixture"], "god.npy: must be a file .*; did you mean good.npy?"),
         (
             ["{good}", "two_moon"],
             "two_moon: must be a file that exists; did you mean dataset=two_m",
