@@ -153,6 +153,10 @@ def test_texts_of_each_style_are_in_the_figure_and_do_not_meet(sweep, table, sty
         assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
         assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    for axes in (axes for axes in panels if axes.texts):
+        highest = max(curve.lines[0].get_ydata().max() for curve in axes.containers)
+        marks = [text.get_window_extent() for text in axes.texts]
+        assert min(box.y0 for box in marks) > axes.transData.transform((4, highest))[1]
     assert all(axes.get_window_extent().width > 0.2 * figure.bbox.width for axes in panels)
 
 

@@ -21,12 +21,14 @@ from samplerbench.bench.statistics import floor_of, summary
 from samplerbench.bench.store import to_data
 from samplerbench.figures.common import (
     distance_title,
+    look,
     metric_title,
     repetitions,
     score_title,
     sizes,
 )
 from samplerbench.figures.distance import (
+    MARK,
     X_TITLES,
     draw_curves,
     floor_band,
@@ -108,7 +110,8 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
             axes.set_ylabel(folded_label(axes, metric_title(KL), _CHARACTER))
         if lower:
             fit_distances(lower[0], finished, pd.Series(dtype=float))
-            lower[0].set_ylim(top=4 * finished["mean"].max())  # room for the marks
+            highest = float(finished["mean"].max())
+            lower[0].set_ylim(top=max(4 * highest, _above_marks(lower, highest)))
         for axes in () if stacked else (*upper[1:], *lower[1:]):
             axes.tick_params(labelleft=False)
         panels = upper + lower
@@ -147,6 +150,16 @@ def with_floor_free(table: pd.DataFrame, metric: str, x: str, view: FloorFree) -
             f"bars: 95 % intervals{spread(cells, x)}",
         )
     return figure
+
+
+def _above_marks(panels: Sequence[Axes], highest: float) -> float:
+    """The upper end of a logarithmic axis with room for the marks of any panel above all means."""
+    figure = panels[0].get_figure(root=True)
+    assert figure is not None
+    points = 72 * panels[0].get_position().height * figure.get_size_inches()[1] / look().scale
+    share = min(0.5, (8 + MARK * max(len(axes.texts) for axes in panels)) / points)
+    bottom = panels[0].get_ylim()[0]
+    return float(bottom * (highest / bottom) ** (1 / (1 - share)))
 
 
 def _named(rows: pd.DataFrame) -> pd.DataFrame:
