@@ -423,7 +423,8 @@ def test_a_layout_is_asked_for_and_not_guessed(chains, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # ArviZ has its own
         score.main(["draw_chain.npy", "layout=chain,draw", *NORMAL])
-    assert lines(capsys)[-1] == "draw_chain.npy: 1,000 chains of 4 draws: is it the other layout?"
+    asked = "neighbouring chains depend on each other: is it the other layout?"
+    assert lines(capsys)[-1] == f"draw_chain.npy: 1,000 chains of 4 draws: {asked}"
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ from samplerbench.datasets.file import TABLES
 from samplerbench.errors import InvalidSetting, require, require_compatible
 from samplerbench.metrics.base import Distance, LawMetric, Metric
 
-#: Correlations between rows that are not neighbours count if they have so many standard errors.
+#: Correlations between any rows count if they have so many standard errors.
 FAR = 7.0
 #: With fewer chains no dependence between chains is looked for.
 FEWEST_CHAINS = 12
@@ -131,8 +131,9 @@ class Cloud:
     def lag(self) -> int:
         """How many rows before a row the row is on which it depends; 0 if no dependence is seen.
 
-        One if rows are correlated with the rows before them, by over five standard errors. If an
-        array of chains of shape (draws, chains, dim) was flattened, it is the number of chains.
+        If an array of chains of shape (draws, chains, dim) was flattened, it is the number of
+        chains. Otherwise it is one if rows are correlated with the rows before them, by over five
+        standard errors.
         """
         if not self.in_order:
             return 0
@@ -140,7 +141,7 @@ class Cloud:
         products = (centred[1:] * centred[:-1]).mean(0) / centred.square().mean(0)
         # NaN if a coordinate is constant
         near = bool((products * math.sqrt(len(self.points)) > 5).any())
-        return 1 if near else _far_lag(self.points.numpy())
+        return _lag(self.points.numpy()) or int(near)
 
     @property
     def layout(self) -> tuple[str, str]:
@@ -158,8 +159,8 @@ class Cloud:
         return f"its rows depend on the rows {self.lag:,} places before them, {chains}"
 
 
-def _far_lag(points: NDArray[np.float64]) -> int:
-    """The lag, at least 2, with the largest correlation of ranks; 0 if none is beyond chance.
+def _lag(points: NDArray[np.float64]) -> int:
+    """The lag with the largest correlation of ranks; 0 if none is beyond chance.
 
     In independent rows some of the n/2 lags have a large correlation by chance, and two outliers
     far from all other points have one at their distance. Ranks have no outliers, and a correlation
@@ -171,9 +172,9 @@ def _far_lag(points: NDArray[np.float64]) -> int:
         ranks = (counts.cumsum() - counts / 2)[places] - n / 2  # equal numbers have equal ranks
         power = np.abs(np.fft.rfft(ranks, 2 ** (2 * n - 1).bit_length())) ** 2
         products = np.fft.irfft(power)[: n // 2 + 1]
-        scores = products[2:] * math.sqrt(n) / max(products[0], 1e-300)
-        if len(scores) and scores.max() > largest:
-            largest, found = scores.max(), int(scores.argmax()) + 2
+        scores = products[1:] * math.sqrt(n) / max(products[0], 1e-300)
+        if scores.max() > largest:
+            largest, found = scores.max(), int(scores.argmax()) + 1
     return found
 
 
