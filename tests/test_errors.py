@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import samplerbench
-from samplerbench.errors import first_line, kind_and_line, require
+from samplerbench.errors import choice, first_line, kind_and_line, related, require
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,30 @@ from samplerbench.errors import first_line, kind_and_line, require
 def test_an_error_is_one_line_that_is_never_empty(error, line, with_kind):
     assert first_line(error) == line
     assert kind_and_line(error) == with_kind
+
+
+def test_the_nearest_names_have_its_letters_or_a_part_of_it():
+    names = ["exact_w1", "exact_w2", "w2_law_gaussian", "sliced", "sliced_pca", "energy", "tv_law"]
+    for word, near in (
+        ("slicd", ["sliced"]),
+        ("w2", ["exact_w2", "w2_law_gaussian"]),
+        ("W2", ["exact_w2", "w2_law_gaussian"]),
+        ("energy_distance", ["energy"]),
+        ("tv", ["tv_law"]),
+        ("sliced_wasserstein", ["sliced", "sliced_pca"]),
+        ("exact_w3", ["exact_w2"]),
+        ("wasserstein", []),
+        ("w", []),
+    ):
+        assert related(word, names) == near, word
+    assert related("eta", ["sampler.ddim.eta", "seed"]) == ["sampler.ddim.eta"]
+
+
+def test_an_error_lists_few_names_or_says_where_all_are():
+    names = [f"name_{letter}" for letter in "abcdefghijklm"]
+    assert choice("x", names[:12], "a letter") == f"one of {', '.join(names[:12])}"
+    assert choice("x", names, "a letter") == "a letter"
+    assert choice("nam_b", names, "a letter") == "a letter; did you mean name_b?"
 
 
 def test_the_line_of_a_users_code_is_named(tmp_path):

@@ -454,7 +454,7 @@ def test_a_wrong_argument_is_named_with_the_nearest(call, said):
 
 
 MISTAKES = [
-    (lambda run: sb.dataset("nope"), "dataset=nope: must be one of animal_mnist"),
+    (lambda run: sb.dataset("nope"), "dataset=nope: must be a name in `samplerbench list dataset`"),
     (lambda run: sb.sampler("ddmi"), "did you mean ddim?"),
     (lambda run: sb.sampler("edm_churn", chrun=5), "; did you mean churn?"),
     (lambda run: sb.dataset("grid_mixture", width=1), "width=1: must be left out"),
@@ -698,7 +698,7 @@ def test_rows_that_depend_on_the_rows_before_them_are_warned_of():
     with pytest.warns(UserWarning, match="samples: its rows depend .* layout='draw'") as caught:
         sb.score(walk, law, metrics="sliced")
     assert caught[0].filename == __file__
-    with pytest.warns(UserWarning, match="data: rows depend .* thin them"):
+    with pytest.warns(UserWarning, match="data: its rows depend .* thin them"):
         sb.score(np.random.default_rng(0).normal(size=(500, 2)), walk, metrics="sliced")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -7,6 +7,7 @@ After `RunFailed` it exits with status 1.
 
 from __future__ import annotations
 
+import re
 import sys
 import sysconfig
 import traceback
@@ -21,6 +22,9 @@ INSTALLED = tuple(
     Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
 
+
+#: An error lists all names that exist if there are at most so many.
+FEW = 12
 
 #: The note on an error in a sampler's step starts with this; see `samplers.base.iterate`.
 IN_STEP = " in step "
@@ -100,6 +104,32 @@ def nearest(word: str, known: Iterable[str]) -> list[str]:
     return same[:3] or get_close_matches(word, names, n=1, cutoff=0.75)
 
 
+def related(word: str, known: Iterable[str]) -> list[str]:
+    """As `nearest`, or else at most three known names that share a part with a word.
+
+    For example "w2" has a part of "exact_w2", and "energy_distance" one of "energy".
+    """
+    names = list(known)
+    parts, shares = _parts(word.rpartition(".")[2]), dict[str, float]()
+    for name in names:
+        others = _parts(name.rpartition(".")[2])
+        shared = sum(any(_alike(one, other) for one in parts) for other in others)
+        if shared:
+            shares[name] = shared / len(others)
+    return nearest(word, names) or sorted(shares, key=lambda name: -shares[name])[:3]
+
+
+def _parts(name: str) -> list[str]:
+    """The parts of a name, in small letters, without single ones: exact and w2 of "exact_w2"."""
+    return [part for part in re.split(r"[\W_]+", name.lower()) if len(part) > 1]
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether two parts are equal, or one is the first three or more letters of the other."""
+    shorter = min(len(one), len(other))
+    return one == other or (shorter > 2 and one[:shorter] == other[:shorter])
+
+
 def did_you_mean(names: Sequence[str]) -> str:
     """The end of a message that suggests these names; empty if there are none."""
     return f"; did you mean {' or '.join(names)}?" if names else ""
@@ -108,6 +138,19 @@ def did_you_mean(names: Sequence[str]) -> str:
 def similar(word: str, known: Iterable[str]) -> str:
     """The text "; did you mean …?" with known words similar to a word; empty if there are none."""
     return did_you_mean(nearest(word, known))
+
+
+def choice(word: object, known: Iterable[str], several: str) -> str:
+    """The end of "must be …" for an unknown name: the nearest names, or all if there are few.
+
+    Args:
+        word: the name.
+        known: the names that exist.
+        several: what they are, and where a user finds them: "a name in `samplerbench list grid`".
+    """
+    names = list(known)
+    near = did_you_mean(related(str(word), names))
+    return f"one of {', '.join(names)}" if len(names) <= FEW and not near else several + near
 
 
 def first_line(error: BaseException) -> str:

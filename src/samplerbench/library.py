@@ -549,11 +549,9 @@ def score(
                     require_upright(points, name)
                 else:
                     points, shape = as_points(np.asarray(data), name), None
-            if Cloud(points).rows_depend:
-                warn(
-                    f"{name}: rows depend on the rows before them, so the floor is too low; "
-                    "thin them"
-                )
+            dependence = Cloud(points).dependence
+            if dependence:
+                warn(f"{name}: {dependence}, so the floor is too low; thin them")
             found = truths(points, name, chosen, size, _whole("seed", seed, 0))
         else:
             if isinstance(data, Run):
@@ -588,8 +586,11 @@ def score(
         for truth in found:
             require_fits(clouds, truth)
         for name, cloud in clouds.items():
-            if cloud.chains is None and cloud.rows_depend:
-                warn(f"{name}: its rows depend on the rows before them; layout='draw' for a chain")
+            if cloud.other_layout:
+                warn(f"{name}: {cloud.other_layout}")
+            if cloud.chains is None and cloud.lag:
+                axes, of_chains = cloud.layout
+                warn(f"{name}: {cloud.dependence}; layout={axes!r} for {of_chains}")
         measured = (distances, differences)
         lines = [line for truth in found for measure in measured for line in measure(clouds, truth)]
     return table_of(lines)

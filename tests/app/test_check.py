@@ -147,8 +147,12 @@ def test_what_is_no_sampler(name):
 
 def test_mistakes_are_refused_before_anything_is_checked():
     for word, line in (
-        ("nothing", "check=nothing: must be one of adams_bashforth"),
-        ("dataset=nothing", "dataset=nothing: must be one of animal_mnist"),
+        ("nothing", "check=nothing: must be .*Class, or a name in `.* list sampler`; --config-dir"),
+        (
+            "dataset=nothing",
+            "dataset=nothing: must be .*, or a name in `.* list dataset`; --config",
+        ),
+        ("dataset=moons", "package.Class, or a name in `.*`; did you mean two_moons\\?$"),
         ("nothing=rings", "check=nothing=rings: must be kind=name"),
     ):
         with pytest.raises(InvalidSetting, match=line):

@@ -133,7 +133,7 @@ def test_every_experiment_runs_from_end_to_end(typed, tmp_path, name):
 #: Mistakes that Hydra, OmegaConf or the parser notice, and one of each later stage.
 MISTAKES = [
     ("sampler=ddmi", "must be a name in `samplerbench list sampler`; did you mean ddim?"),
-    ("dataset=moons_2", "must be one of animal_mnist, ", "two_moons; --config-dir"),
+    ("dataset=moons_2", "must be a name in `samplerbench list dataset`; did you mean two_moons?"),
     ("smapler=ddim", "smapler=ddim", "no such key; did you mean sampler"),
     ("experimnt=tiny", "experimnt=tiny", "no such key; did you mean experiment?"),
     ("sampler=ddim,heun", "must be one value", "brackets, 'sampler=[ddim,heun]'"),
@@ -159,7 +159,7 @@ MISTAKES = [
     ("reports", "reports: must be a command", "did you mean report?"),
     ("two_moon", "two_moon: must be a command", "did you mean dataset=two_moons?"),
     ("train", "train: must be a command", "see samplerbench --help"),
-    ("experiment=n1/nonsense", "tiny", "n1/ddim"),
+    ("experiment=n1/nonsense", "did you mean n1/ddim or n1/"),
     ("+sampler=3", "sampler=3", "ddim"),
     ("logger=null", "logger=null", "wandb"),
     ("guidance=3", "guidance=3", "only denoiser=guided or autoguided uses it"),

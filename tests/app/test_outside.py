@@ -186,7 +186,7 @@ def test_a_mistake_of_a_newcomer_is_one_line_that_says_what_to_do(here, command,
     line = "must be a file with the line # @package sampler.second"
     for words, message in (
         (["check", "square", *own], "check=square: must be dataset=square"),
-        (["check", "mine"], "or a class of that kind, package.Class"),
+        (["check", "mine"], "package.Class, or a name in `samplerbench list sampler`"),
         (["sampler=mine", *SMALL], "; --config-dir DIR adds those of your own folder"),
         (
             ["check", "target=empty", "--config-dir", "slips", "trusted=lab"],

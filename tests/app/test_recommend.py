@@ -147,7 +147,7 @@ def test_a_race_of_one_entrant_against_nothing(capsys):
         (["dataset=two_moons", "nfe=0"], "nfe=0: must be a whole number, at least 1"),
         (["dataset=two_moons", "nfe=4", "smapler=heun"], "did you mean sampler?"),
         (["dataset=two_moons", "nfe=4", "sampler=huen"], "sampler=huen: must be a name in"),
-        (["dataset=two_moons", "nfe=4", "grid=kar"], "grid=kar: must be one of"),
+        (["dataset=two_moons", "nfe=4", "grid=kar"], "did you mean karras?"),
         (["dataset=two_moons", "nfe=4", "denoiser=learned"], "must be one of oracle"),
         pytest.param(
             ["dataset=two_moons", "nfe=4", "sampler=annealed_langevin"],

@@ -78,6 +78,9 @@ def test_the_default_folder_is_a_new_one(runs, capsys):
 def test_two_trainings_are_compared_by_common_random_numbers(runs, capsys):
     report.main(["runs/a", "runs/b", "--compare", "out=out"])
     lines = pd.read_csv(runs.parent / "out" / "differences.csv")
+    printed = capsys.readouterr().out
+    assert "differences ddim,heun − ddim · train_seed=1, with 95 % intervals; p-values" in printed
+    assert printed.count(" oracle ") == (lines["denoiser"] == "oracle").sum()
     assert lines["paired"].all()
     oracle = lines[lines["denoiser"] == "oracle"]
     assert (oracle["difference"] == 0).all()

@@ -190,6 +190,7 @@ def test_one_set_of_fresh_draws_is_no_verdict(files, capsys):
             ["{good}", "reference={good}", "layout=chain,draw"],
             "at least 4 draws: with this layout it has 500 of 2 draws, in dimension 1; layout=draw",
         ),
+        (["god.npy", "dataset=grid_mixture"], "god.npy: must be a file .*; did you mean good.npy?"),
         (
             ["{good}", "two_moon"],
             "two_moon: must be a file that exists; did you mean dataset=two_m",
@@ -324,6 +325,22 @@ def test_chains_are_worth_fewer_draws_and_their_floor_is_that_of_so_many(chains,
     assert "not distinguishable from the data" in line
 
 
+def test_flattened_chains_are_named_with_their_number(tmp_path, monkeypatch, capsys):
+    """As emcee's get_chain(flat=True): the states of all walkers, one time after the other."""
+    monkeypatch.chdir(tmp_path)
+    states = autoregressive(0.8, 200, 8, 0)
+    np.save("flat.npy", states.reshape(-1, 2))
+    np.save("good.npy", autoregressive(0.0, 1600, 1, 1)[:, 0])
+    score.main(["flat.npy", "good.npy", *NORMAL])
+    printed = lines(capsys)
+    (line,) = (line for line in printed if line.startswith("flat.npy  "))
+    assert line.endswith("  no verdict: its rows depend on each other")
+    assert not any(line.startswith("farther") for line in printed), "it is not compared"
+    said = " ".join(printed[printed.index(line) :])
+    assert "flat.npy: its rows depend on the rows 8 places before them, as those of 8 cha" in said
+    assert "use layout=draw,chain for an array of shape (draws, 8, 2), or shuffle" in said
+
+
 def test_a_reference_whose_rows_depend_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name, correlation in (("chain.npy", 0.9), ("independent.npy", 0.0)):
@@ -384,7 +401,8 @@ def test_files_may_have_layouts_of_their_own(tmp_path, monkeypatch, capsys):
     arrays = {"one": states, "flat": states.reshape(-1, 2)}
     law = sb.dataset("gaussian", mean=[0, 0], covariance=[[1, 0], [0, 1]])
     few = sb.metric("sliced", directions=20)
-    found = sb.score(arrays, law, metrics=few, layout={"one": "draw,chain"})
+    with pytest.warns(UserWarning, match=r"flat: .* layout='draw,chain' for .* \(draws, 4, 2\)"):
+        found = sb.score(arrays, law, metrics=few, layout={"one": "draw,chain"})
     assert found["ess"].tolist()[0] == table["ess"]["one.npy"]
     with pytest.raises(InvalidSetting, match="layout=two: must be one of the samples one, flat"):
         sb.score(arrays, law, layout={"two": "draw"})
@@ -405,7 +423,8 @@ def test_a_layout_is_asked_for_and_not_guessed(chains, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # ArviZ has its own
         score.main(["draw_chain.npy", "layout=chain,draw", *NORMAL])
-    assert lines(capsys)[-1] == "draw_chain.npy: 1,000 chains of 4 draws: is it the other layout?"
+    asked = "neighbouring chains depend on each other: is it the other layout?"
+    assert lines(capsys)[-1] == f"draw_chain.npy: 1,000 chains of 4 draws: {asked}"
 
 
 @pytest.mark.slow

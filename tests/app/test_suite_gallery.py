@@ -125,7 +125,7 @@ def test_the_command_prints_the_ratios_of_the_pages(typed):
     assert typed(*words, *hard) == (0, none, "")
     for word, part in {
         "path=edn": "path=edn: must be one of edm, rectified, vp_linear",
-        "over=foo": "over=foo: must be one of adams_bashforth",
+        "over=heun2": "over=heun2: must be an entrant, as the table names it; did you mean heun?",
         "targets=paired:0.3": "targets=paired:0.3: must be a list from paired:0.5,",
         "unit=path": "unit=path: must be task or law",
     }.items():

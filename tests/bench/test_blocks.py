@@ -57,6 +57,33 @@ def test_correct_chains_lie_in_their_interval(metric, law, rho, draws, chains):
     assert told <= binom.ppf(0.999, trials, 0.05)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("rho", "as_independent"), [(0.8, 10), (0.95, 18)])
+def test_none_of_twenty_correct_chains_is_told_but_most_are_as_independent_rows(
+    rho, as_independent
+):
+    """The interval of the floor is that of 390 other chains, in sets of 39 as the floor's.
+
+    `as_independent`: so many of 20, or more, are beyond the floor of independent draws.
+    """
+    law, chains = to_law(NORMAL, "normal", "sliced", SLICED, 10_000, 0), range(20)
+    states = [autoregressive(rho, 4000, 1, seed) for seed in chains]
+    unread = distances({str(k): Cloud(states[k][:, 0]) for k in chains}, law)
+    assert {line.verdict for line in unread} == {"no verdict: its rows depend on each other"}
+    assert sum(line.distance > line.floor_upper for line in unread) >= as_independent
+    found, _ = lines(law, *states)
+    inside = [line.floor_lower <= line.distance <= line.floor_upper for line in found]
+    assert sum(inside) >= binom.ppf(0.001, len(inside), 0.95)
+    seeds = range(100, 100 + 10 * FLOORS)
+    others = [law.distance(autoregressive(rho, 4000, 1, seed)[:, 0]).value for seed in seeds]
+    sets = np.reshape(others, (10, FLOORS))
+    lower, upper = (
+        np.mean([getattr(line, f"floor_{end}") for line in found]) for end in ("lower", "upper")
+    )
+    assert lower == pytest.approx(sets.min(1).mean(), rel=0.2)
+    assert upper == pytest.approx(sets.max(1).mean(), rel=0.2)
+
+
 def test_the_floor_of_a_chain_is_that_of_other_chains_of_its_kind():
     """It is between the floor of n independent draws and that of ESS draws."""
     truth = to_law(NORMAL, "normal", "sliced", SLICED, 10_000, 0)

@@ -1,13 +1,14 @@
 """Errors below the floor: divergences and paired distances beside the distances of a job."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import pandas as pd
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from helpers import sweep_of
+from helpers import mostly_slow, sweep_of
 from samplerbench.bench.budget.run import Budget
 from samplerbench.bench.floor_free import FloorFree, spread
 from samplerbench.bench.store import as_table
@@ -17,6 +18,7 @@ from samplerbench.core.starts import Exact
 from samplerbench.datasets.checkerboard import Checkerboard
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.grid_mixture import grid_mixture
+from samplerbench.figures.common import Look, looking
 from samplerbench.figures.floor_free import with_floor_free
 from samplerbench.metrics.kl_law import KLLaw
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
@@ -134,6 +136,28 @@ def test_the_figure_shows_all_of_it(sweep, table):
     assert "densities at 512 points of each output" in caption
     assert "nats" in lower[0].get_ylabel()
     assert "24 steps" in paired.get_ylabel()
+
+
+@pytest.mark.parametrize("style", mostly_slow(["page", "slides", "column"], 2))
+def test_texts_of_each_style_are_in_the_figure_and_do_not_meet(sweep, table, style):
+    with looking(Look(style)):
+        figure = with_floor_free(table, "w", "steps", FloorFree(sweep))
+        FigureCanvasAgg(figure).draw()
+    panels = [axes for axes in figure.axes if axes.axison]
+    assert len({axes.get_position().x0 < 0.5 for axes in panels}) == 2 - (style == "column")
+    legend = (figure.legends or [figure.axes[-1].get_legend()])[0]
+    titles = [axes.title for axes in panels]
+    labels = [axes.yaxis.label for axes in panels if axes.get_ylabel()]
+    boxes = [text.get_window_extent() for text in (*titles, *labels, *legend.get_texts())]
+    for box in boxes:
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    for axes in (axes for axes in panels if axes.texts):
+        highest = max(curve.lines[0].get_ydata().max() for curve in axes.containers)
+        marks = [text.get_window_extent() for text in axes.texts]
+        assert min(box.y0 for box in marks) > axes.transData.transform((4, highest))[1]
+    assert all(axes.get_window_extent().width > 0.2 * figure.bbox.width for axes in panels)
 
 
 @pytest.mark.slow

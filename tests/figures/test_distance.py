@@ -331,6 +331,7 @@ def test_a_narrow_waterfall_has_no_middle_column_and_no_labels_that_meet():
     for axes in figure.axes:
         boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
         assert all(one.x1 <= other.x0 for one, other in pairwise(boxes))
+        assert axes.get_window_extent().height > 1.0 * figure.dpi
     (legend,) = figure.legends
     box = legend.get_window_extent()
     assert box.x0 >= 0

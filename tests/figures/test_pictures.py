@@ -35,6 +35,7 @@ from samplerbench.figures.band_1d import Band1D
 from samplerbench.figures.base import Animation, PathPicture, write
 from samplerbench.figures.chain import Chain
 from samplerbench.figures.clones import Clones, same_mode
+from samplerbench.figures.common import Look, looking
 from samplerbench.figures.contraction import PANELS, Contraction
 from samplerbench.figures.densities_1d import Densities1D, level_at
 from samplerbench.figures.heavy_mode import HeavyMode
@@ -46,9 +47,11 @@ from samplerbench.figures.panels import (
     Frame,
     law_density,
     not_shown,
+    panel_columns,
     plane,
     plane_height,
     run_styles,
+    scatter,
     start_name,
 )
 from samplerbench.figures.panels import frame as framed
@@ -312,12 +315,14 @@ def test_the_quiver_has_a_legend_and_readable_text(held):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("style", ["page", "slides", "column"])
 @pytest.mark.parametrize("half_width", [None, (15.0, 20.0)])
-def test_the_text_of_a_quiver_is_inside_and_apart(held, half_width):
+def test_the_text_of_a_quiver_is_inside_and_apart(held, half_width, style):
     """The title has three lines, since it counts the chains that leave the frame."""
     scene = held(1.0, samplers=[("ula", ULA(5.0))])
-    (animation,) = replace(small(Quiver()), half_width=half_width).draw(scene).values()
-    list(animation.images())
+    with looking(Look(style)):
+        (animation,) = replace(small(Quiver()), half_width=half_width).draw(scene).values()
+        list(animation.images())
     (axes,), (legend,) = animation.figure.axes, animation.figure.legends
     title = animation.moving[-1]
     assert title.get_text().count("\n") == 2
@@ -634,6 +639,23 @@ def test_the_lowest_panel_of_each_column_has_labels(spectrum, count):
     columns = len({round(axes.get_position().x0, 3) for axes in panels})
     assert named == panels[-columns:]
     assert all(axes.xaxis.get_tick_params()["labelbottom"] for axes in named)
+
+
+def test_panels_of_a_narrow_figure_are_in_fewer_columns_and_dots_have_the_scale_of_the_text():
+    places = {
+        Look(): [1, 2, 3, 2, 3, 3, 3],
+        Look("slides"): [1, 2, 3, 2, 3, 3, 3],
+        Look("column"): [1, 2, 2, 2, 2, 2, 2],
+        Look("column", width=2.0): [1] * 7,
+        Look("column", font=6.0, width=7.0): [1, 2, 3, 2, 3, 3, 3],
+    }
+    for chosen, columns in places.items():
+        with looking(chosen):
+            assert [panel_columns(count) for count in range(1, 8)] == columns, chosen
+    with looking(Look("slides")):
+        axes = Figure().subplots()
+        scatter(axes, torch.zeros(3, 2), "k", size=2.0)
+    assert axes.lines[0].get_markersize() == pytest.approx(3.2)
 
 
 def test_denoisers_of_one_sampler_fill_rows(plane):

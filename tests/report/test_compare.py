@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from helpers import refused_in_one_line
+from samplerbench.app.commands import report
 from samplerbench.errors import InvalidSetting
 from samplerbench.report.compare import compare
 
@@ -97,3 +98,35 @@ def test_one_name_for_two_data_sets_is_refused(rows, entry):
     other = entry("#2", rows(), config={"dataset": {"noise": 0.3}})
     with pytest.raises(InvalidSetting, match=r"dataset=moons, noise=0.1 and moons, noise=0.3"):
         compare(entry("#1", rows(), config={"dataset": {"noise": 0.1}}), other)
+
+
+def test_the_console_has_the_clearest_differences_first(rows, entry, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    shifted = [replace(row, value=row.value + 0.3 * (row.steps == 16)) for row in rows(seed=1)]
+    found = compare(entry("#1", rows()), entry("#2", shifted))
+    report.print_differences(found)
+    title, head, *lines = capsys.readouterr().out.strip().splitlines()
+    assert title.startswith("differences #1 − #2, with 95 % intervals; p-values by Holm over 6 ce")
+    assert head.split()[-5:] == ["#1", "#2", "difference", "p-value", "verdict"]
+    assert [line.split()[5] for line in lines[:2]] == ["16", "16"]
+    assert all(line.endswith("the first is nearer (not paired)") for line in lines[:2])
+    assert all(line.endswith("not distinguishable (not paired)") for line in lines[2:])
+    least = found.lines.sort_values("p_holm").iloc[0]
+    difference, half = lines[0].split(" ± ")
+    assert float(difference.split()[-1]) == pytest.approx(least["difference"], abs=0.005)
+    assert float(half.split()[0]) == pytest.approx(least["upper"] - least["difference"], abs=0.005)
+    monkeypatch.setattr(report, "MOST_PRINTED", 2)
+    report.print_differences(found)
+    _, _, *lines, last = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) == 2
+    assert last == "and 4 cells more in differences.csv"
+
+
+def test_the_console_says_if_no_cell_has_an_interval(rows, entry, capsys):
+    one = entry("#1", rows(repetitions=1, steps=[4, 8]))
+    report.print_differences(compare(one, entry("#2", rows(repetitions=1, steps=[4], shift=1.0))))
+    title, _, *lines, last = capsys.readouterr().out.strip().splitlines()
+    assert title == "differences #1 − #2:"
+    assert len(lines) == 2
+    assert all("  -1.00        –  one repetition: no interval" in line for line in lines)
+    assert last == "2 cells of only one run: see the page"

@@ -683,7 +683,7 @@ class Unknown(diffusers.FlowMatchEulerDiscreteScheduler.__base__, diffusers.Conf
 @each(
     ("build", "said"),
     [
-        (lambda: Diffusers("Euler"), "a scheduler of diffusers 0.42.1: .*EulerDiscreteScheduler"),
+        (lambda: Diffusers("Euler"), "a scheduler of diffusers 0.42.1; did you mean EulerAnc"),
         (lambda: Diffusers(settings={"beta": 1}), "left out: DDIMScheduler has .*beta_start.*eta"),
         (lambda: Diffusers(settings={"beta_schedule": "no"}), "no is not implemented for"),
         (lambda: Diffusers("AmusedScheduler", {"mask_token_id": 5}), "its states are discrete"),

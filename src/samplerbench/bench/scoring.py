@@ -56,6 +56,12 @@ from samplerbench.datasets.file import TABLES
 from samplerbench.errors import InvalidSetting, require, require_compatible
 from samplerbench.metrics.base import AnyMetric, Distance, LawMetric, Metric
 
+#: Correlations between any rows count if they have so many standard errors.
+FAR = 7.0
+#: With fewer chains no dependence between chains is looked for.
+FEWEST_CHAINS = 12
+#: These correlations are computed for so many columns at most.
+FAR_COLUMNS = 8
 #: The number of draws of a floor; with it the verdict is exact.
 FLOORS = 39
 
@@ -94,18 +100,82 @@ class Cloud:
     def has_interval(self) -> bool:
         """Whether the jackknife is valid, so that the cloud can be compared with others."""
         ess, r_hat = self.ess_and_r_hat
-        valid = not self.rows_depend if self.chains is None else r_hat <= MIXED
+        of_chains = r_hat <= MIXED and not self.chains_depend
+        valid = self.lag == 0 if self.chains is None else of_chains
         return valid and ess >= jackknife.FEWEST
 
-    @property
-    def rows_depend(self) -> bool:
-        """Whether rows are correlated with the rows before them, by over five standard errors."""
-        if not self.in_order:
+    @cached_property
+    def chains_depend(self) -> bool:
+        """Whether neighbouring chains are correlated, as the states of a chain read as chains are.
+
+        By over `FAR` standard errors, over the pairs of neighbours; a few chains have too few.
+        """
+        if self.chains is None or self.chains.frames.shape[1] < FEWEST_CHAINS:
             return False
+        centred = self.chains.frames - self.chains.frames.mean((0, 1))
+        products = (centred[:, 1:] * centred[:, :-1]).mean(0)
+        errors = products.std(0) / math.sqrt(len(products))
+        return bool((products.mean(0) > FAR * errors).any())
+
+    @property
+    def other_layout(self) -> str:
+        """A question whether the layout is right, if it looks wrong; else empty."""
+        if self.chains is None:
+            return ""
+        draws, chains, _ = self.chains.frames.shape
+        depend = "neighbouring chains depend on each other: " * self.chains_depend
+        text = f"{chains:,} chains of {draws:,} draws: {depend}is it the other layout?"
+        return text if draws < chains or self.chains_depend else ""
+
+    @cached_property
+    def lag(self) -> int:
+        """How many rows before a row the row is on which it depends; 0 if no dependence is seen.
+
+        If an array of chains of shape (draws, chains, dim) was flattened, it is the number of
+        chains. Otherwise it is one if rows are correlated with the rows before them, by over five
+        standard errors.
+        """
+        if not self.in_order:
+            return 0
         centred = self.points - self.points.mean(0)
         products = (centred[1:] * centred[:-1]).mean(0) / centred.square().mean(0)
         # NaN if a coordinate is constant
-        return bool((products * math.sqrt(len(self.points)) > 5).any())
+        near = bool((products * math.sqrt(len(self.points)) > 5).any())
+        return _lag(self.points.numpy()) or int(near)
+
+    @property
+    def layout(self) -> tuple[str, str]:
+        """The layout that the rows have if they depend on each other, and what is to be read."""
+        if self.lag < 2:
+            return "draw", "a chain"
+        return "draw,chain", f"an array of shape (draws, {self.lag}, {self.points.shape[1]})"
+
+    @property
+    def dependence(self) -> str:
+        """Which rows depend on each other, in words; empty if no dependence is seen."""
+        if self.lag < 2:
+            return "its rows depend on the rows before them" * self.lag
+        chains = f"as those of {self.lag:,} chains do"
+        return f"its rows depend on the rows {self.lag:,} places before them, {chains}"
+
+
+def _lag(points: NDArray[np.float64]) -> int:
+    """The lag with the largest correlation of ranks; 0 if none is beyond chance.
+
+    In independent rows some of the n/2 lags have a large correlation by chance, and two outliers
+    far from all other points have one at their distance. Ranks have no outliers, and a correlation
+    of `FAR` standard errors has a probability of 1e-12 at each lag.
+    """
+    n, largest, found = len(points), FAR, 0
+    for column in points.T[:: -(-points.shape[1] // FAR_COLUMNS)]:
+        _, places, counts = np.unique(column, return_inverse=True, return_counts=True)
+        ranks = (counts.cumsum() - counts / 2)[places] - n / 2  # equal numbers have equal ranks
+        power = np.abs(np.fft.rfft(ranks, 2 ** (2 * n - 1).bit_length())) ** 2
+        products = np.fft.irfft(power)[: n // 2 + 1]
+        scores = products[1:] * math.sqrt(n) / max(products[0], 1e-300)
+        if scores.max() > largest:
+            largest, found = scores.max(), int(scores.argmax()) + 1
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -337,7 +407,9 @@ def _verdict(
     if cloud.chains and not (r_hat := cloud.ess_and_r_hat[1]) <= MIXED:
         # correct chains that are short have such an R̂ too
         return f"no verdict: R̂ is {'unknown' if math.isnan(r_hat) else f'above {MIXED}'}"
-    if cloud.chains is None and cloud.rows_depend:
+    if cloud.chains_depend:
+        return "no verdict: its chains depend on each other"
+    if cloud.chains is None and cloud.lag:
         return "no verdict: its rows depend on each other"
     if sets < 2:
         count = "one set" if sets else "no set"

@@ -42,7 +42,9 @@ def waterfall(lines: pd.DataFrame, metric: str, title: str = "") -> Figure:
     stacked = narrow(_PANEL * len(columns) + 1.0)
     if stacked:
         columns = sorted({columns[0], columns[-1]})
-    with new_figure(_PANEL * len(columns) + 1.0, 2.1 * len(settings) + 0.9) as figure:
+    # names of parts under narrow panels are upright, and their legend has two lines
+    height = 3.4 * len(settings) + 2.3 if stacked else 2.1 * len(settings) + 0.9
+    with new_figure(_PANEL * len(columns) + 1.0, height) as figure:
         panels = figure.subplots(
             len(settings), len(columns), sharex=True, sharey=True, squeeze=False
         )

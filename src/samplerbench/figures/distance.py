@@ -69,6 +69,8 @@ _LONG = 24
 _SHIFT, _APART = 1.012, 3.2
 #: The width of a panel in inches.
 _PANEL = 4.6
+#: The height of the line of a mark, in points for text of 10 points.
+MARK = 11
 X_TITLES = {
     "steps": "number of steps N",
     "nfe": "network evaluations per sample (NFE)",
@@ -243,7 +245,7 @@ def mark_missing(axes: Axes, rows: pd.DataFrame, x: str, styles: Mapping[str, Cu
             f"{words} ×" if right else f"× {words}",
             (place, 1.0),
             xycoords=axes.get_xaxis_transform(),
-            xytext=(4 if right else -4, -10 - 11 * line),
+            xytext=(4 if right else -4, -(10 + MARK * line) * look().scale),
             textcoords="offset points",
             ha="right" if right else "left",
             fontsize="small",

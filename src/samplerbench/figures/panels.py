@@ -21,7 +21,7 @@ from samplerbench.core.grids import Level
 from samplerbench.core.noise import generator
 from samplerbench.datasets.base import LARGEST
 from samplerbench.errors import require
-from samplerbench.figures.common import COLOURS, score_title
+from samplerbench.figures.common import COLOURS, look, score_title
 from samplerbench.figures.style import CurveStyle, by_number, styles_of
 from samplerbench.identity import settings_text
 
@@ -38,6 +38,9 @@ GENERATED = COLOURS[1]
 BLACK_TO_RED: Colormap = LinearSegmentedColormap.from_list(
     "black_to_red", ["black", "#7A1500", "#E03010", "#FF4A2A"]
 )
+
+#: The width of a panel that has space for labels, in inches for text of 10 points.
+_NARROWEST = 2.0
 
 Item = TypeVar("Item")
 
@@ -180,10 +183,10 @@ def plane_height(width: float, rows: int, columns: int, ratio: float) -> float:
 
 
 def scatter(axes: Axes, points: Tensor, colour: str, size: float = 3.0, **style: Any) -> None:
-    """Draw points, shape (n, 2), as dots; more dots are fainter."""
+    """Draw points, shape (n, 2), as dots of a size in points; more dots are fainter."""
     alpha = min(1.0, max(0.4, 400 / max(len(points), 1)))
     style = {"alpha": alpha, "mew": 0.0, **style}
-    axes.plot(points[:, 0], points[:, 1], "o", ls="", ms=size, color=colour, **style)
+    axes.plot(points[:, 0], points[:, 1], "o", ls="", ms=size * look().scale, color=colour, **style)
 
 
 def line_by_time(x: Tensor, y: Tensor) -> LineCollection:
@@ -276,8 +279,13 @@ def law_density(scene: Scene, x: Tensor) -> Tensor | None:
 
 
 def panel_columns(panels: int) -> int:
-    """The number of columns for a number of panels, at most 3: four panels are two rows of two."""
-    return panels if panels <= 3 else math.ceil(panels / math.ceil(panels / 3))
+    """The number of columns for a number of panels, at most 3: four panels are two rows of two.
+
+    It is smaller if the look's width has no space for three, as in a column of a paper.
+    """
+    inches = look().inches
+    most = 3 if inches is None else max(1, min(3, int(inches / look().scale / _NARROWEST)))
+    return panels if panels <= most else math.ceil(panels / math.ceil(panels / most))
 
 
 def in_rows(figure: Figure, count: int, columns: int, *, shared: bool = True) -> list[Axes]:

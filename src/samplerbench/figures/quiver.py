@@ -24,7 +24,7 @@ from samplerbench.bench.scene import SamplerRun, Scene
 from samplerbench.core.grids import Level
 from samplerbench.core.models import Score
 from samplerbench.figures.base import Animation, Drawings, PathPicture, require_counts
-from samplerbench.figures.common import COLOURS
+from samplerbench.figures.common import COLOURS, look
 from samplerbench.figures.panels import (
     GENERATED,
     Frame,
@@ -78,10 +78,12 @@ class Quiver(PathPicture):
         # the longest arrow is slightly longer than the distance of two arrows
         scale = 1.1 * 2 * min(shown.half_width) / (self.mesh - 1)
         present = [int(shown.inside(x).sum()) for x in paths.x]
+        dot = look().scale
         with mpl.rc_context(enlarged(_TEXT)):
             # the panel, and its title of three lines, labels and legend
-            height = 3.75 * shown.ratio + 1.55
-            figure = Figure(figsize=sized(4.5, height), layout="constrained")
+            titles = 1.55
+            size = sized(4.5, 3.75 * shown.ratio + titles, titles)
+            figure = Figure(figsize=size, layout="constrained")
             axes = figure.subplots()
             axes.grid(visible=False)
             first = scale * _arrows(model, mesh, levels[0], scene)
@@ -98,23 +100,25 @@ class Quiver(PathPicture):
                 color=_ARROWS,
             )
             (data,) = axes.plot(
-                x0[:, 0], x0[:, 1], "o", ls="", ms=3, color=COLOURS[0], alpha=0.35, mew=0
+                x0[:, 0], x0[:, 1], "o", ls="", ms=3 * dot, color=COLOURS[0], alpha=0.35, mew=0
             )
-            trails = LineCollection([], colors=GENERATED, linewidths=1.0, alpha=0.7)
+            trails = LineCollection([], colors=GENERATED, linewidths=dot, alpha=0.7)
             axes.add_collection(trails, autolim=False)
-            (dots,) = axes.plot([], [], "o", ls="", ms=5, color=GENERATED, mec="white", mew=0.6)
-            plane(axes, shown, " ")
+            (dots,) = axes.plot([], [], "o", ls="", ms=5 * dot, color=GENERATED, mec="white")
+            dots.set_markeredgewidth(0.6 * dot)
+            plane(axes, shown, " \n \n ")  # space for the title, which changes
             title = axes.text(0.5, 1.02, "", transform=axes.transAxes, ha="center")
             figure.legend(
                 handles=[
-                    _mark(r"$\rightarrow$", _ARROWS, "score", 14),
-                    _mark("o", COLOURS[0], "data", 6),
-                    _mark("o", GENERATED, "chains", 6),
+                    _mark(r"$\rightarrow$", _ARROWS, "score", 14 * dot),
+                    _mark("o", COLOURS[0], "data", 6 * dot),
+                    _mark("o", GENERATED, "chains", 6 * dot),
                 ],
                 loc="outside lower center",
                 ncols=3,
                 handletextpad=0.2,
                 borderpad=0.0,
+                borderaxespad=0.2,
             )
 
         def update(number: int) -> None:
@@ -144,8 +148,8 @@ class Quiver(PathPicture):
         return torch.from_numpy(np.stack(np.meshgrid(width, height), -1).reshape(-1, 2))
 
 
-def _mark(marker: str, colour: str, label: str, size: float) -> Line2D:
-    return Line2D([], [], ls="", marker=marker, color=colour, mew=0.0, ms=size, label=label)
+def _mark(marker: str, colour: str, label: str, points: float) -> Line2D:
+    return Line2D([], [], ls="", marker=marker, color=colour, mew=0.0, ms=points, label=label)
 
 
 def _with_noise(levels: list[Level[float]]) -> list[Level[float]]:

@@ -142,15 +142,17 @@ def narrow(width: float) -> bool:
     return inches is not None and inches < 0.6 * width * look().scale
 
 
-def sized(width: float, height: float) -> tuple[float, float]:
+def sized(width: float, height: float, titles: float = 0.9) -> tuple[float, float]:
     """The size of a figure in inches, given the size for text of 10 points.
 
     If the look sets another width, panels are scaled by the same factor, and titles like the text.
+
+    Args:
+        titles: the height of titles, labels and legend.
     """
     chosen = look()
     if chosen.inches is None:
         return width, height
-    titles = 0.9
     return chosen.inches, (height - titles) * chosen.inches / width + titles * chosen.scale
 
 
@@ -182,12 +184,25 @@ def label_log_values(axis: Axis, form: str = "{x:g}") -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def folded_label(axes: Axes, text: str) -> str:
-    """A label of y with line breaks, so that it is not longer than the axis."""
+def folded_label(axes: Axes, text: str, character: float = 0.075) -> str:
+    """A label of y with line breaks, so that it is not longer than the axis.
+
+    `character` is the width of one at 10 points, in inches.
+    """
+    return _folded_to(axes, text, 1, character)
+
+
+def folded_title(axes: Axes, text: str, character: float = 0.062) -> str:
+    """A title with line breaks, so that it is not wider than its panel; see `folded_label`."""
+    return _folded_to(axes, text, 0, character)
+
+
+def _folded_to(axes: Axes, text: str, side: int, character: float) -> str:
+    """A text with line breaks, so that it is not longer than a side of a panel; 0 is the width."""
     figure = axes.get_figure(root=True)
     assert figure is not None
-    inches = axes.get_position().height * figure.get_size_inches()[1] / look().scale
-    return "\n".join(_wrapped(text, max(12, int(inches / 0.075))))
+    inches = axes.get_position().size[side] * figure.get_size_inches()[side] / look().scale
+    return "\n".join(_wrapped(text, max(12, int(inches / character))))
 
 
 def spans_decades(means: pd.Series) -> bool:

@@ -34,6 +34,11 @@ class Comparison:
     lines: pd.DataFrame
     unmatched: Sequence[str]  # cells of only one run, one line each
 
+    @property
+    def tests(self) -> int:
+        """The number of cells with a p-value, over which Holm's correction goes."""
+        return int(self.lines["p_holm"].notna().sum())
+
 
 def compare(first: Entry, second: Entry) -> Comparison:
     """Compare two runs; refuse runs with different measures or without common cells."""

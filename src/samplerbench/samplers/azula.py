@@ -21,7 +21,7 @@ from samplerbench.core.grids import Levels
 from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import Noise
 from samplerbench.core.schedules import NoiseSchedule
-from samplerbench.errors import require, similar
+from samplerbench.errors import did_you_mean, related, require
 from samplerbench.samplers.base import Step
 from samplerbench.samplers.peers import (
     Drawing,
@@ -197,6 +197,6 @@ def _chosen(module: str, base: str, field_: str, name: str) -> Any:
         for one, kind in vars(home).items()
         if isclass(kind) and issubclass(kind, parent) and kind is not parent
     }
-    allowed = f"a class of azula.{module}: {', '.join(kinds)}"
-    require(name in kinds, field_, name, allowed + similar(str(name), kinds))
+    listed = did_you_mean(related(str(name), kinds)) or f": {', '.join(kinds)}"
+    require(name in kinds, field_, name, f"a class of azula.{module}{listed}")
     return kinds[name]

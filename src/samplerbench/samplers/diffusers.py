@@ -36,7 +36,7 @@ from samplerbench.core.grids import Level, Levels
 from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import Noise
 from samplerbench.core.schedules import EDM, DDPMTable, NoiseSchedule
-from samplerbench.errors import InvalidSetting, first_line, require, similar
+from samplerbench.errors import InvalidSetting, did_you_mean, first_line, related, require
 from samplerbench.samplers.base import Step
 from samplerbench.samplers.diffusers_loops import (
     PREDICTIONS,
@@ -344,8 +344,9 @@ def _kind(name: object) -> Any:
     import diffusers
 
     names = scheduler_names()
-    allowed = f"a scheduler of diffusers {diffusers.__version__}: {', '.join(names)}"
-    require(name in names, "scheduler", name, allowed + similar(str(name), names))
+    listed = did_you_mean(related(str(name), names)) or f": {', '.join(names)}"
+    allowed = f"a scheduler of diffusers {diffusers.__version__}{listed}"
+    require(name in names, "scheduler", name, allowed)
     return _deprecated().get(str(name)) or getattr(diffusers, str(name))
 
 

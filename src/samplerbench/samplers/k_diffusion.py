@@ -34,7 +34,7 @@ from samplerbench.core.grids import Levels
 from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import Noise
 from samplerbench.core.schedules import NoiseSchedule
-from samplerbench.errors import missing, require, similar
+from samplerbench.errors import did_you_mean, missing, related, require
 from samplerbench.samplers.base import Step
 from samplerbench.samplers.peers import (
     Brownian,
@@ -275,7 +275,7 @@ def _append_dims(x: Tensor, dims: int) -> Tensor:
 def _named(prefix: str, field_: str, name: str) -> Callable[..., Any]:
     """A function of the package by its name."""
     functions = [one for one in vars(sampling()) if one.startswith(prefix)]
-    allowed = f"a function of k_diffusion.sampling: {', '.join(functions)}"
-    require(name in functions, field_, name, allowed + similar(str(name), functions))
+    listed = did_you_mean(related(str(name), functions)) or f": {', '.join(functions)}"
+    require(name in functions, field_, name, f"a function of k_diffusion.sampling{listed}")
     found: Callable[..., Any] = getattr(sampling(), name)
     return found

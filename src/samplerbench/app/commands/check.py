@@ -48,8 +48,10 @@ def main(words: list[str]) -> None:
         names = list(member_files(kind))
         if name not in names and "." not in name:
             elsewhere = [f"{other}={name}" for other in groups() if name in member_files(other)]
-            allowed = " or ".join(elsewhere) or unknown_member(kind, name, ADDING).allowed
-            allowed += "; or a class of that kind, package.Class" * (not elsewhere)
+            allowed = " or ".join(elsewhere)
+            if not elsewhere:
+                named = unknown_member(kind, name, ADDING).allowed
+                allowed = f"a class of that kind, package.Class, or {named}"
             raise InvalidSetting(kind if equals else "check", name, allowed)
         chosen.append((kind, name))
     kinds = {kind for kind, _ in chosen}

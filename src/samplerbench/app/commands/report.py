@@ -8,8 +8,8 @@
 
 Each DIR is a run or a folder of runs. The report is a new folder, `out`, with `report.html`, which
 needs no network, `cells.csv`, `table.md` and `table.tex`. `--compare` adds the paired differences
-of two runs with the same measures. Two slow parts are optional: `panels=true` draws samples beside
-the data, and `figures` writes figures, in the `style` page, slides or column.
+of two runs with the same measures, and prints them. Two slow parts are optional: `panels=true`
+draws samples beside the data, and `figures` writes figures, in the `style` page, slides or column.
 
 `where` keeps the cells that have these values in columns of `cells.csv`; spaces separate columns,
 commas separate values. `group` is a column: it comes first in the tables and colours the charts.
@@ -46,13 +46,13 @@ from samplerbench.app.folder.runs import (
     read_about,
 )
 from samplerbench.app.terminal import console
-from samplerbench.bench.rounding import plain
+from samplerbench.bench.rounding import counted, difference, plain
 from samplerbench.bench.store import Store
 from samplerbench.errors import InvalidSetting, first_line, require
 from samplerbench.figures.common import Look, looking
 from samplerbench.report.charts import Chart
 from samplerbench.report.chosen import conditions, group_column
-from samplerbench.report.compare import compare
+from samplerbench.report.compare import Comparison, compare
 from samplerbench.report.content import Report, gather
 from samplerbench.report.entries import Entry, few, labelled
 from samplerbench.report.folder import write_report
@@ -60,6 +60,9 @@ from samplerbench.report.references import declared
 
 #: Names of folders of a multirun's jobs; the report adds the name of the multirun.
 NUMBERED = re.compile(r"\d+(_[0-9a-f]{8})?")
+
+#: The largest number of differences that are printed.
+MOST_PRINTED = 40
 
 #: The largest number of runs with sample panels; each takes about a second.
 MOST_PANELS = 4
@@ -175,8 +178,41 @@ def report(
             print(f"   {line}")
     for note in page.notes:
         print(f"note: {note}")
+    if comparison is not None:
+        print_differences(comparison)
     print_reached(page.reached)
     print(f"report: {out / 'report.html'}")
+
+
+def print_differences(comparison: Comparison) -> None:
+    """Print the differences of two runs: the first `MOST_PRINTED`, the smallest p-values first."""
+    out, (first, second) = console(), comparison.labels
+    lines = comparison.lines.sort_values("p_holm", kind="stable", na_position="last")
+    family = f", with 95 % intervals; p-values by Holm over {counted(comparison.tests, 'cell')}"
+    out.print(f"\ndifferences {first} − {second}{family if comparison.tests else ''}:")
+    table = Table(box=None, pad_edge=False)
+    for name in ("metric", "start", "denoiser", "sampler"):
+        table.add_column(name, overflow="fold")
+    for name in ("N", first, second, "difference", "p-value"):
+        table.add_column(name, no_wrap=True, justify="right")
+    table.add_column("verdict", overflow="fold")
+    for line in lines.head(MOST_PRINTED).to_dict("records"):
+        verdict = line["verdict"] if line["paired"] else f"{line['verdict']} (not paired)"
+        table.add_row(
+            *(str(line[name]) for name in ("metric", "start", "denoiser", "name")),
+            f"{line['steps']:,}",
+            plain(line["first"]),
+            plain(line["second"]),
+            difference(line["difference"], line["upper"] - line["difference"]),
+            plain(line["p_holm"], 2),
+            verdict,
+        )
+    out.print(table)
+    left, alone = len(lines) - MOST_PRINTED, len(comparison.unmatched)
+    if left > 0:
+        out.print(f"and {counted(left, 'cell')} more in differences.csv")
+    if alone:
+        out.print(f"{counted(alone, 'cell')} of only one run: see the page")
 
 
 def print_reached(lines: pd.DataFrame) -> None:

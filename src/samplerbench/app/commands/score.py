@@ -29,6 +29,7 @@ import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ from samplerbench.app.config.groups import chosen_members, title_of_data
 from samplerbench.app.config.numbers import whole_number
 from samplerbench.app.terminal import console
 from samplerbench.bench.rounding import difference, distance, plain
-from samplerbench.errors import InvalidSetting, require
+from samplerbench.errors import InvalidSetting, did_you_mean, require
 
 if TYPE_CHECKING:  # torch is slow to import: functions import it after the words are checked
     from torch import Tensor
@@ -72,7 +73,10 @@ def main(words: list[str]) -> None:
         new_path(Path(out), "file")
     for key, name in [("", name) for name in files] + [("reference", reference)]:
         if name is not None and not Path(name).expanduser().exists():
-            raise InvalidSetting(key, name, f"a file that exists{choice_of(name)}")
+            folder = Path(name).expanduser().parent
+            there = [str(path) for path in folder.iterdir()] if folder.is_dir() else []
+            near = did_you_mean(get_close_matches(name, there, n=1, cutoff=0.75))
+            raise InvalidSetting(key, name, f"a file that exists{near or choice_of(name)}")
     name = shlex.quote(files[0])
     allowed = f"compared with a file of data (samplerbench score {name} reference=data.csv) or "
     allowed += f"with a data set of `samplerbench list datasets` (samplerbench score {name} "
@@ -135,14 +139,12 @@ def score_files(
         if worth < FEWEST:
             worth_of = f"{worth} rows" if cloud.chains is None else f"an ESS of {worth}"
             console().print(f"{name}: no interval from {worth_of}: at least {FEWEST} have one")
-        if cloud.chains is not None and len(cloud.chains.frames) < cloud.chains.frames.shape[1]:
-            draws, chains, _ = cloud.chains.frames.shape
-            text = f"{name}: {chains:,} chains of {draws:,} draws: is it the other layout?"
-            console().print(text)
-        if cloud.chains is None and cloud.rows_depend:
-            text = f"{name}: its rows depend on the rows before them: use layout=draw for a chain"
-            text += ", or shuffle them if they are independent and sorted"
-            console().print(text)
+        if cloud.other_layout:
+            console().print(f"{name}: {cloud.other_layout}")
+        if cloud.chains is None and cloud.lag:
+            layout, array = cloud.layout
+            text = f"{name}: {cloud.dependence}: use layout={layout} for {array}"
+            console().print(f"{text}, or shuffle them if they are independent and sorted")
     return lines
 
 
@@ -196,9 +198,10 @@ def read_truths(
         with typed_as("reference"):
             points, shape = read_samples(reference, None, **own)
             require_upright(points, reference)
-        if Cloud(points).rows_depend:
-            depend = "its rows depend on the rows before them, and the floor is too low for that"
-            console().print(f"{reference}: {depend}; thin it")
+        dependence = Cloud(points).dependence
+        if dependence:
+            text = f"{reference}: {dependence}, and the floor is too low for that; thin it"
+            console().print(text)
         return shape, truths(points, reference, metrics, 0, seed)
     dataset: Dataset = construct(config.dataset, "dataset")
     name = title_of_data(str(chosen["dataset"]), config.dataset)

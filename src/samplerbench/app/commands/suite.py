@@ -45,7 +45,7 @@ from samplerbench.app.config.construct import trusting
 from samplerbench.app.config.folders import adding, conf_directory
 from samplerbench.app.folder.runs import CONFIG, STATUS
 from samplerbench.app.terminal import console, shown
-from samplerbench.errors import refusing, require
+from samplerbench.errors import choice, refusing, require
 
 #: The versions of the suite. A version has the tasks of its own folder and of all earlier ones.
 VERSIONS = ("v1", "v2")
@@ -468,9 +468,9 @@ def _table(words: Sequence[str]) -> None:
         results = results[results["quantity"].isin(solved["quantity"])]
     require(len(solved) > 0, "suite", " ".join(words), "words that leave some problem")
     for name in ("entrant", "over"):
-        allowed = f"one of {', '.join(sorted({*solved['entrant']}))}"
-        good = name not in values or values[name] in {*solved["entrant"]}
-        require(good, name, values.get(name), allowed)
+        known = sorted({*solved["entrant"]})
+        allowed = choice(values.get(name, ""), known, "an entrant, as the table names it")
+        require(name not in values or values[name] in known, name, values.get(name), allowed)
     allowed = "given with entrant=: the ratio of its runtimes to those of over="
     require("over" not in values or "entrant" in values, "over", values.get("over"), allowed)
     said = [f"{name} {values[name]}" for name in (*CHOICES, "targets") if name in values]

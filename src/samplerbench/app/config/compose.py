@@ -25,7 +25,7 @@ from samplerbench.app.config.folders import (
     run_name,
     unknown_member,
 )
-from samplerbench.errors import InvalidSetting, require, similar
+from samplerbench.errors import InvalidSetting, did_you_mean, related, require
 
 if TYPE_CHECKING:
     from samplerbench.samplers.base import Sampler
@@ -120,7 +120,7 @@ def unknown_key(key: str, words: Sequence[str]) -> InvalidSetting:
         config, _ = compose_config(chosen)
     except (HydraException, InvalidSetting):
         config, _ = compose_config([])
-    question = similar(key, [*_paths(config), *groups()])
+    question = did_you_mean(related(key, [*_paths(config), *groups()]))
     allowed = f"left out: there is no such key{question or '; see samplerbench --help'}"
     value = next((w.partition("=")[2] for w in words if w.partition("=")[0] == key), "…")
     return InvalidSetting(key, value, allowed)
@@ -154,7 +154,7 @@ def check_keys(config: DictConfig) -> None:
     for key in map(str, config):
         if key not in known:
             paths = (path for path in _paths(config) if path.partition(".")[0] in known)
-            allowed = f"left out: no part of a job uses it{similar(key, paths)}"
+            allowed = f"left out: no part of a job uses it{did_you_mean(related(key, paths))}"
             raise InvalidSetting(key, config._get_node(key), allowed)
 
 

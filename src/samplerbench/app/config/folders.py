@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-from samplerbench.errors import InvalidSetting, require, similar
+from samplerbench.errors import InvalidSetting, choice, related, require
 
 #: Groups of which a run can have several members; the key of a node has the name: `sampler.ddim`.
 SEVERAL = ("sampler", "metric", "start", "picture")
@@ -81,17 +81,14 @@ def member_files(group: str) -> dict[str, Path]:
 
 
 def unknown_member(group: str, name: str, advice: str = "") -> InvalidSetting:
-    """The error for a name that is no member of a group: the nearest name, or else all names.
+    """The error for a name that is no member of a group: see `errors.choice`.
 
-    `advice` is added to all names, except if members of the user's own folder are among them.
+    `advice` is added if no name is near, except if the user has a folder of members.
     """
     known = member_files(group)
-    near = similar(name, known)
-    if near:
-        return InvalidSetting(group, name, f"a name in `samplerbench list {group}`{near}")
-    return InvalidSetting(
-        group, name, f"one of {', '.join(known)}{advice * (not own_directories())}"
-    )
+    allowed = choice(name, known, f"a name in `samplerbench list {group}`")
+    needed = not related(name, known) and not own_directories()
+    return InvalidSetting(group, name, allowed + advice * needed)
 
 
 def run_name() -> str:
