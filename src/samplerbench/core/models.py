@@ -162,6 +162,8 @@ class Denoiser(Score):
     def along(self, x: Tensor, tangents: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
         """x̂₀ of states (n, dim), and J·v of their tangents v, shape (c, n, dim)."""
         x0_hat, derivative = self.derivative(x, level)
+        if x.shape[1] == 1:  # on a line a run takes as long as its operations
+            return x0_hat, derivative[:, 0] * tangents
         # products of small matrices are up to five times as fast if each is in one piece
         return x0_hat, torch.einsum("nji,cni->cnj", derivative.contiguous(), tangents)
 
@@ -551,8 +553,26 @@ class IsotropicMixtureOracle(Denoiser):
         That is α/σ² times the covariance of x₀ given x, x̂₀ = Σ r_k·m_k.
         """
         part = self._one_by_one if self.products is None else self._by_products
+        if x.shape[1] == 1 and len(self.means) <= FORMS:
+            part = self._on_line
         both = self._in_pieces(part, x, level).reshape(len(x), 1 + x.shape[1], x.shape[1])
         return both[:, 0], both[:, 1:]
+
+    def _on_line(self, u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """As `_one_by_one` in one dimension, in few operations, from the offsets u − α·μ_k."""
+        power = sigma.square()
+        spread = (alpha.square() * self.variances).add_(power)
+        gain = alpha * self.variances / spread
+        offset = u - alpha * self.means
+        logs = torch.addcmul(self.log_weights - 0.5 * spread.log(), offset.square(), -0.5 / spread)
+        terms = relative_terms(logs.sub_(logs.amax(0, keepdim=True)))
+        weight = terms.div_(terms.sum(0))
+        means = torch.addcmul(self.means, gain, offset)
+        mean = (weight * means).sum(0)
+        moved = means.sub_(mean)
+        variance = moved.square_().mul_(weight).sum(0)
+        own = (weight * gain).sum(0)
+        return torch.stack([mean.add_(self.centre[0]), own.addcmul_(variance, (alpha / power)[0])])
 
     def _one_by_one(self, u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """x̂₀ and the columns of J, shape ((1 + dim)·dim, n)."""
