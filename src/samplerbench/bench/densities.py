@@ -34,12 +34,12 @@ from samplerbench.bench.cell import NOT_A_DENSITY, Cell, point_count
 from samplerbench.bench.line_densities import Folded, law_of_output
 from samplerbench.bench.transitions import Refused, transitions
 from samplerbench.core.grids import Level, Levels, TruncatedLevels, in_data_units
-from samplerbench.core.line_laws import LineNodes
+from samplerbench.core.line_laws import LineNodes, Panels
 from samplerbench.core.models import Counted, Denoiser, Density, log_densities
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.starts import Sobol, Start
 from samplerbench.core.tangents import WithTangents, jacobian, log_volume, with_tangents
-from samplerbench.datasets.base import log_density_of
+from samplerbench.datasets.base import density_of, log_density_of
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.base import mean_ratio
 from samplerbench.samplers.base import Sampler, final_state
@@ -95,10 +95,12 @@ def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
 
 def _is_linear(sweep: Sweep, sampler: Sampler) -> bool:
     """Whether four steps are linear; tangents of others would be wrong, whatever `affine` says."""
-    levels = sweep.levels(4, sampler)
-    if sampler.why_incompatible(Toy(sweep.schedule), levels) is not None:
-        return True  # refused elsewhere
-    return is_affine_run(sampler, sweep.schedule, levels, 1e-6)
+    known = sweep.linear
+    if id(sampler) not in known:
+        levels = sweep.levels(4, sampler)
+        refused = sampler.why_incompatible(Toy(sweep.schedule), levels) is not None  # elsewhere
+        known[id(sampler)] = refused or is_affine_run(sampler, sweep.schedule, levels, 1e-6)
+    return known[id(sampler)]
 
 
 def why_no_start(sweep: Sweep, cell: Cell) -> str | None:
@@ -117,7 +119,7 @@ def why_no_start(sweep: Sweep, cell: Cell) -> str | None:
     start = _plain(sweep.starts_of(sampler)[cell.start])
     if type(start).log_density is Start.log_density:
         return f"the density of the start {cell.start} is not known"
-    if start.uses_data and not isinstance(sweep.dataset.exact_score(sweep.schedule), Density):
+    if start.uses_data and not isinstance(sweep.exact_score, Density):
         return f"the density of the start {cell.start} needs that of the data with noise"
     return None
 
@@ -126,7 +128,7 @@ def log_density_of_start(
     sweep: Sweep, start: Start, first: Level[float]
 ) -> Callable[[Tensor], Tensor]:
     """ln of the density of the first states: points (n, dim) ↦ (n,)."""
-    exact = sweep.dataset.exact_score(sweep.schedule)
+    exact = sweep.exact_score
 
     def path(x: Tensor, level: Level[float]) -> Tensor:
         assert isinstance(exact, Density)  # see why_no_start
@@ -142,6 +144,7 @@ def log_density_of_start(
 
 def _why_no_chain(sweep: Sweep, sampler: Sampler, start: Start) -> str | None:
     """Why the law on a line cannot be computed through the steps, from a run of four steps."""
+    # not that of the sweep, which may be on another device
     model, levels = sweep.dataset.exact_score(sweep.schedule), sweep.levels(4, sampler)
     if model is None or sampler.why_incompatible(model, levels) is not None:
         return None  # refused elsewhere
@@ -209,22 +212,27 @@ def on_line(sweep: Sweep, cell: Cell) -> OutputLaw:
 
 def _log_density_of_data(sweep: Sweep, levels: Levels) -> Callable[[Tensor], Tensor] | None:
     """ln of the density of the data at last states, shape (n,), if it is known."""
-    dataset = sweep.dataset
     try:
-        log_density_of(dataset, dataset.draws(2, "density", 0))
+        log_p = density_of(sweep.dataset)
+        log_p(sweep.dataset.draws(2, "density", 0))
     except InvalidSetting:  # a Wasserstein distance needs none
         return None
-    return lambda x: log_density_of(dataset, in_data_units(x[:, None], levels))
+    return lambda x: log_p(in_data_units(x[:, None], levels))
 
 
 def _rescaled(law: LineNodes, levels: Levels) -> LineNodes:
     """The law of the output, given that of the last state; see `in_data_units`."""
     if not isinstance(levels, TruncatedLevels):
         return law
-    coarse = None if law.coarse is None else _rescaled(law.coarse, levels)
-    density = law.log_density + math.log(levels.rows[-1].alpha)
-    points = in_data_units(law.points, levels)
-    return replace(law, points=points, log_density=density, coarse=coarse)
+    shift = math.log(levels.rows[-1].alpha)
+
+    def rescaled(values: LineNodes | Panels) -> dict[str, Tensor]:
+        points = in_data_units(values.points, levels)
+        return {"points": points, "log_density": values.log_density + shift}
+
+    panels = None if law.panels is None else replace(law.panels, **rescaled(law.panels))
+    coarser = tuple(_rescaled(one, levels) for one in law.coarser)
+    return replace(law, **rescaled(law), panels=panels, coarser=coarser)
 
 
 @torch.no_grad()

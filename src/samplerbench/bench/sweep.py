@@ -217,6 +217,16 @@ class Sweep:
         return ConvergedRuns()
 
     @cached_property
+    def exact_score(self) -> Score | None:
+        """The exact score of the data on the path, or None."""
+        return self.dataset.exact_score(self.schedule)
+
+    @cached_property
+    def linear(self) -> dict[int, bool]:
+        """Whether runs are linear in states and x̂₀, as far as known, by `id` of the samplers."""
+        return {}
+
+    @cached_property
     def books(self) -> Books:
         """The shared part of all rows, computed once, since a large law takes long to describe."""
         return Books(

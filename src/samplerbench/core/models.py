@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -553,26 +554,37 @@ class IsotropicMixtureOracle(Denoiser):
         That is α/σ² times the covariance of x₀ given x, x̂₀ = Σ r_k·m_k.
         """
         part = self._one_by_one if self.products is None else self._by_products
-        if x.shape[1] == 1 and len(self.means) <= FORMS:
+        plain = x.device.type == "cpu" and not x.requires_grad
+        if plain and x.shape[1] == 1 and len(self.means) <= FORMS:
             part = self._on_line
         both = self._in_pieces(part, x, level).reshape(len(x), 1 + x.shape[1], x.shape[1])
         return both[:, 0], both[:, 1:]
 
     def _on_line(self, u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """As `_one_by_one` in one dimension, in few operations, from the offsets u − α·μ_k."""
-        power = sigma.square()
-        spread = (alpha.square() * self.variances).add_(power)
-        gain = alpha * self.variances / spread
-        offset = u - alpha * self.means
-        logs = torch.addcmul(self.log_weights - 0.5 * spread.log(), offset.square(), -0.5 / spread)
-        terms = relative_terms(logs.sub_(logs.amax(0, keepdim=True)))
-        weight = terms.div_(terms.sum(0))
-        means = torch.addcmul(self.means, gain, offset)
-        mean = (weight * means).sum(0)
-        moved = means.sub_(mean)
-        variance = moved.square_().mul_(weight).sum(0)
+        """As `_one_by_one` in one dimension, from the offsets u − α·μ_k, by NumPy.
+
+        Its operations on a thousand states take half as long as those of torch.
+        """
+        of_means = self.means.numpy(), self.variances.numpy(), self.log_weights.numpy()
+        means, variances, log_weights = of_means
+        scale, power = alpha.numpy(), np.square(sigma.numpy())
+        spread = np.square(scale) * variances + power
+        gain = scale * variances / spread
+        offset = u.numpy() - scale * means
+        terms = np.square(offset)
+        terms *= -0.5 / spread
+        terms += log_weights - 0.5 * np.log(spread)
+        terms -= terms.max(0)
+        weight = relative_terms(torch.from_numpy(terms)).numpy()
+        weight /= weight.sum(0)
         own = (weight * gain).sum(0)
-        return torch.stack([mean.add_(self.centre[0]), own.addcmul_(variance, (alpha / power)[0])])
+        offset *= gain
+        offset += means  # the means of the components
+        mean = (weight * offset).sum(0)
+        offset -= mean
+        variance = (np.square(offset, out=offset) * weight).sum(0)
+        both = np.stack([mean + self.centre.numpy()[0], own + variance * (scale / power)[0]])
+        return torch.from_numpy(both)
 
     def _one_by_one(self, u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """x̂₀ and the columns of J, shape ((1 + dim)·dim, n)."""
