@@ -584,9 +584,7 @@ def _parts(error: Tensor) -> Tensor:
     return parts
 
 
-def _divided(
-    low: Tensor, high: Tensor, monitors: Tensor, parts: Tensor
-) -> tuple[Tensor, Tensor]:
+def _divided(low: Tensor, high: Tensor, monitors: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
     """The edges of parts of panels: equal shares of the variations of x, y and ln dy/dx.
 
     Where the map is steep, as between two modes, equal parts of x would find it by halves only.

@@ -334,7 +334,7 @@ class Panels:
         """∫ (1 − e^l)⁺ over the law, l = ln r at the values of t.
 
         A quadrature is inaccurate where a function changes its sign within a panel. So the integral
-        is that of the polynomial through the values, over the parts of a panel where it is positive.
+        is that of the polynomial through the values, over the parts where it is positive.
         """
         weighted = (log_ratios + self.heights.log()).exp()
         values = self.heights - torch.where(self.heights > 0, weighted, 0.0)
