@@ -197,6 +197,46 @@ def test_ten_million_samples_have_this_law(sampler):
     assert distance_from_samples(sampler, 10, 1_000_000) < 1.95
 
 
+def crossed(sampler, levels, law):
+    """The total variation from the places where q = p, by bisection; F and G are closed forms."""
+    oracle, first = law.oracle(EDM(10.0)), levels.rows[0]
+
+    def run(x):
+        x = x[:, None].requires_grad_()
+        y = final_state(sampler, oracle, x, levels, KeyedNoise(("none",)))
+        (slope,) = torch.autograd.grad(y.sum(), x)
+        log_q = oracle.log_density(x.detach(), first) - slope[:, 0].log()
+        return y.detach()[:, 0], log_q - law.log_density(y.detach())
+
+    grid = torch.linspace(-80, 80, 4001).double()
+    sign = run(grid)[1].sign()
+    places = (sign[1:] != sign[:-1]).nonzero().flatten()
+    low, high, below = grid[places], grid[places + 1], sign[places]
+    for _ in range(45):
+        middle = (low + high) / 2
+        same = run(middle)[1].sign() == below
+        low, high = torch.where(same, middle, low), torch.where(same, high, middle)
+    weights, means, covariances = (values.flatten() for values in law.tensors())
+    z = (low[:, None] - means) / (covariances + first.sigma**2).sqrt()
+    gap = (weights * torch.special.ndtr(z)).sum(1) - law.line_law().cdf(run(low)[0])
+    ends = torch.zeros(1).double()
+    return float(torch.cat([ends, gap, ends]).diff().clamp_min(0).sum())
+
+
+CROSSED = mostly_slow([(UniPC(), 9), (DDIM(0.0), 9), (Heun(), 20), (Heun(), 9), (UniPC(), 20)], 0)
+
+
+@pytest.mark.parametrize(("sampler", "steps"), CROSSED, ids=repr)
+def test_the_total_variation_has_its_stated_error(sampler, steps):
+    """A plain sum over nodes is wrong by 1e-6 to 5e-5, where q and p cross; stated were 4e-8."""
+    levels = KARRAS(EDM(10.0), steps)
+    nodes = carried(sampler, levels, log_p=lambda y: LAW.log_density(y[:, None]), linear=True)
+    found = TVLaw().of_output(nodes, LAW)
+    exact = crossed(sampler, levels, LAW)
+    assert found.info["quadrature_error"] < 1e-7
+    assert abs(found.value - exact) <= found.info["quadrature_error"] + 1e-11
+
+
 LONG = [pytest.param(one, marks=pytest.mark.slow) for one in (EDMChurn(), Heun(), SDEDPMpp2M(0.7))]
 REFINED = [DDIM(1.0), *LONG]
 
@@ -213,9 +253,9 @@ def test_the_stated_error_is_one(sampler, monkeypatch):
 
     rough = [Resolution(1.6, 2, 1e-4), Resolution(1.2, 3, 1e-5)]
     for coarse, fine in zip(measured(rough), measured(RESOLUTIONS[1:3]), strict=True):
-        stated = coarse.info["quadrature_error"]
-        assert abs(coarse.value - fine.value) <= 5 * stated + 1e-7
-        assert fine.info["quadrature_error"] < 1e-3  # of the total variation, whose integrand bends
+        stated, own = coarse.info["quadrature_error"], fine.info["quadrature_error"]
+        assert abs(coarse.value - fine.value) <= stated + own
+        assert own < 1e-4
         assert coarse.lower <= coarse.value <= coarse.upper
 
 
@@ -311,7 +351,7 @@ def test_without_noise_it_is_right_to_seven_digits(sampler, steps, law, monkeypa
 
 
 def test_without_noise_it_takes_fewer_states_than_samples(monkeypatch):
-    """About a thousand; tangents and dual numbers give one law."""
+    """In three runs; tangents and dual numbers give one law."""
     oracle, seen = type(LAW.oracle(EDM(10.0))), []
 
     def watched(self, x, level, derivative=oracle.derivative):
@@ -321,7 +361,8 @@ def test_without_noise_it_takes_fewer_states_than_samples(monkeypatch):
     monkeypatch.setattr(oracle, "derivative", watched)
     levels = KARRAS(EDM(10.0), 9)
     one = carried(DDIM(0.0), levels, linear=True)
-    assert 200 < sum(seen) / 9 < 1500
+    assert len(seen) / 9 <= 3
+    assert 200 < sum(seen) / 9 < 2048
     other = carried(DDIM(0.0), levels)
     torch.testing.assert_close(one.log_density, other.log_density, rtol=0, atol=1e-9)
 
