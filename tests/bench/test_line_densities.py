@@ -20,6 +20,7 @@ from samplerbench.bench.line_densities import (
     RESOLUTIONS,
     Folded,
     Resolution,
+    StartLaw,
     gauss_and_kronrod,
     gauss_rule,
     law_of_output,
@@ -73,14 +74,8 @@ def carried(sampler, levels, law=LAW, schedule=None, start=None, **more):
     oracle, first = law.oracle(schedule or EDM(10.0)), levels.rows[0]
     start = start or Exact()
     starts = start.draw(law, 64, first, (0, 0, 0))
-    return law_of_output(
-        sampler,
-        oracle,
-        levels,
-        lambda x: start.log_density(x, first, oracle.log_density),
-        starts,
-        **more,
-    )[0]
+    begin = StartLaw(lambda x: start.log_density(x, first, oracle.log_density), starts)
+    return law_of_output(sampler, oracle, levels, begin, **more)[0]
 
 
 def kl(nodes, law=LAW):

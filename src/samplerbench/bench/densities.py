@@ -25,13 +25,13 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
 
 from samplerbench.bench.cell import NOT_A_DENSITY, Cell, point_count
-from samplerbench.bench.line_densities import Folded, law_of_output
+from samplerbench.bench.line_densities import Folded, StartLaw, law_of_output
 from samplerbench.bench.transitions import Refused, transitions
 from samplerbench.core.grids import Level, Levels, TruncatedLevels, in_data_units
 from samplerbench.core.line_laws import LineNodes, Panels
@@ -47,6 +47,8 @@ from samplerbench.samplers.toy import Toy, is_affine_run
 
 if TYPE_CHECKING:
     from samplerbench.bench.sweep import Sweep
+
+T = TypeVar("T")
 
 #: Points of a batch: a power of two, for balanced Sobol points. The bits of a result depend on it.
 #: With more points the outputs of a network's layers, which backward passes read again, do not fit
@@ -95,12 +97,22 @@ def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
 
 def _is_linear(sweep: Sweep, sampler: Sampler) -> bool:
     """Whether four steps are linear; tangents of others would be wrong, whatever `affine` says."""
-    known = sweep.linear
-    if id(sampler) not in known:
+
+    def linear() -> bool:
         levels = sweep.levels(4, sampler)
-        refused = sampler.why_incompatible(Toy(sweep.schedule), levels) is not None  # elsewhere
-        known[id(sampler)] = refused or is_affine_run(sampler, sweep.schedule, levels, 1e-6)
-    return known[id(sampler)]
+        if sampler.why_incompatible(Toy(sweep.schedule), levels) is not None:
+            return True  # refused elsewhere
+        return is_affine_run(sampler, sweep.schedule, levels, 1e-6)
+
+    return _once(sweep, ("linear", id(sampler)), linear)
+
+
+def _once(sweep: Sweep, key: object, compute: Callable[[], T]) -> T:
+    """What a function gives, computed for the first cell of a sweep that needs it."""
+    if key not in sweep.known:
+        sweep.known[key] = compute()
+    found: T = sweep.known[key]
+    return found
 
 
 def why_no_start(sweep: Sweep, cell: Cell) -> str | None:
@@ -191,17 +203,20 @@ def on_line(sweep: Sweep, cell: Cell) -> OutputLaw:
     assert sampler is not None
     levels = sweep.levels_of(cell)
     start, first = sweep.starts_of(sampler)[cell.start], levels.rows[0]
-    log_density = log_density_of_start(sweep, start, first)
-    # these draws only give the region of the states
-    starts = start.draw(sweep.dataset, 256, first, (sweep.seed, 0, 0))
-    starts = starts.to(sweep.device, torch.float64)
+
+    def law_of_start() -> StartLaw:
+        log_density = log_density_of_start(sweep, start, first)
+        # these draws only give the region of the states
+        starts = start.draw(sweep.dataset, 256, first, (sweep.seed, 0, 0))
+        return StartLaw(log_density, starts.to(sweep.device, torch.float64))
+
     model = sweep.denoisers[cell.denoiser]
     linear = sampler.affine and not sampler.stochastic and _is_linear(sweep, sampler)
-    log_p = _log_density_of_data(sweep, levels)
+    log_p = _once(sweep, "density", lambda: _log_density_of_data(sweep))
+    at_last = log_p and (lambda x: log_p(in_data_units(x[:, None], levels)))
     try:
-        law, nfe = law_of_output(
-            sampler, model, levels, log_density, starts, log_p=log_p, linear=linear
-        )
+        begin = _once(sweep, ("start", cell.start, sampler.holds, first), law_of_start)
+        law, nfe = law_of_output(sampler, model, levels, begin, log_p=at_last, linear=linear)
     except Refused as error:
         return OutputLaw(None, 0, 0.0, "incompatible", _no_quadrature(sampler, error))
     except Folded as error:
@@ -210,14 +225,14 @@ def on_line(sweep: Sweep, cell: Cell) -> OutputLaw:
     return OutputLaw(_rescaled(law, levels), nfe, time.perf_counter() - began)
 
 
-def _log_density_of_data(sweep: Sweep, levels: Levels) -> Callable[[Tensor], Tensor] | None:
-    """ln of the density of the data at last states, shape (n,), if it is known."""
+def _log_density_of_data(sweep: Sweep) -> Callable[[Tensor], Tensor] | None:
+    """ln of the density of the data at points (n, 1), shape (n,), if it is known."""
     try:
         log_p = density_of(sweep.dataset)
         log_p(sweep.dataset.draws(2, "density", 0))
     except InvalidSetting:  # a Wasserstein distance needs none
         return None
-    return lambda x: log_p(in_data_units(x[:, None], levels))
+    return log_p
 
 
 def _rescaled(law: LineNodes, levels: Levels) -> LineNodes:

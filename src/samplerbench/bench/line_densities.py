@@ -168,8 +168,7 @@ def law_of_output(
     sampler: Sampler,
     model: Score,
     levels: Levels,
-    log_density: Callable[[Tensor], Tensor],
-    starts: Tensor,
+    start: StartLaw,
     *,
     log_p: Callable[[Tensor], Tensor] | None = None,
     linear: bool = False,
@@ -178,8 +177,7 @@ def law_of_output(
 
     Args:
         sampler: a method of fixed steps.
-        log_density: ln of the density of the first state, shape (n,), at points (n, 1).
-        starts: some draws of the first state, shape (n, 1).
+        start: the law of the first state.
         log_p: ln of the density with which the law will be compared, at last states, shape (n,).
             The integral of ln p over the law is then as accurate as the others, also if p has
             features that are much narrower than the law.
@@ -189,14 +187,13 @@ def law_of_output(
         Refused: the run is not a chain of Gaussian transitions.
         Folded: the map of the last steps does not increase.
     """
-    start = _Start(log_density, starts)
-    run = _Run(sampler, model, levels, start, starts, log_p, linear)
+    run = _Run(sampler, model, levels, start, log_p, linear)
     if not (sampler.stochastic or sampler.adaptive) and run.is_forward:
         try:
             return run.law(_ALONE), run.evaluations
         except _Drawn:
             pass
-    run.chain, evaluations = transitions(sampler, model, levels, starts)
+    run.chain, evaluations = transitions(sampler, model, levels, start.draws)
     if not run.chain:  # the law of the start is exact, and only the panels have an error
         return run.law(_ALONE), evaluations
     coarse, *finer = RESOLUTIONS
@@ -219,15 +216,23 @@ def _close(one: LineNodes, other: LineNodes) -> bool:
     return bool((facts(one) - facts(other)).abs().max() < TOLERANCE)
 
 
-class _Start:
-    """The law of the first state, on an interval at whose ends the density is e⁻⁴⁶ of its peak."""
+class StartLaw:
+    """The law of the first state, on an interval at whose ends the density is e⁻⁴⁶ of its peak.
 
-    def __init__(self, log_density: Callable[[Tensor], Tensor], starts: Tensor) -> None:
+    Args:
+        log_density: ln of its density, shape (n,), at points (n, 1).
+        draws: some draws of it, shape (n, 1).
+
+    Raises:
+        Refused: its density is not normalised.
+    """
+
+    def __init__(self, log_density: Callable[[Tensor], Tensor], draws: Tensor) -> None:
         def log_q(x: Tensor) -> Tensor:
-            return log_density(x.reshape(-1, 1).to(starts)).double().cpu().reshape(x.shape)
+            return log_density(x.reshape(-1, 1).to(draws)).double().cpu().reshape(x.shape)
 
-        self.log_density = log_q
-        peak, low, high = (float(v) for v in (log_q(starts).max(), starts.min(), starts.max()))
+        self.log_density, self.draws = log_q, draws
+        peak, low, high = (float(v) for v in (log_q(draws).max(), draws.min(), draws.max()))
         step = (high - low) / 8 or 1.0
         for first in range(0, 1000, 50):
             outward = step * torch.arange(first, first + 50, dtype=torch.float64)
@@ -321,8 +326,7 @@ class _Run:
         sampler: Sampler,
         model: Score,
         levels: Levels,
-        start: _Start,
-        starts: Tensor,
+        start: StartLaw,
         log_p: Callable[[Tensor], Tensor] | None,
         linear: bool,
     ) -> None:
@@ -332,7 +336,7 @@ class _Run:
             log_p,
             linear,
         )
-        self._like = starts[:1]
+        self._like = start.draws[:1]
         self.chain: list[Transition] | None = None  # not known
         self.evaluations = 0
         # whether derivatives go forward if there is no noise
@@ -396,17 +400,18 @@ class _Run:
         # the panels beyond the ends where the map is not known to grow begin here
         bounds = [-math.inf, math.inf]
         scale: tuple[Tensor, Tensor] | None = None
+        farther: list[Tensor] = []
         lows, columns, folded, nodes = [], [], 0.0, 0
         for _ in range(60):
             x, half = _points(low, high, rule.nodes)
             nodes += x.numel()
             log_q = law.log_density(x)
             y, slope = (v.reshape(x.shape) for v in self._map(x.flatten()))
-            per_node = log_q.exp() * half
-            log_q = log_q - slope.abs().clamp_min(1e-300).log()
-            turned = slope <= 0
-            masses = per_node * rule.weights
-            if float(masses[:, 1:][turned[:, 1:] & turned[:, :-1]].sum()) > _FOLDED:
+            per_node, log_slope = log_q.exp() * half, slope.abs().clamp_min(1e-300).log()
+            log_q = log_q - log_slope
+            turned, masses = slope <= 0, per_node * rule.weights
+            turns = bool(turned.any())
+            if turns and float(masses[:, 1:][turned[:, 1:] & turned[:, :-1]].sum()) > _FOLDED:
                 raise _folded()  # between two neighbours the map falls
             rows = self._integrands(y, per_node, log_q, *(scale or _scale(y, masses)))
             error = (rows * difference).sum(-1).abs().amax(0) / tolerance
@@ -415,22 +420,23 @@ class _Run:
             parts = _parts(error[rough])
             if nodes + int(parts.sum()) * len(rule.nodes) > MOST:
                 rough.zero_()
-            below, above = low < ends[0], high > ends[1]
-            wrong = (below | above) & (turned | ~y.isfinite()).any(1)
-            bounds = [
-                max([bounds[0], *high[wrong & below].tolist()]),
-                min([bounds[1], *low[wrong & above].tolist()]),
-            ]
             fine = ~rough
             lows.append(low[fine])
             columns.append(torch.stack([y, per_node, log_q])[:, fine])
-            folded += float(masses[fine][turned[fine]].sum())
-            monitors = torch.stack([x, y, slope.abs().clamp_min(1e-300).log()])[:, rough]
-            beyond = self._beyond(law, rows, rule) if scale is None else []
+            if turns:
+                folded += float(masses[fine][turned[fine]].sum())
+            if farther:
+                wrong = (turned | ~y.isfinite()).any(1)
+                bounds[0] = max([bounds[0], *high[wrong & (low < ends[0])].tolist()])
+                bounds[1] = min([bounds[1], *low[wrong & (high > ends[1])].tolist()])
+            elif scale is None:
+                farther = self._beyond(law, rows, rule)
+            more = farther if scale is None else []
             scale = scale or _scale(y, masses)
+            monitors = torch.stack([x, y, log_slope])[:, rough]
             low, high = _divided(low[rough], high[rough], monitors, parts)
-            low = torch.cat([low, *(edges[:-1] for edges in beyond)])
-            high = torch.cat([high, *(edges[1:] for edges in beyond)])
+            low = torch.cat([low, *(edges[:-1] for edges in more)])
+            high = torch.cat([high, *(edges[1:] for edges in more)])
             if len(low) == 0:
                 break
         if folded > _FOLDED:

@@ -223,8 +223,8 @@ class Sweep:
         return self.dataset.exact_score(self.schedule)
 
     @cached_property
-    def linear(self) -> dict[int, bool]:
-        """Whether runs are linear in states and x̂₀, as far as known, by `id` of the samplers."""
+    def known(self) -> dict[object, Any]:
+        """What several cells need and one of them has computed, by a name and its arguments."""
         return {}
 
     @cached_property

@@ -173,7 +173,7 @@ def density_of(dataset: Dataset) -> Callable[[Tensor], Tensor]:
     Raises:
         InvalidSetting: the density is not known; or later, as `log_density_of`.
     """
-    own = dataset.log_density
+    own: Callable[[Tensor], Tensor] = dataset.log_density
     if type(dataset).log_density is Dataset.log_density:
         own = _of_oracle(dataset)
 
