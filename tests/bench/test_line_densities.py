@@ -250,7 +250,7 @@ def test_the_stated_error_is_one(sampler, monkeypatch):
     for coarse, fine in zip(measured(rough), measured(RESOLUTIONS[1:3]), strict=True):
         stated, own = coarse.info["quadrature_error"], fine.info["quadrature_error"]
         assert abs(coarse.value - fine.value) <= stated + own
-        assert own < 1e-4
+        assert own < 1e-3  # of W₂, where the map is almost folded
         assert coarse.lower <= coarse.value <= coarse.upper
 
 
@@ -343,6 +343,24 @@ def test_without_noise_it_is_right_to_seven_digits(sampler, steps, law, monkeypa
     assert value.info["quadrature_error"] < 1e-7
     error = abs(value.value - finer.value)
     assert error < value.info["quadrature_error"] + finer.info["quadrature_error"] + 1e-12
+
+
+@pytest.mark.parametrize(("sampler", "steps"), mostly_slow([(DDIM(0.0), 12), (UniPC(), 36)], 0))
+def test_the_mean_ratio_is_one_with_narrow_modes(sampler, steps):
+    """The law is four times as narrow as a mode at its end; only far starts reach all of it."""
+    nodes = carried(
+        sampler,
+        KARRAS(EDM(10.0), steps),
+        NARROW,
+        log_p=lambda y: NARROW.log_density(y[:, None]),
+        linear=True,
+    )
+    inner = nodes.masses > 1e-21
+    ratios = (NARROW.log_density(nodes.points[:, None]) - nodes.log_density).exp()
+    assert float((nodes.masses * ratios)[inner].sum()) < 0.999
+    info = KLLaw().of_output(nodes, NARROW).info
+    assert abs(info["mean_ratio"] - 1) <= info["mean_ratio_error"] + 1e-9
+    assert info["mean_ratio_error"] < 1e-4
 
 
 def test_without_noise_it_takes_fewer_states_than_samples(monkeypatch):

@@ -43,6 +43,7 @@ from samplerbench.samplers.edm_churn import EDMChurn
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.predictor_corrector import PredictorCorrector
 from samplerbench.samplers.restart import Restart
+from samplerbench.samplers.reverse_sde import ReverseSDE
 from samplerbench.samplers.sa_solver import SASolver
 from samplerbench.verify.exact_law import gaussian_w2, output_law
 
@@ -212,6 +213,31 @@ def test_the_divergence_of_singular_laws_is_finite_only_on_the_same_directions()
     for mean, variances in others:
         with pytest.raises(ValueError, match="infinite: in 1 of 2 directions"):
             kl.between(mean.double(), variances.double(), law)
+
+
+def test_an_infinite_divergence_is_refused_before_the_run():
+    """Where the data are constant the output is not, if the last step is not that to x̂₀."""
+    law = GaussianSpectrum(torch.tensor([2.0, 0.0, 0.0]).double(), torch.zeros(3).double())
+    kl, w2 = {"kl": KLLawGaussian()}, {"w2": W2LawGaussian()}
+    line = (
+        "metric=kl: must be another one: the divergence is infinite: the data do not vary in 2 of "
+        "3 directions, and the output does"
+    )
+    plain = sweep_of(law, [DDIM(0.0), Heun()], [3, 5], metrics=kl, final="none")
+    with pytest.raises(InvalidSetting) as caught:
+        check(plain)
+    assert str(caught.value) == f"{line}; use final=denoise, or metric=w2_law_gaussian"
+    noisy = [ReverseSDE(denoise=False)]
+    with pytest.raises(InvalidSetting) as caught:
+        check(sweep_of(law, noisy, [5], metrics=kl))
+    assert str(caught.value) == f"{line}, or metric=w2_law_gaussian"
+    # all of the output is one point after a step without signal
+    one = sweep_of(law, [DDIM(0.0)], [1], metrics=kl, schedule=Rectified(), grid=grids.uniform)
+    with pytest.raises(InvalidSetting, match="the output does not vary where the data do"):
+        check(one)
+    check(sweep_of(law, [DDIM(0.0), *noisy], [5], metrics=kl))  # one of them has a value
+    check(replace(plain, metrics=w2))
+    check(replace(plain, dataset=LAW, denoisers={"oracle": LAW.oracle(EDM(10.0))}))
 
 
 @pytest.mark.slow
