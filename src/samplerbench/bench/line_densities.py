@@ -29,9 +29,9 @@ the second law.
 Cost: at least two runs of some hundred to some thousand states, and in each step the sums over
 pairs of nodes that are less than nine s apart. Without noise: about two thousand states, in two to
 four runs, since the next panels depend on the last ones. The parts of a panel have equal shares of
-the variations of x, y and ln H'(x), so that they become narrow where the map is steep. Tangents carry the derivatives forward,
-so the memory does not grow with the steps. A sampler that is not linear in states and x̂₀ runs on
-dual numbers, which take three times as long where a model is cheap.
+the variations of x, y and ln H'(x), so that they become narrow where the map is steep. Tangents
+carry the derivatives forward, so the memory does not grow with the steps. A sampler that is not
+linear in states and x̂₀ runs on dual numbers, which take three times as long where a model is cheap.
 
 Reference for the rule: D. P. Laurie, "Calculation of Gauss–Kronrod quadrature rules", Mathematics
 of Computation 66, 1997, which also has a better method for many nodes.
