@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from helpers import mostly_slow
-from samplerbench.bench.line_densities import law_of_output
+from samplerbench.bench.line_densities import StartLaw, law_of_output
 from samplerbench.core.grids import Level, karras
 from samplerbench.core.models import Denoiser
 from samplerbench.core.responsibilities import NEGLIGIBLE, log_sum, responsibilities
@@ -135,13 +135,11 @@ def test_laws_on_a_line(sampler):
     model, levels = law.oracle(EDM(10.0)), karras(EDM(10.0), 4, noise_min=0.02, rho=5.0)
     start, first = Exact(), levels.rows[0]
     with Subnormals() as counter:
-        nodes, _ = law_of_output(
-            sampler,
-            model,
-            levels,
+        begin = StartLaw(
             lambda x: start.log_density(x, first, model.log_density),
             start.draw(law, 64, first, (0, 0, 0)),
         )
+        nodes, _ = law_of_output(sampler, model, levels, begin)
         for metric in (KLLaw(), TVLaw(), WOutput1D()):
             metric.of_output(nodes, law)
     assert not +counter.found

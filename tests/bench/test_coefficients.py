@@ -12,12 +12,14 @@ import torch
 from helpers import Clipped, mostly_slow
 from samplerbench import samplers
 from samplerbench.bench import coefficients
-from samplerbench.bench.coefficients import NotLinear, Runs, recorded
-from samplerbench.core.grids import Levels, Truncated, at_noise, in_data_units, log_snr
+from samplerbench.bench.coefficients import NotLinear, Runs, recorded, with_tangents_by_rows
+from samplerbench.core.grids import Level, Levels, Truncated, at_noise, in_data_units, log_snr
+from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, Rectified, VPLinear
 from samplerbench.core.starts import Prior
 from samplerbench.datasets.grid_mixture import grid_mixture
+from samplerbench.datasets.two_modes import two_modes
 from samplerbench.datasets.two_moons import TwoMoons
 from samplerbench.samplers.base import Sampler, final_state
 from samplerbench.samplers.ddim import DDIM
@@ -117,3 +119,21 @@ def test_a_sampler_that_is_not_linear_is_run_alone():
     assert torch.equal(out, final_state(sampler, LAW.oracle(path), x, grid, KeyedNoise(("x",))))
     with pytest.raises(NotLinear, match="chooses its own steps"):
         recorded(DormandPrince(), path, grid)
+
+
+@pytest.mark.parametrize("grids", [1, 3])
+def test_tangents_on_several_grids_are_products_with_derivatives(grids):
+    """Each grid has a level of its own."""
+    law = two_modes(3)
+    model = law.oracle(EDM(10.0))
+    random = torch.Generator().manual_seed(1)
+    x = torch.randn(grids, 4, 5, 3, generator=random, dtype=torch.float64)  # a state, 3 tangents
+    sigma = torch.linspace(0.5, 2, grids, dtype=torch.float64)[:, None, None]
+    level = Level(0.1 * sigma, torch.ones_like(sigma), sigma)
+    found = with_tangents_by_rows(model)(x.reshape(grids, 20, 3), level).reshape(x.shape)
+    for place in range(grids):
+        own = Level(0.1 * float(sigma[place]), 1.0, float(sigma[place]))
+        x0_hat, derivative = Denoiser.derivative(model, x[place, 0], own)
+        torch.testing.assert_close(found[place, 0], x0_hat)
+        moved = torch.einsum("nji,cni->cnj", derivative, x[place, 1:])
+        torch.testing.assert_close(found[place, 1:], moved)

@@ -20,6 +20,7 @@ from samplerbench.bench.line_densities import (
     RESOLUTIONS,
     Folded,
     Resolution,
+    StartLaw,
     gauss_and_kronrod,
     gauss_rule,
     law_of_output,
@@ -73,14 +74,8 @@ def carried(sampler, levels, law=LAW, schedule=None, start=None, **more):
     oracle, first = law.oracle(schedule or EDM(10.0)), levels.rows[0]
     start = start or Exact()
     starts = start.draw(law, 64, first, (0, 0, 0))
-    return law_of_output(
-        sampler,
-        oracle,
-        levels,
-        lambda x: start.log_density(x, first, oracle.log_density),
-        starts,
-        **more,
-    )[0]
+    begin = StartLaw(lambda x: start.log_density(x, first, oracle.log_density), starts)
+    return law_of_output(sampler, oracle, levels, begin, **more)[0]
 
 
 def kl(nodes, law=LAW):
@@ -197,6 +192,46 @@ def test_ten_million_samples_have_this_law(sampler):
     assert distance_from_samples(sampler, 10, 1_000_000) < 1.95
 
 
+def crossed(sampler, levels, law):
+    """The total variation from the places where q = p, by bisection; F and G are closed forms."""
+    oracle, first = law.oracle(EDM(10.0)), levels.rows[0]
+
+    def run(x):
+        x = x[:, None].requires_grad_()
+        y = final_state(sampler, oracle, x, levels, KeyedNoise(("none",)))
+        (slope,) = torch.autograd.grad(y.sum(), x)
+        log_q = oracle.log_density(x.detach(), first) - slope[:, 0].log()
+        return y.detach()[:, 0], log_q - law.log_density(y.detach())
+
+    grid = torch.linspace(-80, 80, 4001).double()
+    sign = run(grid)[1].sign()
+    places = (sign[1:] != sign[:-1]).nonzero().flatten()
+    low, high, below = grid[places], grid[places + 1], sign[places]
+    for _ in range(45):
+        middle = (low + high) / 2
+        same = run(middle)[1].sign() == below
+        low, high = torch.where(same, middle, low), torch.where(same, high, middle)
+    weights, means, covariances = (values.flatten() for values in law.tensors())
+    z = (low[:, None] - means) / (covariances + first.sigma**2).sqrt()
+    gap = (weights * torch.special.ndtr(z)).sum(1) - law.line_law().cdf(run(low)[0])
+    ends = torch.zeros(1).double()
+    return float(torch.cat([ends, gap, ends]).diff().clamp_min(0).sum())
+
+
+CROSSED = mostly_slow([(UniPC(), 9), (DDIM(0.0), 9), (Heun(), 20), (Heun(), 9), (UniPC(), 20)], 0)
+
+
+@pytest.mark.parametrize(("sampler", "steps"), CROSSED, ids=repr)
+def test_the_total_variation_has_its_stated_error(sampler, steps):
+    """A plain sum over nodes is wrong by 1e-6 to 5e-5, where q and p cross; stated were 4e-8."""
+    levels = KARRAS(EDM(10.0), steps)
+    nodes = carried(sampler, levels, log_p=lambda y: LAW.log_density(y[:, None]), linear=True)
+    found = TVLaw().of_output(nodes, LAW)
+    exact = crossed(sampler, levels, LAW)
+    assert found.info["quadrature_error"] < 1e-7
+    assert abs(found.value - exact) <= found.info["quadrature_error"] + 1e-11
+
+
 LONG = [pytest.param(one, marks=pytest.mark.slow) for one in (EDMChurn(), Heun(), SDEDPMpp2M(0.7))]
 REFINED = [DDIM(1.0), *LONG]
 
@@ -212,11 +247,27 @@ def test_the_stated_error_is_one(sampler, monkeypatch):
         return [metric.of_output(nodes, LAW) for metric in metrics]
 
     rough = [Resolution(1.6, 2, 1e-4), Resolution(1.2, 3, 1e-5)]
-    for coarse, fine in zip(measured(rough), measured(RESOLUTIONS[1:3]), strict=True):
-        stated = coarse.info["quadrature_error"]
-        assert abs(coarse.value - fine.value) <= 5 * stated + 1e-7
-        assert fine.info["quadrature_error"] < 1e-3  # of the total variation, whose integrand bends
+    finest = RESOLUTIONS[1:3] if isinstance(sampler, SDEDPMpp2M) else RESOLUTIONS[-2:]
+    for coarse, fine in zip(measured(rough), measured(finest), strict=True):
+        stated, own = coarse.info["quadrature_error"], fine.info["quadrature_error"]
+        assert abs(coarse.value - fine.value) <= stated + own
+        assert own < 1e-4
         assert coarse.lower <= coarse.value <= coarse.upper
+
+
+@pytest.mark.parametrize("steps", [8, 12])
+def test_noise_between_almost_folded_maps_has_its_stated_error(steps, monkeypatch):
+    """With churn in eight steps KL was wrong by 2.7e-4 where 5.9e-5 were stated."""
+
+    def found():
+        nodes = carried(EDMChurn(), KARRAS(EDM(10.0), steps))
+        return [metric.of_output(nodes, LAW) for metric in (KLLaw(), TVLaw(), WOutput1D(2))]
+
+    values = found()
+    monkeypatch.setattr(line_densities, "RESOLUTIONS", [Resolution(0.07, 4, 1e-10)] * 2)
+    for one, other in zip(values, found(), strict=True):
+        assert abs(one.value - other.value) <= one.info["quadrature_error"]
+        assert one.info["quadrature_error"] < 2e-5
 
 
 def test_the_levels_before_do_not_matter_to_a_sampler_that_forgets():
@@ -310,8 +361,43 @@ def test_without_noise_it_is_right_to_seven_digits(sampler, steps, law, monkeypa
     assert error < value.info["quadrature_error"] + finer.info["quadrature_error"] + 1e-12
 
 
+@pytest.mark.parametrize(("sampler", "steps"), mostly_slow([(DDIM(0.0), 12), (UniPC(), 36)], 0))
+def test_the_mean_ratio_is_one_with_narrow_modes(sampler, steps):
+    """The law is four times as narrow as a mode: where p has a hundredth, q has 1e-21."""
+    nodes = carried(
+        sampler,
+        KARRAS(EDM(10.0), steps),
+        NARROW,
+        log_p=lambda y: NARROW.log_density(y[:, None]),
+        linear=True,
+    )
+    inner = nodes.masses > 1e-21
+    ratios = (NARROW.log_density(nodes.points[:, None]) - nodes.log_density).exp()
+    assert float((nodes.masses * ratios)[inner].sum()) < 0.999
+    info = KLLaw().of_output(nodes, NARROW).info
+    assert abs(info["mean_ratio"] - 1) <= info["mean_ratio_error"] + 1e-9
+    assert info["mean_ratio_error"] < 1e-4
+
+
+def test_far_starts_reach_the_flanks_of_very_narrow_modes():
+    """The law is 400 times as narrow as its modes; the inner flanks stay beyond float64."""
+    law = GaussianMixture((0.3, 0.7), ((0.0,), (4.0,)), (((1e-6,),), ((1e-6,),)))
+    nodes = carried(
+        DDIM(0.0),
+        KARRAS(EDM(10.0), 12),
+        law,
+        log_p=lambda y: law.log_density(y[:, None]),
+        linear=True,
+    )
+    info = KLLaw().of_output(nodes, law).info
+    reached = law.line_law().cdf(torch.stack([nodes.points.min(), nodes.points.max()]))
+    assert reached[0] < 0.03
+    assert reached[1] > 0.95
+    assert 0.95 < info["mean_ratio"] < 0.97  # no error: the oracle's density is normalised
+
+
 def test_without_noise_it_takes_fewer_states_than_samples(monkeypatch):
-    """About a thousand; tangents and dual numbers give one law."""
+    """In three runs; tangents and dual numbers give one law."""
     oracle, seen = type(LAW.oracle(EDM(10.0))), []
 
     def watched(self, x, level, derivative=oracle.derivative):
@@ -321,7 +407,8 @@ def test_without_noise_it_takes_fewer_states_than_samples(monkeypatch):
     monkeypatch.setattr(oracle, "derivative", watched)
     levels = KARRAS(EDM(10.0), 9)
     one = carried(DDIM(0.0), levels, linear=True)
-    assert 200 < sum(seen) / 9 < 1500
+    assert len(seen) / 9 <= 3
+    assert 200 < sum(seen) / 9 < 2048
     other = carried(DDIM(0.0), levels)
     torch.testing.assert_close(one.log_density, other.log_density, rtol=0, atol=1e-9)
 

@@ -9,7 +9,7 @@ import torch
 
 from helpers import sweep_of
 from samplerbench.app.job.refusals import check
-from samplerbench.bench.line_densities import law_of_output
+from samplerbench.bench.line_densities import StartLaw, law_of_output
 from samplerbench.core.schedules import EDM, VPLinear
 from samplerbench.core.starts import Exact, FixedGaussian, Start
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
@@ -81,13 +81,9 @@ def test_it_is_above_the_divergence_at_the_last_level(sampler):
     schedule, steps = VPLinear(), 8
     levels, oracle = interior(schedule, steps), LAW.oracle(schedule)
     first, last = levels.rows[0], levels.rows[-1]
-    law, _ = law_of_output(
-        sampler,
-        oracle,
-        levels,
-        lambda x: oracle.log_density(x, first),
-        Exact().draw(LAW, 64, first, (0, 0, 0)),
-    )
+    starts = Exact().draw(LAW, 64, first, (0, 0, 0))
+    begin = StartLaw(lambda x: oracle.log_density(x, first), starts)
+    law, _ = law_of_output(sampler, oracle, levels, begin)
     exact = float(law.mean(law.log_density - oracle.log_density(law.points[:, None], last)))
     ((value, half),) = measured(sampler, [steps], schedule=schedule)
     assert value - half > exact > 0

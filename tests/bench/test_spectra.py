@@ -37,11 +37,13 @@ from samplerbench.metrics.max_sliced import MaxSliced
 from samplerbench.metrics.w2_law_gaussian import W2LawGaussian
 from samplerbench.samplers.adams_bashforth import AdamsBashforth
 from samplerbench.samplers.ddim import DDIM
+from samplerbench.samplers.ddpm_large import DDPMLarge
 from samplerbench.samplers.dormand_prince import DormandPrince
 from samplerbench.samplers.edm_churn import EDMChurn
 from samplerbench.samplers.heun import Heun
 from samplerbench.samplers.predictor_corrector import PredictorCorrector
 from samplerbench.samplers.restart import Restart
+from samplerbench.samplers.reverse_sde import ReverseSDE
 from samplerbench.samplers.sa_solver import SASolver
 from samplerbench.verify.exact_law import gaussian_w2, output_law
 
@@ -211,6 +213,58 @@ def test_the_divergence_of_singular_laws_is_finite_only_on_the_same_directions()
     for mean, variances in others:
         with pytest.raises(ValueError, match="infinite: in 1 of 2 directions"):
             kl.between(mean.double(), variances.double(), law)
+
+
+def test_an_infinite_divergence_is_refused_before_the_run():
+    """Where the data are constant the output is not, if the last step is not that to x̂₀."""
+    law = GaussianSpectrum(torch.tensor([2.0, 0.0, 0.0]).double(), torch.zeros(3).double())
+    kl, w2 = {"kl": KLLawGaussian()}, {"w2": W2LawGaussian()}
+    line = (
+        "metric=kl: must be another one: the divergence is infinite: the data do not vary in 2 of "
+        "3 directions, and the output does"
+    )
+    plain = sweep_of(law, [DDIM(0.0), Heun()], [3, 5], metrics=kl, final="none")
+    with pytest.raises(InvalidSetting) as caught:
+        check(plain)
+    assert str(caught.value) == f"{line}; use final=denoise, or metric=w2_law_gaussian"
+    noisy = [ReverseSDE(denoise=False)]
+    with pytest.raises(InvalidSetting) as caught:
+        check(sweep_of(law, noisy, [5], metrics=kl))
+    assert str(caught.value) == f"{line}, or metric=w2_law_gaussian"
+    # all of the output is one point after a step without signal
+    one = sweep_of(law, [DDIM(0.0)], [1], metrics=kl, schedule=Rectified(), grid=grids.uniform)
+    with pytest.raises(InvalidSetting, match="the output does not vary where the data do"):
+        check(one)
+    check(sweep_of(law, [DDIM(0.0), *noisy], [5], metrics=kl))  # one of them has a value
+    check(replace(plain, metrics=w2))
+    check(replace(plain, dataset=LAW, denoisers={"oracle": LAW.oracle(EDM(10.0))}))
+
+
+@pytest.mark.slow
+def test_ddim_s_table_has_its_three_facts():
+    """Song et al. 2021, Table 1, on a Gaussian with the spectrum of images, from the exact start.
+
+    The error grows with η; the gap shrinks with the number of steps; σ̂ is the worst at few steps
+    and the best at 1 000.
+    """
+    law, schedule = gaussian_spectrum(dim=3072, exponent=1.5, scale=0.5), VPLinear()
+    samplers = {eta: DDIM(eta) for eta in (0.0, 0.2, 0.5, 1.0)} | {"σ̂": DDPMLarge()}
+
+    def error(sampler, steps):
+        levels = grids.leading(schedule, steps, train_steps=1000)
+        first = levels.rows[0]
+        start = first.alpha**2 * law.variances + first.sigma**2
+        out = output_spectrum(sampler, law.oracle(schedule), levels, law.mean, start)
+        return w2(*out, law)
+
+    table = {name: [error(one, n) for n in (10, 50, 1000)] for name, one in samplers.items()}
+    etas = [table[eta] for eta in (0.0, 0.2, 0.5, 1.0)]
+    for column in range(3):
+        assert all(a[column] < b[column] for a, b in pairwise(etas))
+    gaps = [one - zero for one, zero in zip(table[1.0], table[0.0], strict=True)]
+    assert gaps[0] > gaps[1] > gaps[2]
+    assert table["σ̂"][0] > table[1.0][0]
+    assert table["σ̂"][2] < min(eta[2] for eta in etas)
 
 
 def test_oracle_density_and_draws_are_the_gaussian_s():

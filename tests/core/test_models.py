@@ -363,7 +363,8 @@ def exact_denoisers():
         "corrupted": Corrupted(large, 0.3, "sine", "across"),
         "counted": Counted(large),
     }
-    return few | many | {"without products": wide, "any": large} | made
+    line = {"line": some_mixture(5, 1), "line, unequal": some_mixture(5, 1, equal=False)}
+    return few | many | line | {"without products": wide, "any": large} | made
 
 
 @pytest.mark.parametrize("name", exact_denoisers())

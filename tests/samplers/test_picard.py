@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers import mostly_slow, sweep_of
-from samplerbench.bench.line_densities import law_of_output
+from samplerbench.bench.line_densities import StartLaw, law_of_output
 from samplerbench.bench.transitions import Refused
 from samplerbench.core.grids import Levels, karras, uniform
 from samplerbench.core.models import Counted
@@ -126,7 +126,7 @@ def test_its_law_on_a_line_is_not_claimed():
 
     x = torch.ones(4, 1, dtype=torch.float64)
     with pytest.raises(Refused, match="several states of a sample at once"):
-        law_of_output(Picard(), oracle, levels, start, x)
+        law_of_output(Picard(), oracle, levels, StartLaw(start, x))
 
 
 def test_a_table_has_the_rounds(mixture_law):

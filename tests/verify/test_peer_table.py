@@ -14,7 +14,7 @@ import torch
 
 from helpers import mostly_slow
 from samplerbench.app.commands.examine import runs
-from samplerbench.bench.line_densities import law_of_output
+from samplerbench.bench.line_densities import StartLaw, law_of_output
 from samplerbench.core.grids import Level, Levels, uniform
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, Rectified
@@ -214,9 +214,9 @@ def test_the_law_of_a_function_is_that_of_our_sampler(function, settings, ours):
     oracle = law.oracle(EDM(1e9))
     first = own.rows[0]
     starts = Exact().draw(law, 64, first, (0, 0, 0))
+    begin = StartLaw(lambda x: oracle.log_density(x, first), starts)
     theirs, of_ours = (
-        law_of_output(one, oracle, at, lambda x: oracle.log_density(x, first), starts)[0]
-        for one, at in ((peer, own), (ours, levels))
+        law_of_output(one, oracle, at, begin)[0] for one, at in ((peer, own), (ours, levels))
     )
     moments = [
         torch.stack([nodes.mean(nodes.points**k) for k in (1, 2, 3, 4)])

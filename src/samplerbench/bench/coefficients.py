@@ -208,17 +208,17 @@ def with_tangents_by_rows(model: Denoiser) -> Evaluate:
 
     def evaluate(x: Tensor, level: Level[Tensor]) -> Tensor:
         grids, rows, dim = x.shape
-        parts = x.reshape(grids, 1 + dim, rows // (1 + dim), dim)
-        states, tangents = parts[:, 0], parts[:, 1:]
-        flat = states.reshape(-1, dim)
-        t, alpha, sigma = (
-            scale.expand(*states.shape[:-1], 1).reshape(-1, 1)
-            for scale in (level.t, level.alpha, level.sigma)
-        )
-        x0_hat, derivative = model.derivative(flat, Level(t, alpha, sigma))
-        derivative = derivative.reshape(*states.shape, dim)
-        moved = torch.einsum("gnji,gcni->gcnj", derivative, tangents)
-        return torch.cat([x0_hat.reshape(states.shape)[:, None], moved], 1).reshape(x.shape)
+        count = rows // (1 + dim)
+        parts = x.reshape(grids, 1 + dim, count, dim).transpose(0, 1).flatten(1, 2)
+        scales = (level.t, level.alpha, level.sigma)
+        own: AnyLevel
+        if grids == 1:
+            own = Level(*(float(scale) for scale in scales))
+        else:
+            own = Level(*(scale.expand(grids, count, 1).reshape(-1, 1) for scale in scales))
+        x0_hat, moved = model.along(parts[0], parts[1:], own)
+        out = torch.cat([x0_hat[None], moved]).reshape(1 + dim, grids, count, dim)
+        return out.transpose(0, 1).reshape(x.shape)
 
     return evaluate
 

@@ -35,7 +35,7 @@ from samplerbench.bench.spectra import why_not_gaussian
 from samplerbench.core.grids import MOST_NOISE, Levels, TruncatedLevels, to_data
 from samplerbench.core.models import Denoiser, Density
 from samplerbench.core.starts import Start, plain_start
-from samplerbench.core.tangents import jacobian, with_tangents
+from samplerbench.core.tangents import jacobian, log_volume, with_tangents
 from samplerbench.datasets.base import Dataset, log_density_of, why_no_log_density
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import InvalidSetting
@@ -221,9 +221,9 @@ class KL(Criterion):
             batch = out.reshape(len(out), 1 + dim, count, dim)
             states = batch[:, 0].reshape(-1, dim)
             tangents = batch.transpose(0, 1).reshape(1 + dim, -1, dim)
-            sign, log_volume = torch.linalg.slogdet(jacobian(tangents))
+            sign, volume = log_volume(jacobian(tangents))
             log_p = log_density_of(problem.dataset, states)
-            terms: Tensor = log_p + log_volume - _TURNED * (sign <= 0)
+            terms: Tensor = log_p + volume - _TURNED * (sign <= 0)
             return (terms.reshape(len(out), count) - log_start).double().cpu()
 
         states = with_tangents(x).reshape(-1, dim)

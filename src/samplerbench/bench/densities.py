@@ -25,27 +25,29 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
 
 from samplerbench.bench.cell import NOT_A_DENSITY, Cell, point_count
-from samplerbench.bench.line_densities import Folded, law_of_output
+from samplerbench.bench.line_densities import Folded, StartLaw, law_of_output
 from samplerbench.bench.transitions import Refused, transitions
 from samplerbench.core.grids import Level, Levels, TruncatedLevels, in_data_units
-from samplerbench.core.line_laws import LineNodes
+from samplerbench.core.line_laws import LineNodes, Panels
 from samplerbench.core.models import Counted, Denoiser, Density, Score, log_densities
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.starts import Sobol, Start, plain_start
 from samplerbench.core.tangents import WithTangents, jacobian, log_volume, with_tangents
-from samplerbench.datasets.base import log_density_of, why_no_log_density
+from samplerbench.datasets.base import density_of, log_density_of, why_no_log_density
 from samplerbench.metrics.base import mean_ratio
 from samplerbench.samplers.base import Sampler, final_state
 from samplerbench.samplers.toy import Toy, is_affine_run
 
 if TYPE_CHECKING:
     from samplerbench.bench.sweep import Sweep
+
+T = TypeVar("T")
 
 #: Points of a batch: a power of two, for balanced Sobol points. The bits of a result depend on it.
 #: With more points the outputs of a network's layers, which backward passes read again, do not fit
@@ -93,10 +95,22 @@ def why_no_density(sweep: Sweep, cell: Cell) -> str | None:
 
 def _is_linear(sweep: Sweep, sampler: Sampler) -> bool:
     """Whether four steps are linear; tangents of others would be wrong, whatever `affine` says."""
-    levels = sweep.levels(4, sampler)
-    if sampler.why_incompatible(Toy(sweep.schedule), levels) is not None:
-        return True  # refused elsewhere
-    return is_affine_run(sampler, sweep.schedule, levels, 1e-6)
+
+    def linear() -> bool:
+        levels = sweep.levels(4, sampler)
+        if sampler.why_incompatible(Toy(sweep.schedule), levels) is not None:
+            return True  # refused elsewhere
+        return is_affine_run(sampler, sweep.schedule, levels, 1e-6)
+
+    return _once(sweep, ("linear", id(sampler)), linear)
+
+
+def _once(sweep: Sweep, key: object, compute: Callable[[], T]) -> T:
+    """What a function gives, computed for the first cell of a sweep that needs it."""
+    if key not in sweep.known:
+        sweep.known[key] = compute()
+    found: T = sweep.known[key]
+    return found
 
 
 def why_no_start(sweep: Sweep, cell: Cell) -> str | None:
@@ -114,7 +128,7 @@ def why_no_start(sweep: Sweep, cell: Cell) -> str | None:
     start = plain_start(sweep.starts_of(sampler)[cell.start])
     if type(start).log_density is Start.log_density:
         return f"the density of the start {cell.start} is not known"
-    if start.uses_data and not isinstance(sweep.dataset.exact_score(sweep.schedule), Density):
+    if start.uses_data and not isinstance(sweep.exact_score, Density):
         return f"the density of the start {cell.start} needs that of the data with noise"
     return None
 
@@ -138,6 +152,7 @@ def log_density_of_start(
 
 def _why_no_chain(sweep: Sweep, sampler: Sampler, start: Start) -> str | None:
     """Why the law on a line cannot be computed through the steps, from a run of four steps."""
+    # not that of the sweep, which may be on another device
     model, levels = sweep.dataset.exact_score(sweep.schedule), sweep.levels(4, sampler)
     if model is None or sampler.why_incompatible(model, levels) is not None:
         return None  # refused elsewhere
@@ -178,17 +193,20 @@ def on_line(sweep: Sweep, cell: Cell) -> OutputLaw:
     began, sampler = time.perf_counter(), cell.algorithm
     levels = sweep.levels_of(cell)
     start, first = sweep.starts_of(sampler)[cell.start], levels.rows[0]
-    log_density = log_density_of_start(sweep.dataset.exact_score(sweep.schedule), start, first)
-    # these draws only give the region of the states
-    starts = start.draw(sweep.dataset, 256, first, (sweep.seed, 0, 0))
-    starts = starts.to(sweep.device, torch.float64)
+
+    def law_of_start() -> StartLaw:
+        log_density = log_density_of_start(sweep.exact_score, start, first)
+        # these draws only give the region of the states
+        starts = start.draw(sweep.dataset, 256, first, (sweep.seed, 0, 0))
+        return StartLaw(log_density, starts.to(sweep.device, torch.float64))
+
     model = sweep.denoisers[cell.denoiser]
     linear = sampler.affine and not sampler.stochastic and _is_linear(sweep, sampler)
-    log_p = _log_density_of_data(sweep, levels)
+    log_p = _once(sweep, "density", lambda: _log_density_of_data(sweep))
+    at_last = log_p and (lambda x: log_p(in_data_units(x[:, None], levels)))
     try:
-        law, nfe = law_of_output(
-            sampler, model, levels, log_density, starts, log_p=log_p, linear=linear
-        )
+        begin = _once(sweep, ("start", cell.start, sampler.holds, first), law_of_start)
+        law, nfe = law_of_output(sampler, model, levels, begin, log_p=at_last, linear=linear)
     except Refused as error:
         return OutputLaw(None, 0, 0.0, "incompatible", _no_quadrature(sampler, error))
     except Folded as error:
@@ -197,22 +215,26 @@ def on_line(sweep: Sweep, cell: Cell) -> OutputLaw:
     return OutputLaw(_rescaled(law, levels), nfe, time.perf_counter() - began)
 
 
-def _log_density_of_data(sweep: Sweep, levels: Levels) -> Callable[[Tensor], Tensor] | None:
-    """ln of the density of the data at last states, shape (n,), if it is known."""
-    dataset = sweep.dataset
-    if why_no_log_density(dataset) is not None:  # a Wasserstein distance needs none
+def _log_density_of_data(sweep: Sweep) -> Callable[[Tensor], Tensor] | None:
+    """ln of the density of the data at points (n, 1), shape (n,), if it is known."""
+    if why_no_log_density(sweep.dataset) is not None:  # a Wasserstein distance needs none
         return None
-    return lambda x: log_density_of(dataset, in_data_units(x[:, None], levels))
+    return density_of(sweep.dataset)
 
 
 def _rescaled(law: LineNodes, levels: Levels) -> LineNodes:
     """The law of the output, given that of the last state; see `in_data_units`."""
     if not isinstance(levels, TruncatedLevels):
         return law
-    coarse = None if law.coarse is None else _rescaled(law.coarse, levels)
-    density = law.log_density + math.log(levels.rows[-1].alpha)
-    points = in_data_units(law.points, levels)
-    return replace(law, points=points, log_density=density, coarse=coarse)
+    shift = math.log(levels.rows[-1].alpha)
+
+    def rescaled(values: LineNodes | Panels) -> dict[str, Tensor]:
+        points = in_data_units(values.points, levels)
+        return {"points": points, "log_density": values.log_density + shift}
+
+    panels = None if law.panels is None else replace(law.panels, **rescaled(law.panels))
+    coarser = tuple(_rescaled(one, levels) for one in law.coarser)
+    return replace(law, **rescaled(law), panels=panels, coarser=coarser)
 
 
 @torch.no_grad()
@@ -225,7 +247,7 @@ def log_ratios(sweep: Sweep, cell: Cell) -> OutputLaw:
     start, first = _even(sweep, sweep.starts[cell.start]), levels.rows[0]
     assert isinstance(model, Denoiser)
     counted = Counted(model)
-    log_start = log_density_of_start(sweep.dataset.exact_score(sweep.schedule), start, first)
+    log_start = log_density_of_start(sweep.exact_score, start, first)
     noise = KeyedNoise(("density", sweep.seed))  # never used
     values, turned = torch.empty(count, dtype=torch.float64), 0
     for block in range(count // rows):

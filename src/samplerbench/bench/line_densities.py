@@ -22,14 +22,16 @@ represented by J points with the same first 2J − 1 moments: Gauss's rule, by L
 and Welsch, "Calculation of Gauss quadrature rules", Mathematics of Computation 23, 1969).
 
 *Error.* The law is computed at growing resolutions, until mean, deviation and entropy of two of
-them agree within `TOLERANCE`. Both laws are kept: the difference between their distances is the
-`quadrature_error`. Without noise the second law is that of the 7 nodes in each panel.
+them agree within `TOLERANCE`. The coarser law is kept, and so is that of the 7 nodes in each
+panel: the sum of the changes of a distance is its `quadrature_error`. Without noise there is only
+the second law.
 
 Cost: at least two runs of some hundred to some thousand states, and in each step the sums over
-pairs of nodes that are less than nine s apart. Without noise: about a thousand states, in four to
-eight runs, since the next panels depend on the last ones. Tangents carry the derivatives forward,
-so the memory does not grow with the steps. A sampler that is not linear in states and x̂₀ runs on
-dual numbers, which take three times as long where a model is cheap.
+pairs of nodes that are less than nine s apart. Without noise: about two thousand states, in two to
+four runs, since the next panels depend on the last ones. The parts of a panel have equal shares of
+the variations of x, y and ln H'(x), so that they become narrow where the map is steep. Tangents
+carry the derivatives forward, so the memory does not grow with the steps. A sampler that is not
+linear in states and x̂₀ runs on dual numbers, which take three times as long where a model is cheap.
 
 Reference for the rule: D. P. Laurie, "Calculation of Gauss–Kronrod quadrature rules", Mathematics
 of Computation 66, 1997, which also has a better method for many nodes.
@@ -53,7 +55,7 @@ from torch.autograd import forward_ad
 
 from samplerbench.bench.transitions import Refused, Transition, drive, transitions
 from samplerbench.core.grids import AnyLevel, Levels
-from samplerbench.core.line_laws import LineNodes
+from samplerbench.core.line_laws import LineNodes, Panels
 from samplerbench.core.models import Call, Counted, Denoiser, Score
 from samplerbench.core.tangents import OnDuals, WithTangents, with_tangents
 from samplerbench.samplers.base import Sampler, final_state
@@ -69,16 +71,23 @@ _REACH = 9.0
 _FARTHEST = 34.0
 #: The map may fall where there is less mass: rounding.
 _FOLDED = 1e-9
-#: Nodes with less mass are left out.
+#: Nodes with less mass are left out before a transition.
 _LEAST = 1e-21
+#: Nodes of the last law with less mass are left out. The mean of p/q needs all others.
+_REPRESENTED = 1e-290
 #: Nodes in a block of sums.
 _BLOCK = 128
 #: Nodes of Gauss's rule for the law of the start, and among those of a panel of the last law.
 _OF_START, _GAUSS = 16, 7
 #: The smallest number of first panels; after noise there are more, since the scales differ more.
-_FEWEST, _AFTER_NOISE = 16, 64
-#: A panel with an error above so many tolerances is divided into so many parts.
-_PARTS = {0.0: 2, 10.0: 4, 300.0: 8}
+_FEWEST, _AFTER_NOISE = 32, 64
+#: A panel with an error above so many tolerances is divided into at least so many parts, and into
+#: at most so many others if the round has few panels: a run of few states takes as long.
+_PARTS = {0.0: (2, 16), 10.0: (4, 16), 100.0: (4, 32), 1e3: (8, 32), 1e5: (16, 32)}
+_AT_ONCE = 64
+#: If the law ends where the data's density has at least this mass in a panel, the first map also
+#: runs on so many panels beyond each end of the start, over this multiple of its length.
+_MISSED, _FARTHER, _FAR = 1e-7, 8, 1.3
 #: The integral of p only shows whether q misses a part of the data: so many times the tolerance.
 _ROUGHLY = 1e4
 
@@ -143,6 +152,10 @@ class Resolution:
 
 
 RESOLUTIONS = [Resolution(1.0, 4, 1e-7), Resolution(0.7, 8, 1e-9), Resolution(0.5, 12, 1e-10)]
+#: More of them if nothing is remembered: they cost little, and where a map is almost folded between
+#: two draws, as with churn in few steps, the sums converge slowly.
+RESOLUTIONS += [Resolution(spacing, 12, 1e-10) for spacing in (0.35, 0.25, 0.18, 0.12, 0.08)]
+_WITH_MEMORY = 3
 #: Without noise.
 _ALONE = Resolution(1.0, 4, 1e-9)
 
@@ -151,6 +164,8 @@ class _Law(Protocol):
     """A law with a density on an interval."""
 
     edges: Tensor  # of the first panels
+    # edges of panels below and above them, with masses that are negligible, but not 0; may be empty
+    farther: tuple[Tensor, Tensor]
 
     def log_density(self, x: Tensor) -> Tensor: ...
 
@@ -159,8 +174,7 @@ def law_of_output(
     sampler: Sampler,
     model: Score,
     levels: Levels,
-    log_density: Callable[[Tensor], Tensor],
-    starts: Tensor,
+    start: StartLaw,
     *,
     log_p: Callable[[Tensor], Tensor] | None = None,
     linear: bool = False,
@@ -169,8 +183,7 @@ def law_of_output(
 
     Args:
         sampler: a method of fixed steps.
-        log_density: ln of the density of the first state, shape (n,), at points (n, 1).
-        starts: some draws of the first state, shape (n, 1).
+        start: the law of the first state.
         log_p: ln of the density with which the law will be compared, at last states, shape (n,).
             The integral of ln p over the law is then as accurate as the others, also if p has
             features that are much narrower than the law.
@@ -180,23 +193,23 @@ def law_of_output(
         Refused: the run is not a chain of Gaussian transitions.
         Folded: the map of the last steps does not increase.
     """
-    start = _Start(log_density, starts)
-    run = _Run(sampler, model, levels, start, starts, log_p, linear)
+    run = _Run(sampler, model, levels, start, log_p, linear)
     if not (sampler.stochastic or sampler.adaptive) and run.is_forward:
         try:
             return run.law(_ALONE), run.evaluations
         except _Drawn:
             pass
-    run.chain, evaluations = transitions(sampler, model, levels, starts)
+    run.chain, evaluations = transitions(sampler, model, levels, start.draws)
     if not run.chain:  # the law of the start is exact, and only the panels have an error
         return run.law(_ALONE), evaluations
-    coarse, *finer = RESOLUTIONS
+    remembers = any(one.with_x0 for one in run.chain)
+    coarse, *finer = RESOLUTIONS[: _WITH_MEMORY if remembers else None]
     law = run.law(coarse)
     for resolution in finer:
         before, law = law, run.law(resolution)
         if _close(before, law):
             break
-    return replace(law, coarse=before), evaluations
+    return replace(law, coarser=(before, *law.coarser)), evaluations
 
 
 def _close(one: LineNodes, other: LineNodes) -> bool:
@@ -210,15 +223,23 @@ def _close(one: LineNodes, other: LineNodes) -> bool:
     return bool((facts(one) - facts(other)).abs().max() < TOLERANCE)
 
 
-class _Start:
-    """The law of the first state, on an interval at whose ends the density is e⁻⁴⁶ of its peak."""
+class StartLaw:
+    """The law of the first state, on an interval at whose ends the density is e⁻⁴⁶ of its peak.
 
-    def __init__(self, log_density: Callable[[Tensor], Tensor], starts: Tensor) -> None:
+    Args:
+        log_density: ln of its density, shape (n,), at points (n, 1).
+        draws: some draws of it, shape (n, 1).
+
+    Raises:
+        Refused: its density is not normalised.
+    """
+
+    def __init__(self, log_density: Callable[[Tensor], Tensor], draws: Tensor) -> None:
         def log_q(x: Tensor) -> Tensor:
-            return log_density(x.reshape(-1, 1).to(starts)).double().cpu().reshape(x.shape)
+            return log_density(x.reshape(-1, 1).to(draws)).double().cpu().reshape(x.shape)
 
-        self.log_density = log_q
-        peak, low, high = (float(v) for v in (log_q(starts).max(), starts.min(), starts.max()))
+        self.log_density, self.draws = log_q, draws
+        peak, low, high = (float(v) for v in (log_q(draws).max(), draws.min(), draws.max()))
         step = (high - low) / 8 or 1.0
         for first in range(0, 1000, 50):
             outward = step * torch.arange(first, first + 50, dtype=torch.float64)
@@ -244,6 +265,8 @@ class _Start:
         flat = ((logs - logs.max()) / (2 * _GAUSS + 1)).exp().flatten().numpy()
         self.edges = _equal_parts(x.flatten().numpy(), flat, max(_FEWEST, panels // 4))
         self.edges[0], self.edges[-1] = self.ends
+        reach = torch.linspace(0, _FAR * (self.ends[1] - self.ends[0]), _FARTHER + 1).double()
+        self.farther = self.ends[0] - reach.flip(0), self.ends[1] + reach
 
 
 class _Sum:
@@ -262,6 +285,8 @@ class _Sum:
         reach = _REACH * scale
         self.ends = float(means.min()) - reach, float(means.max()) + reach
         self.edges = torch.linspace(*self.ends, _AFTER_NOISE + 1, dtype=torch.float64)
+        none = torch.empty(0, dtype=torch.float64)
+        self.farther = none, none  # its Gaussians are cut off at the ends
         # the sums over all states from here on, and up to here
         self._least = self.means.amin(1).flip(0).cummin(0).values.flip(0)
         self._most = self.means.amax(1).cummax(0).values
@@ -308,8 +333,7 @@ class _Run:
         sampler: Sampler,
         model: Score,
         levels: Levels,
-        start: _Start,
-        starts: Tensor,
+        start: StartLaw,
         log_p: Callable[[Tensor], Tensor] | None,
         linear: bool,
     ) -> None:
@@ -319,7 +343,7 @@ class _Run:
             log_p,
             linear,
         )
-        self._like = starts[:1]
+        self._like = start.draws[:1]
         self.chain: list[Transition] | None = None  # not known
         self.evaluations = 0
         # whether derivatives go forward if there is no noise
@@ -379,42 +403,65 @@ class _Run:
         difference = rule.weights.clone()
         difference[1::2] -= gauss.weights
         low, high = law.edges[:-1], law.edges[1:]
+        ends = float(low[0]), float(high[-1])
+        # the panels beyond the ends where the map is not known to grow begin here
+        bounds = [-math.inf, math.inf]
         scale: tuple[Tensor, Tensor] | None = None
+        farther: list[Tensor] = []
         lows, columns, folded, nodes = [], [], 0.0, 0
         for _ in range(60):
             x, half = _points(low, high, rule.nodes)
             nodes += x.numel()
             log_q = law.log_density(x)
             y, slope = (v.reshape(x.shape) for v in self._map(x.flatten()))
-            per_node = log_q.exp() * half
-            log_q = log_q - slope.abs().clamp_min(1e-300).log()
-            turned = slope <= 0
-            masses = per_node * rule.weights
-            if float(masses[:, 1:][turned[:, 1:] & turned[:, :-1]].sum()) > _FOLDED:
+            per_node, log_slope = log_q.exp() * half, slope.abs().clamp_min(1e-300).log()
+            log_q = log_q - log_slope
+            turned, masses = slope <= 0, per_node * rule.weights
+            turns = bool(turned.any())
+            if turns and float(masses[:, 1:][turned[:, 1:] & turned[:, :-1]].sum()) > _FOLDED:
                 raise _folded()  # between two neighbours the map falls
-            if scale is None:
-                centre = (masses * y).sum()
-                scale = centre, (masses * (y - centre).square()).sum().sqrt()
-            parts = self._integrands(y, per_node, log_q, *scale)
-            error = (parts * difference).sum(-1).abs().amax(0) / tolerance
+            rows = self._integrands(y, per_node, log_q, *(scale or _scale(y, masses)))
+            error = (rows * difference).sum(-1).abs().amax(0) / tolerance
             # no panel gets better if a state is not a number
             rough = error > 1
-            parts_of = torch.full(error.shape, 1)
-            for least, count in _PARTS.items():
-                parts_of[rough & (error > least)] = count
-            if nodes + int(parts_of[rough].sum()) * len(rule.nodes) > MOST:
+            parts = _parts(error[rough])
+            if nodes + int(parts.sum()) * len(rule.nodes) > MOST:
                 rough.zero_()
-            lows.append(low[~rough])
-            columns.append(torch.stack([y, per_node, log_q])[:, ~rough])
-            folded += float(masses[~rough][turned[~rough]].sum())
-            if not rough.any():
+            fine = ~rough
+            lows.append(low[fine])
+            columns.append(torch.stack([y, per_node, log_q])[:, fine])
+            if turns:
+                folded += float(masses[fine][turned[fine]].sum())
+            if farther:
+                wrong = (turned | ~y.isfinite()).any(1)
+                bounds[0] = max([bounds[0], *high[wrong & (low < ends[0])].tolist()])
+                bounds[1] = min([bounds[1], *low[wrong & (high > ends[1])].tolist()])
+            elif scale is None:
+                farther = self._beyond(law, rows, rule)
+            more = farther if scale is None else []
+            scale = scale or _scale(y, masses)
+            monitors = torch.stack([x, y, log_slope])[:, rough]
+            low, high = _divided(low[rough], high[rough], monitors, parts)
+            low = torch.cat([low, *(edges[:-1] for edges in more)])
+            high = torch.cat([high, *(edges[1:] for edges in more)])
+            if len(low) == 0:
                 break
-            low, high = _divided(low[rough], high[rough], parts_of[rough])
         if folded > _FOLDED:
             raise _folded()
-        values = torch.cat(columns, 1)[:, torch.cat(lows).argsort()]
+        begin = torch.cat(lows)
+        order = begin.argsort()
+        inside = (begin[order] >= bounds[0]) & (begin[order] < bounds[1])
+        values = torch.cat(columns, 1)[:, order[inside]]
         coarse = _nodes(values[:, :, 1::2], gauss)
-        return replace(_nodes(values, rule), coarse=coarse)
+        return replace(_nodes(values, rule), coarser=(coarse,))
+
+    def _beyond(self, law: _Law, rows: Tensor, rule: _Rule) -> list[Tensor]:
+        """The edges of panels beyond an end of the law at which p has mass."""
+        if self._log_p is None:
+            return []
+        missed = rows[-1, [0, -1]] @ rule.weights * _ROUGHLY > _MISSED
+        sides = zip(missed.tolist(), law.farther, strict=True)
+        return [edges for at_end, edges in sides if at_end and len(edges) > 0]
 
     def _integrands(
         self, y: Tensor, per_node: Tensor, log_q: Tensor, centre: Tensor, width: Tensor
@@ -523,18 +570,60 @@ class _NoNoise:
         raise Refused("it draws uniform numbers: its transitions are not Gaussian")
 
 
+def _scale(y: Tensor, masses: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean and the standard deviation of outputs."""
+    centre = (masses * y).sum()
+    return centre, (masses * (y - centre).square()).sum().sqrt()
+
+
 def _points(low: Tensor, high: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
     """The nodes of n panels, shape (n, nodes), and half their widths, shape (n, 1)."""
     half = (high - low)[:, None] / 2
     return (low + high)[:, None] / 2 + half * nodes, half
 
 
-def _divided(low: Tensor, high: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
-    """The edges of equal parts of panels, their numbers given, shape (n,)."""
+def _parts(error: Tensor) -> Tensor:
+    """The numbers of parts of panels with these errors, in tolerances, shape (n,)."""
+    spare = _AT_ONCE // max(1, len(error))
+    parts = torch.full(error.shape, 2)
+    for least, (fewest, most) in _PARTS.items():
+        parts[error > least] = max(fewest, min(most, spare))
+    return parts
+
+
+def _divided(low: Tensor, high: Tensor, monitors: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
+    """The edges of parts of panels: equal shares of the variations of x, y and ln dy/dx.
+
+    Where the map is steep, as between two modes, equal parts of x would find it by halves only.
+
+    Args:
+        low: the lower edges, shape (n,).
+        high: the upper edges.
+        monitors: x, y and ln dy/dx at the nodes of each panel, shape (3, n, nodes).
+        parts: the number of parts of each.
+    """
+    if len(low) == 0:
+        return low, high
+    x, *others = monitors
+    places = torch.cat([low[:, None], x, high[:, None]], 1)
+    of_x = (places - low[:, None]) / (high - low)[:, None]
+    share = of_x / len(monitors)
+    for values in others:
+        steps = values.diff(dim=1).abs()
+        whole = steps.sum(1, keepdim=True)
+        inner = steps.cumsum(1) / whole
+        own = torch.cat([torch.zeros_like(x[:, :2]), inner, torch.ones_like(whole)], 1)
+        varies = (whole > 0) & whole.isfinite()
+        share = share + torch.where(varies, own, of_x) / len(monitors)
     of = torch.arange(len(low)).repeat_interleave(parts)
     place = torch.arange(len(of)) - (parts.cumsum(0) - parts)[of]
-    width = ((high - low) / parts)[of]
-    return low[of] + place * width, low[of] + (place + 1) * width
+    # one function for all panels: it grows by 1 in each
+    wanted = of + place / parts[of]
+    known = share + torch.arange(len(low))[:, None]
+    edges = np.interp(wanted.numpy(), known.flatten().numpy(), places.flatten().numpy())
+    lows = torch.where(place == 0, low[of], torch.from_numpy(edges))
+    last = place == parts[of] - 1
+    return lows, torch.where(last, high[of], lows.roll(-1))
 
 
 def _equal_parts(x: Array, heights: Array, count: int) -> Tensor:
@@ -555,8 +644,9 @@ def _nodes(values: Tensor, rule: _Rule) -> LineNodes:
     masses = per_node * rule.weights
     of_panel = masses.sum(1, keepdim=True)
     cdf = of_panel.cumsum(0) - of_panel + per_node @ rule.within.T
-    kept = masses > _LEAST
-    return LineNodes(y[kept], masses[kept], log_q[kept], cdf[kept])
+    panels = Panels(rule.nodes, y, per_node, log_q)
+    kept = masses > _REPRESENTED
+    return LineNodes(y[kept], masses[kept], log_q[kept], cdf[kept], panels)
 
 
 def _folded() -> Folded:

@@ -47,6 +47,35 @@ def why_no_spectrum(sweep: Sweep, cell: Cell) -> str | None:
     return why_not_gaussian(cell.algorithm, sweep.denoisers[cell.denoiser], start)
 
 
+def why_no_divergence(sweep: Sweep, cell: Cell) -> str | None:
+    """As `why_no_spectrum`, or why the divergence of the output's law is infinite for sure."""
+    reason = why_no_spectrum(sweep, cell)
+    law, sampler = sweep.dataset, cell.settings
+    if reason is not None or not isinstance(law, GaussianSpectrum):
+        return reason
+    assert sampler is not None
+    levels, model = sweep.levels_of(cell), sweep.denoisers[cell.denoiser]
+    # a direction in which the data vary most, and one in which they vary least
+    some = torch.stack([law.variances.argmax(), law.variances.argmin()])
+    start = sweep.starts_of(sampler)[cell.start]
+    moments = start.moments(law.mean[some], law.variances[some], levels.rows[0])
+    try:
+        _, variances = output_spectrum(sampler, _part(model, some), levels, *moments)
+    except ValueError:
+        return None  # refused elsewhere
+    varies, data_vary = (variances > 0).tolist(), (law.variances[some] > 0).tolist()
+    if varies[1] and not data_vary[1]:
+        constant = int((law.variances == 0).sum())
+        last = "; use final=denoise" if sweep.final == "none" and sampler.ends_at_data else ""
+        return (
+            f"the divergence is infinite: the data do not vary in {constant} of {law.dim} "
+            f"directions, and the output does{last}, or metric=w2_law_gaussian"
+        )
+    if not varies[0]:
+        return "the divergence is infinite: the output does not vary where the data do"
+    return None
+
+
 def why_not_gaussian(sampler: Sampler, model: Score, start: Start) -> str | None:
     """Why the law of a sampler's states is not known to be Gaussian; None if it is."""
     if not sampler.affine:
@@ -68,7 +97,7 @@ def _is_diagonal(model: Score) -> bool:
     return isinstance(model, SpectrumOracle)
 
 
-def _part(model: Score, some: slice) -> Denoiser:
+def _part(model: Score, some: slice | Tensor) -> Denoiser:
     """The denoiser of some coordinates alone."""
     if isinstance(model, Guided):
         return Guided(_part(model.model, some), _part(model.guide, some), model.weight)

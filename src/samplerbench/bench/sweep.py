@@ -30,7 +30,7 @@ from samplerbench.bench.densities import OutputLaw, density, why_no_density
 from samplerbench.bench.log_z import log_z_of, why_no_log_z
 from samplerbench.bench.own_grids import OwnGrid, require_no_doubles
 from samplerbench.bench.paths import paths_of, why_no_paths
-from samplerbench.bench.spectra import spectrum_of, why_no_spectrum
+from samplerbench.bench.spectra import spectrum_of, why_no_divergence, why_no_spectrum
 from samplerbench.core import grids
 from samplerbench.core.coupling import BrownianNoise
 from samplerbench.core.cuda_graphs import Graphed
@@ -94,6 +94,7 @@ OUTPUT_LAWS: Mapping[
     "density": (why_no_density, density),
     "paths": (why_no_paths, paths_of),
     "spectrum": (why_no_spectrum, spectrum_of),
+    "spectrum with a density": (why_no_divergence, spectrum_of),
     "log_z": (why_no_log_z, log_z_of),
     "converged": (why_not_converged, distances_to_converged),
 }
@@ -198,6 +199,16 @@ class Sweep:
     @cached_property
     def converged_runs(self) -> dict[Hashable, Lazy[Converged | InvalidSetting]]:
         """The converged runs that its cells are compared with, each computed once."""
+        return {}
+
+    @cached_property
+    def exact_score(self) -> Score | None:
+        """The exact score of the data on the path, or None."""
+        return self.dataset.exact_score(self.schedule)
+
+    @cached_property
+    def known(self) -> dict[object, Any]:
+        """What several cells need and one of them has computed, by a name and its arguments."""
         return {}
 
     @cached_property
@@ -445,7 +456,8 @@ class Sweep:
             except Exception as error:  # a defect of one cell must not stop the others
                 return OutputLaw(None, 0, 0.0, "failed", kind_and_line(error))
 
-        laws = {name: Lazy(partial(guarded, law)) for name, (_, law) in OUTPUT_LAWS.items()}
+        once = {law: Lazy(partial(guarded, law)) for _, law in OUTPUT_LAWS.values()}
+        laws = {name: once[law] for name, (_, law) in OUTPUT_LAWS.items()}
         return LazySamples(cell, Lazy(lambda: self.draw(cell)), laws)
 
     @torch.no_grad()

@@ -39,10 +39,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import final
 
 import numpy as np
 import torch
+from numpy.polynomial import legendre
 from torch import Tensor
 
 #: Elements of an array `(K, n)` in one pass: 2 MB, so that a few arrays fit into a CPU cache.
@@ -62,6 +64,9 @@ _TINY = torch.finfo(torch.float64).tiny
 
 #: Nodes of the Gauss–Legendre rule on a panel or a part of one.
 _NODES = 16
+
+_FINE = 256
+"""Parts of a panel in which changes of sign are found."""
 
 
 class LineLaw(ABC):
@@ -229,7 +234,7 @@ class DensityLine(LineLaw):
 
     def __init__(self, log_density: Callable[[Tensor], Tensor], edges: Tensor) -> None:
         self._log_density, self._edges = log_density, edges
-        nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+        nodes, weights = legendre.leggauss(_NODES)
         self._nodes, self._weights = (
             torch.from_numpy((nodes + 1) / 2),
             torch.from_numpy(weights / 2),
@@ -309,6 +314,49 @@ class DensityLine(LineLaw):
 
 
 @dataclass(frozen=True, eq=False)
+class Panels:
+    """A law on a line as functions y(t) of parameters t ∈ [−1, 1], one for each panel.
+
+    Shapes: (panels, n) at n values of t, float64.
+    """
+
+    t: Tensor  # the values of t, shape (n,), increasing
+    points: Tensor  # y
+    heights: Tensor  # the density of t: its integrals over t are masses
+    log_density: Tensor  # ln of the density of y
+
+    def positive_part(self, log_ratios: Tensor) -> float:
+        """∫ (1 − e^l)⁺ over the law, l = ln r at the values of t.
+
+        A quadrature is inaccurate where a function changes its sign within a panel. So the integral
+        is that of the polynomial through the values, over the parts where it is positive.
+        """
+        weighted = (log_ratios + self.heights.log()).exp()
+        values = self.heights - torch.where(self.heights > 0, weighted, 0.0)
+        at, integrals = _resampled(tuple(self.t.tolist()))
+        ends, parts = values @ at, (values @ integrals).diff(dim=1)
+        # on a part with a change of sign the polynomial is close to a line
+        low, high = ends[:, :-1], ends[:, 1:]
+        top, size = torch.maximum(low, high), (high - low).abs().clamp_min(_TINY)
+        line = top.square() / size / _FINE
+        return float(torch.where(low * high < 0, line, parts.clamp_min(0)).sum())
+
+
+@lru_cache
+def _resampled(t: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    """Values at some t ↦ those of their polynomial on an even grid, and its integrals up to there.
+
+    Shape (n, _FINE + 1) each.
+    """
+    count, grid = len(t), np.linspace(-1, 1, _FINE + 1)
+    to_polynomial = np.linalg.inv(legendre.legvander(np.array(t), count - 1))
+    integrals = legendre.legint(np.eye(count), lbnd=-1).T
+    of_values = legendre.legvander(grid, count - 1) @ to_polynomial
+    of_integrals = legendre.legvander(grid, count) @ integrals.T @ to_polynomial
+    return torch.from_numpy(of_values.T.copy()), torch.from_numpy(of_integrals.T.copy())
+
+
+@dataclass(frozen=True, eq=False)
 class LineNodes:
     """A law on a line, given at the nodes of a quadrature, float64, shape (n,) each."""
 
@@ -316,8 +364,9 @@ class LineNodes:
     masses: Tensor  # ωᵢ with E g(Y) ≈ Σ ωᵢ·g(yᵢ)
     log_density: Tensor  # ln of the density at the nodes
     cdf: Tensor  # F at the nodes
-    # the same law with fewer nodes, for the error of the quadrature
-    coarse: LineNodes | None = None
+    panels: Panels | None = None
+    # the same law with fewer nodes, in each way in which it has an error of its own
+    coarser: tuple[LineNodes, ...] = ()
 
     def mean(self, values: Tensor) -> Tensor:
         """E g(Y) from g at the nodes, a scalar."""
@@ -355,7 +404,7 @@ class LineNodes:
         return float(max(0.0, total) ** (1 / p))
 
 
-_CELL = [torch.from_numpy(column) for column in np.polynomial.legendre.leggauss(5)]
+_CELL = [torch.from_numpy(column) for column in legendre.leggauss(5)]
 
 
 def _transport(

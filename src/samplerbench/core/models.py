@@ -25,7 +25,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from samplerbench.core.grids import AnyLevel, Level, Levels
@@ -159,6 +161,8 @@ class Denoiser(Score):
     def along(self, x: Tensor, tangents: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
         """x̂₀ of states (n, dim), and J·v of their tangents v, shape (c, n, dim)."""
         x0_hat, derivative = self.derivative(x, level)
+        if x.shape[1] == 1:  # on a line a run takes as long as its operations
+            return x0_hat, derivative[:, 0] * tangents
         # products of small matrices are up to five times as fast if each is in one piece
         return x0_hat, torch.einsum("nji,cni->cnj", derivative.contiguous(), tangents)
 
@@ -547,9 +551,48 @@ class IsotropicMixtureOracle(Denoiser):
 
         That is α/σ² times the covariance of x₀ given x, x̂₀ = Σ r_k·m_k.
         """
+        few = x.shape[1] == 1 and len(self.means) <= FORMS and len(x) <= self.piece
+        if few and x.device.type == "cpu" and not x.requires_grad:
+            return self._on_line(x, level)
         part = self._one_by_one if self.products is None else self._by_products
         both = self._in_pieces(part, x, level).reshape(len(x), 1 + x.shape[1], x.shape[1])
         return both[:, 0], both[:, 1:]
+
+    def _on_line(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
+        """As `derivative` in one dimension, from the offsets u − α·μ_k, by NumPy.
+
+        Its operations on a thousand states take half as long as those of torch.
+        """
+
+        def row(scale: float | Tensor) -> NDArray[np.float64] | float:
+            return scale.double().numpy().reshape(1, -1) if isinstance(scale, Tensor) else scale
+
+        centre, means, variances, log_weights = (
+            one.numpy() for one in (self.centre, self.means, self.variances, self.log_weights)
+        )
+        alpha, sigma = row(level.alpha), row(level.sigma)
+        power = sigma * sigma
+        spread = alpha * alpha * variances + power
+        gain = alpha * variances / spread
+        offset = x.double().numpy().reshape(1, -1) - alpha * (means + centre)
+        terms = offset * offset
+        terms *= -0.5 / spread
+        terms += log_weights - 0.5 * np.log(spread)
+        terms -= terms.max(0)
+        weight = relative_terms(torch.from_numpy(terms)).numpy()
+        weight /= weight.sum(0)
+        own = (weight * gain).sum(0)
+        offset *= gain
+        offset += means  # the means of the components
+        mean = (weight * offset).sum(0)
+        offset -= mean
+        offset *= offset
+        offset *= weight
+        both = np.empty((2, len(x)))
+        np.add(mean, centre[0], out=both[0])
+        np.add(own, offset.sum(0) * (alpha / power), out=both[1:])
+        x0_hat, derivative = torch.from_numpy(both).to(x.dtype)[..., None]
+        return x0_hat, derivative[..., None]
 
     def _one_by_one(self, u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """x̂₀ and the columns of J, shape ((1 + dim)·dim, n)."""

@@ -7,6 +7,7 @@ keys of `noise.generator`, so they are independent.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from math import prod, sqrt
 
 import numpy as np
@@ -88,17 +89,7 @@ class Dataset(ABC):
         Raises:
             InvalidSetting: the density is not known, or the law has none.
         """
-        # at the data every path has α = 1 and σ = 0
-        oracle = self.oracle(EDM()) if self.known_law else None
-        allowed = "a data set whose density is known"
-        if not isinstance(oracle, Density):
-            raise InvalidSetting("dataset", type(self).__name__, allowed)
-        values = oracle.to(x.device).log_density(x, Level(0.0, 1.0, 0.0))
-        allowed = (
-            "a law with a density at all of its points; with a singular covariance it has none"
-        )
-        require(not bool(values.isnan().any()), "dataset", type(self).__name__, allowed)
-        return values
+        return _of_oracle(self)(x)
 
     def line_law(self) -> LineLaw | None:
         """The law of one-dimensional data, for distances to it, or None.
@@ -164,14 +155,49 @@ class PlanarDataset(Dataset):
         return (2,)
 
 
+def _of_oracle(dataset: Dataset) -> Callable[[Tensor], Tensor]:
+    """ln p of the law of a data set by its oracle."""
+    name, oracle = type(dataset).__name__, None
+    if dataset.known_law:
+        oracle = dataset.oracle(EDM())
+    if not isinstance(oracle, Density):
+        raise InvalidSetting("dataset", name, "a data set whose density is known")
+
+    def log_density(x: Tensor) -> Tensor:
+        # at the data every path has α = 1 and σ = 0
+        values = oracle.to(x.device).log_density(x, Level(0.0, 1.0, 0.0))
+        allowed = (
+            "a law with a density at all of its points; with a singular covariance it has none"
+        )
+        require(not bool(values.isnan().any()), "dataset", name, allowed)
+        return values
+
+    return log_density
+
+
+def density_of(dataset: Dataset) -> Callable[[Tensor], Tensor]:
+    """`log_density_of` as a function of the points, for several calls.
+
+    Raises:
+        InvalidSetting: the density is not known; or later, as `log_density_of`.
+    """
+    own: Callable[[Tensor], Tensor] = dataset.log_density
+    if type(dataset).log_density is Dataset.log_density:
+        own = _of_oracle(dataset)
+
+    def log_density(x: Tensor) -> Tensor:
+        return log_densities(own(x), x, "dataset", type(dataset).__name__).double()
+
+    return log_density
+
+
 def log_density_of(dataset: Dataset, x: Tensor) -> Tensor:
     """ln p(x) of the law of a data set, shape (n,), float64, for points (n, dim).
 
     Raises:
         InvalidSetting: it is not known, or the method of the data set returns an invalid result.
     """
-    values = dataset.log_density(x)
-    return log_densities(values, x, "dataset", type(dataset).__name__).double()
+    return density_of(dataset)(x)
 
 
 def why_no_log_density(dataset: Dataset) -> str | None:

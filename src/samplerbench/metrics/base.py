@@ -29,13 +29,7 @@ import torch
 from torch import Tensor
 
 from samplerbench.core.line_laws import LineNodes
-from samplerbench.datasets.base import (
-    LARGEST,
-    Dataset,
-    all_usable,
-    log_density_of,
-    why_no_log_density,
-)
+from samplerbench.datasets.base import LARGEST, Dataset, all_usable, density_of, why_no_log_density
 from samplerbench.datasets.gaussian_spectrum import GaussianSpectrum
 from samplerbench.errors import InvalidSetting, require
 
@@ -264,29 +258,39 @@ class Divergence(OutputLawMetric):
         if isinstance(values, Tensor):
             return self.estimate(values)
 
-        def integral(law: LineNodes) -> float:
-            return self.integrate(law.masses, self._log_ratios(law, dataset))
+        log_density = density_of(dataset)
 
-        ratio = float(values.mean(self._log_ratios(values, dataset).exp()))
-        if not ratio <= MOST_RATIO:  # the mass of p where q has mass
+        def log_p(y: Tensor) -> Tensor:
+            return log_density(y.reshape(-1, 1)).reshape(y.shape)
+
+        def mass(law: LineNodes) -> float:
+            """The mass of p where q has mass."""
+            return float(law.mean((log_p(law.points) - law.log_density).exp()))
+
+        ratio = mass(values)
+        if not ratio <= MOST_RATIO:
             raise ValueError(
                 f"the mean of p/q is {ratio:.6g}, and at most 1 is possible: the log_density of "
                 "the data is not normalised, or not a number somewhere"
             )
-        # without gaps in q the mean of r is the mass of p between the ends of q
-        ends = float(values.points.min()), float(values.points.max())
-        drawn = dataset.draws(_DRAWN, "density", 0)
-        mass = float(((drawn > ends[0]) & (drawn < ends[1])).double().mean())
-        if ratio < mass - _APART:
+        if dataset.line_law() is not None and type(dataset).log_density is Dataset.log_density:
+            between = 0.0  # p is normalised; q may be 0 in float64 in the flanks of its modes
+        else:
+            between = self._mass_between(values, dataset)
+        if ratio < between - _APART:
             raise ValueError(
-                f"the mean of p/q is {ratio:.6g}, and {mass:.3g} of the data lie between the ends "
-                "of q: the log_density of the data is not normalised"
+                f"the mean of p/q is {ratio:.6g}, and {between:.3g} of the data lie between the "
+                "ends of q: the log_density of the data is not normalised"
             )
-        return by_quadrature(values, integral, mean_ratio=ratio)
+        info = {"mean_ratio": ratio, "mean_ratio_error": error_of(values, ratio, mass)}
+        return by_quadrature(values, lambda law: self.integrate(law, log_p), **info)
 
     @staticmethod
-    def _log_ratios(law: LineNodes, dataset: Dataset) -> Tensor:
-        return log_density_of(dataset, law.points[:, None]) - law.log_density
+    def _mass_between(law: LineNodes, dataset: Dataset) -> float:
+        """The share of the data between the ends of q: without gaps in q the mean of r."""
+        drawn = dataset.draws(_DRAWN, "density", 0)
+        inside = (drawn > float(law.points.min())) & (drawn < float(law.points.max()))
+        return float(inside.double().mean())
 
     def why_incompatible(self, dataset: Dataset) -> str | None:
         if dataset.dim > MOST_DIM:
@@ -301,8 +305,8 @@ class Divergence(OutputLawMetric):
         """The divergence from ln r at n points drawn from q, shape (n,), where E_q[r] = 1."""
 
     @abstractmethod
-    def integrate(self, masses: Tensor, log_ratios: Tensor) -> float:
-        """The divergence from ln r at the nodes of q and their masses, shape (n,) each."""
+    def integrate(self, law: LineNodes, log_p: Callable[[Tensor], Tensor]) -> float:
+        """The divergence from a law on a line, and ln p as a function of points of any shape."""
 
 
 def total(values: Tensor, of: Callable[[Tensor], Tensor]) -> float:
@@ -324,12 +328,17 @@ def mean_ratio(log_ratios: Tensor) -> dict[str, float]:
     return {"mean_ratio": excess + 1, "mean_ratio_half_width": half}
 
 
+def error_of(law: LineNodes, value: float, of: Callable[[LineNodes], float]) -> float:
+    """The sum of the changes of a value of a law with fewer nodes; NaN if no such law is known."""
+    return sum(abs(value - of(one)) for one in law.coarser) if law.coarser else math.nan
+
+
 def by_quadrature(
     law: LineNodes, distance: Callable[[LineNodes], float], **info: float
 ) -> Measurement:
-    """The distance of a law on a line; the bounds are ± the difference from the coarser nodes."""
+    """The distance of a law on a line; the bounds are ± its change with fewer nodes."""
     value = distance(law)
-    error = math.nan if law.coarse is None else abs(value - distance(law.coarse))
+    error = error_of(law, value, distance)
     info = {"quadrature_error": error, **info}
     return Measurement(value, value - error, value + error, None, 0, info)
 

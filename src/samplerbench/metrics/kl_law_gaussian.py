@@ -25,6 +25,7 @@ class KLLawGaussian(SpectrumDistance):
     """KL(output's law ‖ data's law), in nats, from means and variances, without samples."""
 
     is_wasserstein: ClassVar[bool] = False
+    needs: ClassVar[str] = "spectrum with a density"
 
     def between(self, mean: Tensor, variances: Tensor, law: GaussianSpectrum) -> Measurement:
         gap = (mean - law.mean).square()

@@ -6,17 +6,20 @@ if p has no mass where q has none, which holds if E_q[r] = 1. It is the largest 
 the probabilities of an event under q and p. `info` has `half_width`, `mean_ratio` and
 `mean_ratio_half_width`, as in `kl_law`.
 
-In one dimension, also for samplers that draw noise, it is the integral of (1 − r)⁺ over q, and
-`info` has `quadrature_error` and `mean_ratio`, as in `kl_law`.
+In one dimension, also for samplers that draw noise, it is the integral of (1 − r)⁺ over q. Where q
+and p cross within a panel of the quadrature, the polynomial through the values of q − p is
+integrated up to its root. `info` has `quadrature_error` and `mean_ratio`, as in `kl_law`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from samplerbench.core.line_laws import LineNodes
 from samplerbench.metrics.base import Divergence, Measurement, mean_ratio, mean_with_half
 
 
@@ -29,5 +32,8 @@ class TVLaw(Divergence):
         info = {"half_width": half, **mean_ratio(log_ratios)}
         return Measurement(value, math.nan, math.nan, None, 0, info)
 
-    def integrate(self, masses: Tensor, log_ratios: Tensor) -> float:
-        return float(masses @ (-log_ratios.expm1()).clamp_min(0))
+    def integrate(self, law: LineNodes, log_p: Callable[[Tensor], Tensor]) -> float:
+        if law.panels is not None:
+            return law.panels.positive_part(log_p(law.panels.points) - law.panels.log_density)
+        log_ratios = log_p(law.points) - law.log_density
+        return float(law.mean((-log_ratios.expm1()).clamp_min(0)))

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from samplerbench.bench.line_densities import law_of_output
+from samplerbench.bench.line_densities import StartLaw, law_of_output
 from samplerbench.bench.transitions import Refused
 from samplerbench.core.grids import Level, Levels
 from samplerbench.core.line_laws import MixtureLine
@@ -176,7 +176,8 @@ def _error_on_line(sampler: Sampler, schedule: NoiseSchedule, steps: int) -> flo
     first, last = levels.rows[0], levels.rows[-1]
     assert isinstance(oracle, Density)
     path, starts = oracle.log_density, Exact().draw(LINE, 64, first, (0, 0, 0))
-    output, _ = law_of_output(sampler, oracle, levels, lambda x: path(x, first), starts)
+    begin = StartLaw(lambda x: path(x, first), starts)
+    output, _ = law_of_output(sampler, oracle, levels, begin)
     weights, means, variances = (values.flatten() for values in LINE.tensors())
     spread = last.alpha**2 * variances + last.sigma**2
     return output.distance(MixtureLine(weights, last.alpha * means, spread.sqrt()), 1)

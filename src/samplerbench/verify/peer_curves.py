@@ -38,7 +38,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samplerbench.bench.line_densities import Folded, law_of_output
+from samplerbench.bench.line_densities import Folded, StartLaw, law_of_output
 from samplerbench.bench.transitions import Refused
 from samplerbench.core.grids import Level, Levels, uniform
 from samplerbench.core.line_laws import MixtureLine
@@ -230,8 +230,8 @@ def _on_mixture(peer: Peer, levels: Levels) -> float:
     starts = Exact().draw(law, 64, first, (0, 0, 0))
     try:
         with in_double():  # rounding to float32 would differ between states
-            again = copy_of(peer)
-            output, _ = law_of_output(again, oracle, levels, lambda x: path(x, first), starts)
+            again, begin = copy_of(peer), StartLaw(lambda x: path(x, first), starts)
+            output, _ = law_of_output(again, oracle, levels, begin)
     except (Refused, Folded):
         return math.nan
     shares, centres, deviations = (

@@ -114,7 +114,7 @@ def _why_no_law(sweep: Sweep, metric: OutputLawMetric) -> str | None:
     """Why the output law is not known for any cell; None if it is known for one."""
     why, _ = OUTPUT_LAWS[metric.needs]
     reasons = [
-        why(sweep, Cell(denoiser, start, name, sampler, 1, 0))
+        why(sweep, Cell(denoiser, start, name, sampler, max(sweep.steps_of(sampler)), 0))
         for denoiser in sweep.denoisers
         for name, sampler in sweep.samplers
         for start in sweep.starts_of(sampler)
