@@ -165,6 +165,9 @@ def test_a_sampler_of_one_s_own_folder_enters(few, typed, tmp_path):
     assert (tmp_path / folder / "entry.parquet").exists()
     assert typed("suite", "page", folder, *own, "out=page")[0] == 0
     assert "out=not given: must be a folder" in typed("suite", "page", f"{folder}/entry.parquet")[2]
+    # the folder can be named with the words that its sampler needs
+    status, _, err = typed("suite", *own, f"results={folder}")
+    assert (status, "must be results of an earlier version than v2" in err) == (2, True), err
     # the same values twice, or the results of the gallery in their place, are refused
     status, _, err = typed("suite", "page", folder, f"{folder}/entry.parquet", *own)
     assert (status, "with each value once" in err) == (2, True)

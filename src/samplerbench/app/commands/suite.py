@@ -147,13 +147,14 @@ def _run(words: Sequence[str]) -> int:
         default += f"-{entry[-1].strip('[]').replace(',', '-')}"
     places = [word.partition("=")[2] for word in own if word.startswith("hydra.sweep.dir=")]
     folder = Path(places[-1] if places else default)
-    earlier = None if entry else _earlier(before, folder, size)
+    folders, packages, rest = split_member_words(own)
+    with adding(folders), trusting(packages):
+        earlier = None if entry else _earlier(before, folder, size)
     if earlier is not None:
         names = _without_results(names, earlier)
     grids = "null" if quick else f"null,[{','.join(OWN_GRIDS)}]"
     jobs = len(names) * (1 if quick else 2)
     listed = ",".join(f"suite/{name}" for name in names)
-    folders, packages, rest = split_member_words(own)
     options = [word for one in folders for word in ("--config-dir", str(one))]
     trusted = [word for word in own if word.startswith("trusted=")]
     swept = [*options, "-m", f"experiment={listed}", f"grids={grids}", *trusted]
