@@ -149,6 +149,7 @@ def test_a_race_of_one_entrant_against_nothing(capsys):
         (["dataset=two_moons", "nfe=4", "sampler=huen"], "sampler=huen: must be a name in"),
         (["dataset=two_moons", "nfe=4", "grid=kar"], "did you mean karras?"),
         (["dataset=two_moons", "nfe=4", "denoiser=learned"], "must be one of oracle"),
+        (["dataset=pinwheel", "nfe=4"], "denoiser=none: must be one for all noise levels"),
         pytest.param(
             ["dataset=two_moons", "nfe=4", "sampler=annealed_langevin"],
             "one step takes 5",

@@ -119,12 +119,9 @@ def _restricted(sweep: Sweep, values: Mapping[str, Any]) -> Sweep:
     if oracle is not None:
         denoisers.setdefault("oracle", oracle.to(sweep.device))
     fitting = {name: one for name, one in denoisers.items() if isinstance(one, Denoiser)}
-    allowed = (
-        f"one of {', '.join(fitting)}"
-        if fitting
-        else "a denoiser for all noise levels: none is known here; train one"
-    )
-    denoiser = str(values.get("denoiser", next(iter(fitting), "")))
+    denoiser = str(values.get("denoiser", next(iter(fitting), "none")))
+    allowed = "one for all noise levels, which is not known here: train one, then recommend RUN"
+    allowed = f"one of {', '.join(fitting)}" if fitting else allowed
     require(denoiser in fitting, "denoiser", denoiser, allowed)
     if "start" in values:
         name = str(values["start"])
