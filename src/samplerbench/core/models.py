@@ -586,7 +586,7 @@ class IsotropicMixtureOracle(Denoiser):
         terms *= -0.5 / spread
         terms += log_weights - 0.5 * np.log(spread)
         terms -= terms.max(0)
-        weight = relative_terms(torch.from_numpy(terms)).numpy()
+        weight = relative_terms_(torch.from_numpy(terms)).numpy()
         weight /= weight.sum(0)
         own = (weight * gain).sum(0)
         offset *= gain
