@@ -41,7 +41,14 @@ from numpy.typing import NDArray
 from samplerbench.bench import statistics
 from samplerbench.bench.cell import KINDS, Cell, Origin, Row
 from samplerbench.bench.chains import diagnose, require_chains
-from samplerbench.bench.designing import Carried, Designed, carried, designed, require_carried
+from samplerbench.bench.designing import (
+    Carried,
+    Designed,
+    carried,
+    designed,
+    require_carried,
+    require_each_designed,
+)
 from samplerbench.bench.fitting import fitted
 from samplerbench.bench.recommendation import Recommendation
 from samplerbench.bench.sampling import require_runs, sample_into, shape_of
@@ -736,6 +743,7 @@ def design(
             denoisers=denoisers,
             starts=starts,
         )
+        require_each_designed(sweep)
         laws = dict(_one("dataset", law, Dataset) for law in carry)
         require_carried(sweep, laws, eta)
         _, done = designed(sweep)

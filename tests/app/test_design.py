@@ -60,6 +60,8 @@ def test_the_command_prints_tables_and_levels_and_writes_them(tmp_path, capsys, 
     ("words", "message"),
     [
         (["sampler=ddim", "nfe=10"], "this sampler draws noise"),
+        (["sampler=ula", "nfe=6"], "sampler=ula.*: must be one that runs on the levels of a grid"),
+        (["sampler=[heun,hmc]", "steps=6"], "sampler=hmc.* levels of a grid"),
         (["sampler=dpm_solver_3", "nfe=3"], "nfe=3: must be at least 4 for dpm_solver_3"),
         (["sampler=heun", "nfe=[2,6]"], "nfe=2: must be at least 3 for heun .* no free level"),
         (["sampler=heun", "steps=[1,6]"], "steps=1: must be at least 2 for heun"),
@@ -135,6 +137,7 @@ def test_the_library_says_what_the_command_says(designs):
     assert designs.export()[0]["words"][0] == "grid=custom"
     for settings, message in (
         ({"samplers": ["ancestral"]}, "this sampler draws noise"),
+        ({"samplers": ["ula"]}, "sampler=ula.*: must be one that runs on the levels of a grid"),
         ({"carry": ["digits"]}, "carry=digits: must be data with an exact denoiser"),
         ({"eta": 0.5}, "eta=0.5: must be left out"),
         ({"nfe": 2}, "nfe=2: must be at least 3"),

@@ -4,6 +4,7 @@ import shlex
 import sys
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from samplerbench.app.config.compose import compose_config
 from samplerbench.app.folder.runs import open_run
 from samplerbench.app.job.racing import racing_grids, racing_samplers
 from samplerbench.app.job.rebuild import rebuild
-from samplerbench.bench.race import Size
+from samplerbench.bench.race import LAWS, PATHS, Size
 from samplerbench.errors import InvalidSetting
 
 FEW = ("sampler=[ddim,heun]", "grid=[karras,log_snr]", "nfe=4")
@@ -45,6 +46,23 @@ def test_three_lines_the_levels_and_a_command_that_works(finished, command, caps
     words = shlex.split(next(line for line in lines if line.startswith("command: ")))[2:]
     assert command(*words) == 0
     assert np.load("samples.npy").shape == (1000, 2)
+
+
+def test_a_wide_table_keeps_its_last_column(capsys):
+    """Also one that is wider than the console: only names are folded."""
+    name, gap = "unipc bh1=true points=2 on designed", "-0.024000 [-0.070000, 0.0210000]"
+    entrant = SimpleNamespace(entrant=SimpleNamespace(label=name))
+    measured = [SimpleNamespace(kind=kind, standing=entrant) for kind in (PATHS, LAWS)]
+    cells = {PATHS: ("0.00952 ± 0.00022", "28.1 [27.1, 28.9]"), LAWS: ("0.21 ± 0.15", gap)}
+    found = SimpleNamespace(
+        verdict=SimpleNamespace(measured=measured), cells=lambda one: (*cells[one.kind], "2.4e-215")
+    )
+    recommend._print_table(recommend._table(found))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[-1] == "p"
+    assert gap in lines[2]
+    assert lines[2].rstrip().endswith("2.4e-215")
+    assert lines[3].strip() in name
 
 
 @pytest.mark.slow
@@ -149,6 +167,7 @@ def test_a_race_of_one_entrant_against_nothing(capsys):
         (["dataset=two_moons", "nfe=4", "sampler=huen"], "sampler=huen: must be a name in"),
         (["dataset=two_moons", "nfe=4", "grid=kar"], "did you mean karras?"),
         (["dataset=two_moons", "nfe=4", "denoiser=learned"], "must be one of oracle"),
+        (["dataset=pinwheel", "nfe=4"], "denoiser=none: must be one for all noise levels"),
         pytest.param(
             ["dataset=two_moons", "nfe=4", "sampler=annealed_langevin"],
             "one step takes 5",

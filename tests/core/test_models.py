@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -103,6 +104,21 @@ def test_many_components_are_evaluated_as_quadratic_forms(dim, path, states):
         )
 
 
+@pytest.mark.parametrize("dim", [2, 3, 4])
+@pytest.mark.parametrize("path", [EDM(), VPLinear(), Rectified()], ids=lambda p: type(p).__name__)
+def test_the_derivative_of_many_components_is_that_of_their_mean(dim, path, states):
+    """Of the denoiser itself, by autograd; in few dimensions it comes from quadratic forms."""
+    law = many(dim)
+    oracle, means = law.oracle(path), tensors(law)[1]
+    for level in karras(path, 5, noise_min=1e-2).rows[:-1]:
+        alpha, sigma = at(level)
+        x = alpha * means[states(30, 1).abs().argsort(0)[:, 0]] + (sigma + 0.05) * states(30, dim)
+        assert (oracle._forms(level, derivative=True) is None) == (dim == 4)
+        expected = Denoiser.derivative(oracle, x, level)
+        found = oracle.derivative(x, level)
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-9)
+
+
 def test_quadratic_forms_are_not_used_where_their_terms_cancel(states):
     """Far from the origin in units of the width of a component a logarithm would lose digits."""
     law = many(2)
@@ -112,6 +128,10 @@ def test_quadratic_forms_are_not_used_where_their_terms_cancel(states):
     oracle = thin.oracle(EDM())
     assert oracle._forms(Level(1e-2, 1.0, 1e-2)) is not None
     assert oracle._forms(Level(1e-5, 1.0, 1e-5)) is None
+    wide = replace(thin, covariances=tuple(((0.01, 0.0), (0.0, 0.02)) for _ in law.weights))
+    oracle = wide.oracle(EDM())  # the logarithms do not cancel there, the covariances of means do
+    assert oracle._forms(Level(1e-5, 1.0, 1e-5)) is not None
+    assert oracle._forms(Level(1e-5, 1.0, 1e-5), derivative=True) is None
     x = tensors(thin)[1]
     x0_hat = oracle.denoiser(x, Level(1e-9, 1.0, 1e-9))
     torch.testing.assert_close(x0_hat, x, rtol=0, atol=1e-9)

@@ -15,7 +15,7 @@ from helpers import refused_in_one_line
 from samplerbench.core.grids import Level
 from samplerbench.core.models import IsotropicMixtureOracle
 from samplerbench.core.schedules import EDM
-from samplerbench.datasets.checkerboard import Checkerboard
+from samplerbench.datasets.checkerboard import PIECE, Checkerboard
 from samplerbench.datasets.eight_gaussians import eight_gaussians
 from samplerbench.datasets.pinwheel import Pinwheel
 from samplerbench.datasets.rings import Rings
@@ -214,6 +214,14 @@ def test_checkerboard_against_the_closed_form(squares, side):
         expected = torch.tensor(means, dtype=float64)
         torch.testing.assert_close(model.denoiser(state, at), expected, rtol=1e-12, atol=1e-13)
         assert float(model.log_density(state, at)) == pytest.approx(log_q, rel=1e-12)
+
+
+def test_checkerboard_in_pieces():
+    """Many states at one level are evaluated in pieces; a level of each state is not."""
+    model, x = oracle(Checkerboard()), torch.linspace(-3, 3, 2 * 2 * PIECE + 2).double()
+    x, sigma = x.view(-1, 2), torch.full((2 * PIECE + 1, 1), 0.3, dtype=float64)
+    whole = model.denoiser(x, Level(sigma, torch.ones_like(sigma), sigma))
+    torch.testing.assert_close(model.denoiser(x, Level(0.3, 1.0, 0.3)), whole)
 
 
 def test_checkerboard_without_signal():

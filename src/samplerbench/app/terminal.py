@@ -22,11 +22,11 @@ def replace_unencodable() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-def console() -> Console:
+def console(least: int = 120) -> Console:
     """A console on standard output, at least as wide as the main job's table; it records text."""
     from rich.console import Console  # slow to import
 
-    width = max(120, Console(file=sys.stdout).width)
+    width = max(least, Console(file=sys.stdout).width)
     # no markup: names and paths may contain brackets
     return Console(file=sys.stdout, width=width, highlight=False, markup=False, record=True)
 

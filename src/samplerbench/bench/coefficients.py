@@ -329,7 +329,7 @@ class Runs:
             if k == count:
                 break
             x0_hat, jacobian = self.model.derivative(state, _level(base.levels, k))
-            change_of_x0 = torch.einsum("nji,lni->lnj", jacobian, change_of_state)
+            change_of_x0 = _times(jacobian, change_of_state)
             most = int(shifts[:, k].abs().argmax())
             if shifts[most, k] != 0:  # all of these levels lie on one path
                 other = self.model.denoiser(state, _level(moved[most].levels, k))
@@ -376,6 +376,15 @@ class Runs:
         self.grids += len(tables) - new
         last = torch.bmm(weights[:, count:], terms).reshape(-1, *self.x.shape)
         return last, terms
+
+
+def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """Products of small matrices (n, dim, dim) and vectors (l, n, dim), shape (l, n, dim)."""
+    # a few operations on all of them are faster than a product for each
+    total = matrices[..., 0] * vectors[..., :1]
+    for place in range(1, vectors.shape[-1]):
+        total.addcmul_(matrices[..., place], vectors[..., place, None])
+    return total
 
 
 def _first_difference(one: Table, other: Table) -> int:

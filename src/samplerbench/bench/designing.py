@@ -230,6 +230,14 @@ def with_designs(sweep: Sweep, designs: Sequence[Designed]) -> Sweep:
     return replace(sweep, grid=recipe.base, own_grids=own, labels=labels)
 
 
+def require_each_designed(sweep: Sweep) -> None:
+    """Refuse samplers without levels to design, which a job runs without a design."""
+    for name, sampler in sweep.samplers:
+        reason = why_not_designed(sampler)
+        if reason is not None:
+            raise InvalidSetting("sampler", sampler_name(name, settings_text(sampler)), reason)
+
+
 def require_designs(sweep: Sweep) -> None:
     """Refuse a recipe that cannot be followed for one of the sweep's samplers, before any work."""
     recipe = sweep.grid

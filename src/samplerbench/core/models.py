@@ -30,8 +30,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from samplerbench.core.forms import Forms, eigen_terms, forms
 from samplerbench.core.grids import AnyLevel, Level, Levels
-from samplerbench.core.responsibilities import log_sum, relative_terms, responsibilities, summands
+from samplerbench.core.responsibilities import (
+    fall_,
+    log_sum,
+    relative_terms_,
+    responsibilities,
+    summands_,
+)
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.targets import Target
 from samplerbench.errors import InvalidSetting, require
@@ -541,7 +548,7 @@ class IsotropicMixtureOracle(Denoiser):
         def part(u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
             spread = alpha**2 * self.variances + sigma**2
             top, fall = self._logs(u, alpha, spread)
-            log_density = top + summands(fall).sum(0, keepdim=True).log()
+            log_density = top + summands_(fall).sum(0, keepdim=True).log()
             return log_density + self._same(u, spread) if self._equal else log_density
 
         return self._in_pieces(part, x, level).reshape(x.shape[:-1])
@@ -579,7 +586,7 @@ class IsotropicMixtureOracle(Denoiser):
         terms *= -0.5 / spread
         terms += log_weights - 0.5 * np.log(spread)
         terms -= terms.max(0)
-        weight = relative_terms(torch.from_numpy(terms)).numpy()
+        weight = relative_terms_(torch.from_numpy(terms)).numpy()
         weight /= weight.sum(0)
         own = (weight * gain).sum(0)
         offset *= gain
@@ -704,7 +711,7 @@ class IsotropicMixtureOracle(Denoiser):
     def _terms(self, u: Tensor, alpha: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
         """As `_logs`, with the terms w_k·N(x; αμ_k, S_k) relative to the largest, not their ln."""
         top, fall = self._logs(u, alpha, spread)
-        return top, relative_terms(fall)
+        return top, relative_terms_(fall)
 
     def _logs(self, u: Tensor, alpha: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
         """The largest ln(w_k·N(x; αμ_k, S_k)), (1, n), and all of them minus it, (K, n).
@@ -720,8 +727,7 @@ class IsotropicMixtureOracle(Denoiser):
             logs = torch.addmm(bias, self.means, u * scale)
         else:
             logs = (self.means @ u).mul_(scale).add_(bias).add_(self._same(u, spread))
-        top = logs.amax(0, keepdim=True)
-        return top, logs - top
+        return fall_(logs, 0)
 
     def _same(self, u: Tensor, spread: Tensor) -> Tensor:
         """The part of ln N(x; αμ_k, S_k) that does not depend on μ_k."""
@@ -774,10 +780,8 @@ class MixtureOracle(Denoiser):
     products with all Q_k are one matrix product. Components often have the same eigenvalues, and
     what depends on these alone is computed once for all of them.
 
-    In few dimensions, many components at one level are evaluated as quadratic forms. ln N(x; αμ_k,
-    S_k) is then a matrix product with the coordinates of x and their products, and x̂₀ is one with
-    the responsibilities. This takes a third of the time. It is not used where the terms of a form
-    would cancel.
+    In few dimensions, many components at one level are evaluated as quadratic forms, see `forms`,
+    which takes a fifth of the time. They are not used where their terms would cancel.
 
     Args:
         weights: positive, shape (K,); normalised here.
@@ -794,7 +798,7 @@ class MixtureOracle(Denoiser):
     rotated_means: Tensor
     spectra: Tensor
     spectrum_of: Tensor
-    outer: Tensor | None
+    eigen_terms: Tensor | None
     own_spectra: Tensor | None
     piece: int
 
@@ -818,13 +822,12 @@ class MixtureOracle(Denoiser):
         self.register_buffer("spectra", spectra.T[..., None])
         self.register_buffer("spectrum_of", spectrum_of)
         self.piece = max(1, ENTRIES // means.numel())
+        self._rows = max(1, ENTRIES // len(means))  # the piece of forms
         count, dim = means.shape
-        forms = count >= FORMS and dim <= FLAT
-        # products of the coordinates of each eigenvector, with the components on the last axis
-        vectors = basis.permute(2, 1, 0)
-        outer = vectors[:, :, None] * vectors[:, None] if forms else None
-        self.register_buffer("outer", outer, persistent=False)
-        own = eigenvalues.clamp_min(0).T.contiguous() if forms else None
+        flat = count >= FORMS and dim <= FLAT
+        terms = eigen_terms(basis, offsets) if flat else None
+        self.register_buffer("eigen_terms", terms, persistent=False)
+        own = eigenvalues.clamp_min(0).T.contiguous() if flat else None
         self.register_buffer("own_spectra", own, persistent=False)
         self._farthest, self._narrowest = float(offsets.norm(dim=1).max()), float(spectra.min())
 
@@ -840,10 +843,13 @@ class MixtureOracle(Denoiser):
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         """Σ r_k·(μ_k + α·C_k·S_k⁻¹·(x − α·μ_k))."""
-        forms = self._forms(level)
-        if forms is not None:
-            rows = max(1, ENTRIES // len(self.means))
-            return self._in_pieces(forms, x, level, rows).reshape(x.shape)
+        known = self._forms(level)
+        if known is not None:
+
+            def mean(u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+                return known.mean(u) + self.centre
+
+            return self._in_pieces(mean, x, level, self._rows).reshape(x.shape)
 
         def part(u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
             log_joint, solved = self._log_joint(u, alpha, sigma)
@@ -853,45 +859,43 @@ class MixtureOracle(Denoiser):
 
         return self._in_pieces(part, x, level).reshape(x.shape)
 
-    def _forms(self, level: AnyLevel) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
-        """x̂₀ at one level by quadratic forms in u; None if other forms are cheaper or more exact.
+    def _forms(self, level: AnyLevel, derivative: bool = False) -> Forms | None:
+        """The quadratic forms of one level; None if other ways are cheaper or more exact.
 
-        With P_k = S_k⁻¹ the logarithm is c_k + α·μ_kᵀP_k·u − ½·uᵀP_k·u, and the mean of component k
-        is σ²·P_k·μ_k + G_k·u, G_k = α·C_k·P_k.
+        Args:
+            derivative: whether they must also give a derivative. The covariances of the means are
+                differences, whose terms cancel at small σ also where the components are wide.
         """
-        if self.outer is None or self.own_spectra is None or isinstance(level.alpha, Tensor):
+        if self.eigen_terms is None or self.own_spectra is None or isinstance(level.alpha, Tensor):
             return None
         a, noise = float(level.alpha), float(level.sigma)
-        narrowest = a**2 * self._narrowest + noise**2
+        narrowest = noise**2 if derivative else a**2 * self._narrowest + noise**2
         if (a * self._farthest) ** 2 >= CANCELLING * narrowest:
             return None
-        dim, means = self.means.shape[1], self.means.T
-        power = 1 / (a**2 * self.own_spectra + noise**2)  # (dim, K)
-        inverse = (self.outer * power[:, None, None]).sum(0)  # (dim, dim, K)
-        gains = (self.outer * (a * self.own_spectra * power)[:, None, None]).sum(0)
-        solved = (inverse * means).sum(1)
-        bias = self.log_weights + 0.5 * (power.log().sum(0) - a**2 * (solved * means).sum(0))
-        i, j = torch.triu_indices(dim, dim, device=bias.device)
-        shares = torch.where(i == j, 0.5, 1.0).to(bias)[:, None]
-        into = torch.cat([a * solved, -shares * inverse[i, j]]).T
-        ones = torch.ones_like(solved[:1])
-        out = torch.cat([ones, noise**2 * solved, gains.flatten(0, 1)])
-        bias = bias[:, None]
-
-        def part(u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-            logs = torch.addmm(bias, into, torch.cat([u, u[i] * u[j]]))
-            terms = relative_terms(logs - logs.amax(0, keepdim=True))
-            sums = out @ terms
-            moved = (sums[1 + dim :].view(dim, dim, -1) * u).sum(1)
-            return (sums[1 : 1 + dim] + moved) / sums[0] + self.centre
-
-        return part
+        return forms((a, noise), self.log_weights, self.own_spectra, self.eigen_terms)
 
     def derivative(self, x: Tensor, level: AnyLevel) -> tuple[Tensor, Tensor]:
         """J = Σ r_k·G_k + (α/σ²)·Σ r_k·(m_k − x̂₀)·(m_k − x̂₀)ᵀ, G_k = α·C_k·S_k⁻¹.
 
         m_k = μ_k + G_k·(x − α·μ_k) is the mean of component k.
         """
+        known = self._forms(level, derivative=True)
+        if known is None:
+            both = self._in_pieces(self._with_derivative(), x, level)
+        else:
+            by_forms = known.derivative()
+
+            def part(u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+                columns = by_forms(u)
+                columns[: len(u)] += self.centre
+                return columns
+
+            both = self._in_pieces(part, x, level, self._rows)
+        both = both.reshape(len(x), 1 + x.shape[1], x.shape[1])
+        return both[:, 0], both[:, 1:]
+
+    def _with_derivative(self) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """A function of u, α and σ: x̂₀ and the columns of J, shape ((1 + dim)·dim, n)."""
         products = (self.basis[:, :, None] * self.basis[:, None]).flatten(1)
 
         def part(u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -908,8 +912,7 @@ class MixtureOracle(Denoiser):
             derivative = own.add_(torch.cat(covariance) * (alpha / sigma**2))
             return torch.cat([mean + self.centre, derivative])
 
-        both = self._in_pieces(part, x, level).reshape(len(x), 1 + x.shape[1], x.shape[1])
-        return both[:, 0], both[:, 1:]
+        return part
 
     def score(self, x: Tensor, level: AnyLevel) -> Tensor:
         """Σ r_k·S_k⁻¹·(α·μ_k − x), defined also at σ = 0, where (α·x̂₀ − x)/σ² is 0/0."""

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from samplerbench.core.grids import AnyLevel
 from samplerbench.core.models import Denoiser
-from samplerbench.core.responsibilities import log_sum, responsibilities
+from samplerbench.core.responsibilities import fall_, log_sum, relative_terms_, responsibilities
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.datasets.base import PlanarDataset
 from samplerbench.errors import InvalidSetting, require
@@ -73,6 +73,10 @@ class Checkerboard(PlanarDataset):
 
     def oracle(self, schedule: NoiseSchedule) -> Denoiser:
         return CheckerboardOracle(schedule, self.squares, self.side)
+
+
+#: The number of states at one level that are evaluated at a time: their tables fit into the cache.
+PIECE = 256
 
 
 class CheckerboardOracle(Denoiser):
@@ -122,14 +126,16 @@ class CheckerboardOracle(Denoiser):
         length = torch.minimum(self.upper - mode, width).unsqueeze(-1) - low
         offset = low + length * self.nodes
         exponent = offset * (slope.unsqueeze(-1) - 0.5 * precision.unsqueeze(-1) * offset)
-        terms = self.log_weights + exponent
-        mean = mode + (responsibilities(terms, -1) * offset).sum(-1)
+        top, below = fall_(self.log_weights + exponent, -1)
+        terms = relative_terms_(below)
+        total = terms.sum(-1)
+        mean = mode + (terms * offset).sum(-1) / total
         # as a product: the difference of two squares would cancel far from the board
         fall = alpha * (mode - nearest) * (2 * y - alpha * (mode + nearest)) / (2 * sigma**2)
         base = -((y - alpha * nearest) / sigma).square() / 2 - 0.5 * torch.log(
             2 * math.pi * sigma**2
         )
-        log_mass = fall + length.squeeze(-1).log() + log_sum(terms, -1)
+        log_mass = fall + length.squeeze(-1).log() + top.squeeze(-1) + total.log()
         return log_mass, mean, base.squeeze(-1)
 
     def _parities(self, log_mass: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,6 +149,11 @@ class CheckerboardOracle(Denoiser):
 
     def denoiser(self, x: Tensor, level: AnyLevel) -> Tensor:
         """Σ over parities of P(parity | x)·E[u | parity, x], for each coordinate."""
+        if isinstance(level.alpha, Tensor) or x.ndim != 2 or len(x) <= PIECE:
+            return self._mean(x, level)
+        return torch.cat([self._mean(part, level) for part in torch.split(x, PIECE)])
+
+    def _mean(self, x: Tensor, level: AnyLevel) -> Tensor:
         log_mass, mean, _ = self._intervals(x.double(), level)
         logs, means = self._parities(log_mass, mean)
         weight = responsibilities(logs.sum(-2, keepdim=True), -1)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from samplerbench.core.grids import AnyLevel
-from samplerbench.core.responsibilities import relative_terms
+from samplerbench.core.responsibilities import relative_terms_
 
 
 @torch.no_grad()
@@ -58,6 +58,6 @@ def _means(x: Tensor, eps: Tensor, ratio: Tensor) -> tuple[Tensor, Tensor]:
     square = data.square().sum(-1, keepdim=True)
     logs = torch.cat([r * (eps + r * data), -0.5 * r.square()], -1)
     logs = logs @ torch.cat([data, square], -1).mT
-    terms = relative_terms(logs.sub_(logs.amax(-1, keepdim=True)).to(x))
+    terms = relative_terms_(logs.sub_(logs.amax(-1, keepdim=True)).to(x))
     mean = (terms @ x).div_(terms.sum(-1, keepdim=True))
     return mean, eps + ratio * (x - mean)

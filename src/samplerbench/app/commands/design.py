@@ -112,7 +112,7 @@ def _sweep(run: Path | None, words: Mapping[str, str]) -> Any:
     from samplerbench.app.job.basis import chosen_cache, make_basis
     from samplerbench.app.job.build import assemble
     from samplerbench.app.job.rebuild import rebuild
-    from samplerbench.bench.designing import require_designs
+    from samplerbench.bench.designing import require_designs, require_each_designed
 
     listed = [f"{key}={value}" for key, value in words.items() if key != "grid"]
     defaults = {"metric": "moments", "denoiser": "oracle", "grid": "designed"}
@@ -135,5 +135,6 @@ def _sweep(run: Path | None, words: Mapping[str, str]) -> Any:
         for key, value in (("starts", "start"), ("final", "final"), ("seed", "seed")):
             if any(word.partition(".")[0] == value for word in words):
                 sweep = replace(sweep, **{key: getattr(ours, key)})
+    require_each_designed(sweep)
     require_designs(sweep)
     return sweep, cache

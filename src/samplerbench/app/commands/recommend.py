@@ -49,6 +49,8 @@ if TYPE_CHECKING:  # torch is slow to import
 #: Keys of the law and the path, which a run determines.
 LAW = ("dataset", "schedule")
 OTHER = ("sampler", "grid", "denoiser", "start", "seed", "device", "out")
+#: The smallest width of the column of names, where longer names are folded; the gap of columns.
+NAMES, GAP = 24, 2
 
 
 def main(words: list[str]) -> None:
@@ -74,7 +76,7 @@ def main(words: list[str]) -> None:
     found = recommended(sweep, nfe, samplers=samplers, levels=levels, progress=_bar)
     for line in [*found.lines, ""]:
         print(line)
-    console().print(_table(found))
+    _print_table(_table(found))
     print(f"levels (σ/α): {_levels(found)}")
     place = ["sample", folders[0]] if folders else [*law, "denoiser=[oracle]"]
     print(f"command: {shlex.join(['samplerbench', *place, *using(found, sweep, bool(folders))])}")
@@ -119,12 +121,9 @@ def _restricted(sweep: Sweep, values: Mapping[str, Any]) -> Sweep:
     if oracle is not None:
         denoisers.setdefault("oracle", oracle.to(sweep.device))
     fitting = {name: one for name, one in denoisers.items() if isinstance(one, Denoiser)}
-    allowed = (
-        f"one of {', '.join(fitting)}"
-        if fitting
-        else "a denoiser for all noise levels: none is known here; train one"
-    )
-    denoiser = str(values.get("denoiser", next(iter(fitting), "")))
+    denoiser = str(values.get("denoiser", next(iter(fitting), "none")))
+    allowed = "one for all noise levels, which is not known here: train one, then recommend RUN"
+    allowed = f"one of {', '.join(fitting)}" if fitting else allowed
     require(denoiser in fitting, "denoiser", denoiser, allowed)
     if "start" in values:
         name = str(values["start"])
@@ -181,9 +180,9 @@ def _table(found: Recommendation) -> Table:
     from samplerbench.bench.race import EXACT, LAWS, PATHS
 
     law = EXACT if any(one.kind == EXACT for one in found.verdict.measured) else LAWS
-    title = "law, W₂" if law == EXACT else "law, squared energy"
+    title = "law, W₂" if law == EXACT else "law,\nsquared energy"
     table = Table(box=None, pad_edge=False)
-    table.add_column("sampler", overflow="fold", min_width=34)
+    table.add_column("sampler", overflow="fold")
     for name in ("paths, rms / sd", "times", "p", title, "more", "p"):
         table.add_column(name)
     measured = found.verdict.measured
@@ -195,6 +194,18 @@ def _table(found: Recommendation) -> Table:
             cells += ["", "", ""] if own is None else list(found.cells(own))
         table.add_row(name, *cells)
     return table
+
+
+def _print_table(table: Table) -> None:
+    """Print all columns: a table that is wider than its console loses the last ones."""
+    names, *others = table.columns
+    for column in others:
+        texts = [*str(column.header).splitlines(), *map(str, column.cells)]
+        column.width = max(map(len, texts))
+    rest = sum((column.width or 0) + GAP for column in others)
+    wide = console(max(120, NAMES + rest))
+    names.width = min(wide.width - rest, max(len(str(cell)) for cell in names.cells))
+    wide.print(table)
 
 
 @contextmanager
