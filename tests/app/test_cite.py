@@ -63,6 +63,13 @@ def test_what_a_run_used(run, cited, change):
     assert "samplerbench" in own.fields["title"]
 
 
+def test_a_recipe_with_several_data_per_target_cites_them(run, cited, change):
+    recipe = yaml.safe_load((run / "config.yaml").read_text())["trainer"]
+    for count, expected in ((1, None), (64, "xu2023stable")):
+        change(trainer={**recipe, "data_per_target": count})
+        assert cited(run)[0].get("part targets") == expected
+
+
 def test_a_run_without_training_cites_no_training(run, finished, cited, change):
     change(denoiser=["oracle", "empirical", "pretrained"], chains=4, budget={"converged_steps": 8})
     members, entries = cited(run)

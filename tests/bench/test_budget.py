@@ -29,6 +29,7 @@ from samplerbench.datasets.file import from_file
 from samplerbench.datasets.gaussian import gaussian
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.datasets.gaussian_spectrum import gaussian_spectrum
+from samplerbench.datasets.grid_mixture import grid_mixture
 from samplerbench.errors import InvalidSetting
 from samplerbench.metrics.energy import Energy
 from samplerbench.metrics.kl_law import KLLaw
@@ -196,6 +197,36 @@ def test_neighbours_have_their_closed_form(max_sliced_w2):
         # a linear map of shared starts: sampling moves the distance by about σ/√n, σ = 2
         assert found[part] == pytest.approx(expected, abs=3 * 2 / 20_000**0.5), part
         assert expected > 0.1, "too small to test"
+
+
+@pytest.mark.slow
+def test_the_grid_mixture_s_published_numbers():
+    """The paired discretisation of DDIM(0) that n = 2 000 fresh draws cannot see: .95 .62 .35."""
+    of = budget(
+        grid_mixture(),
+        [("ddim", DDIM(0.0))],
+        learned=False,
+        steps=[16, 36, 100],
+        n_samples=2000,
+        block=1000,
+        repetitions=2,
+        converged_steps=150,
+        metrics={"certified": MaxSlicedCertified()},
+        reference=grid_mixture().draws(10_000, "evaluation", 0),
+    )
+    rows = table(of)
+    lines = parts(rows, of.converged_steps)
+    paired = lines[(lines["kind"] == "neighbours") & (lines["part"] == "discretisation")]
+    np.testing.assert_allclose(paired.sort_values("steps")["mean"], [0.95, 0.62, 0.35], atol=0.15)
+    at = lines[(lines["kind"] == "difference") & (lines["steps"] == 100)].set_index("part")["mean"]
+    assert at["total"] == pytest.approx(3.05, abs=0.15)
+    assert at["floor"] == pytest.approx(1.3, abs=0.3)
+    assert at["start"] > 1.3
+    assert abs(at["discretisation"]) < 0.2
+    words = "\n".join(verdict(of, rows))
+    assert "start dominates: prior mismatch: raise schedule.sigma_max from 10 to about" in words
+    assert "discretisation (paired)" in words
+    assert "NOT converged" not in words
 
 
 @pytest.mark.slow

@@ -131,6 +131,20 @@ def test_bad_results_are_refused_in_one_line():
         ratio(found, "a", "a", "common")
 
 
+@pytest.mark.parametrize(("order", "constant"), [(1, 0.413), (2, 3.17), (3, 41.3)])
+def test_a_planted_sampler_lands_where_its_order_says(order, constant):
+    """error(n) = C·n^−p: the runtime is (C/target)^(1/p), rounded up to the next run."""
+    counts = np.unique(np.geomspace(4, 128, 40).astype(int))
+    targets = (0.3, 0.1, 0.03, 0.01, 0.003)
+    rows = curve("a", {int(n): constant * float(n) ** -order for n in counts})
+    found = runtime_of(rows, targets={"paired": targets})
+    for target in targets:
+        exact = (constant / target) ** (1 / order)
+        above = counts[counts >= exact]
+        assert found["a", "paired", target] == (above[0] if len(above) else math.inf)
+    assert len(set(found)) >= 3
+
+
 def test_shares_are_the_empirical_distribution_function():
     found = runtimes(
         pd.concat(

@@ -87,7 +87,10 @@ def members_used(run: StoredRun) -> Iterator[Use]:
     for group in SEVERAL:
         for name, node in (config.get(group) or {}).items():
             yield _use(group, str(name), node)
+    recipe = config.get("trainer") or {} if "learned" in denoisers else {}
     parts = {
+        # the config of an earlier run does not have this key
+        "targets": ((recipe.get("data_per_target") or 1) > 1, "objectives.posterior"),
         "empirical": ("empirical" in denoisers, "datasets.empirical"),
         "pretrained": ("pretrained" in denoisers, "training.pretrained"),
         "budget": (config.get("budget") is not None, "core.coupling"),
