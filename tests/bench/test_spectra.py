@@ -18,6 +18,7 @@ from samplerbench.bench.coefficients import table_of_states
 from samplerbench.bench.recurrences import NotTraced
 from samplerbench.bench.spectra import output_spectrum
 from samplerbench.core import grids
+from samplerbench.core.fitted_grids import Spectral
 from samplerbench.core.models import Corrupted, Denoiser, Guided
 from samplerbench.core.schedules import EDM, Rectified, VPLinear
 from samplerbench.core.starts import Exact, FixedGaussian, Prior
@@ -227,6 +228,8 @@ def test_an_infinite_divergence_is_refused_before_the_run():
     with pytest.raises(InvalidSetting) as caught:
         check(plain)
     assert str(caught.value) == f"{line}; use final=denoise, or metric=w2_law_gaussian"
+    with pytest.raises(InvalidSetting, match="the divergence is infinite"):
+        check(replace(plain, grid=Spectral()))  # its levels are fitted after this check
     noisy = [ReverseSDE(denoise=False)]
     with pytest.raises(InvalidSetting) as caught:
         check(sweep_of(law, noisy, [5], metrics=kl))
@@ -237,6 +240,7 @@ def test_an_infinite_divergence_is_refused_before_the_run():
         check(one)
     check(sweep_of(law, [DDIM(0.0), *noisy], [5], metrics=kl))  # one of them has a value
     check(replace(plain, metrics=w2))
+    check(sweep_of(LAW, [Heun()], [5], metrics=kl, grid=Spectral()))
     check(replace(plain, dataset=LAW, denoisers={"oracle": LAW.oracle(EDM(10.0))}))
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
-from scipy.stats import norm
+from scipy.stats import norm, qmc
 
 from samplerbench.core.grids import Level, Levels, hold, karras, uniform
+from samplerbench.core.line_laws import MixtureLine
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.schedules import EDM, Rectified, VPLinear
 from samplerbench.datasets.gaussian import gaussian
@@ -362,6 +363,113 @@ def test_restart_without_a_level_below_is_heun(run):
     assert torch.equal(run(Restart(repeats=0)), run(Heun()))
     high = Restart(restart_max=30.0)
     assert "the path to 20" in high.why_incompatible(GAUSSIAN.oracle(EDM(20.0)), levels)
+
+
+@pytest.mark.slow
+def test_the_law_of_restart_converges():
+    """With N and restart_steps together, by order 2 on a Gaussian; from a start of twice the width
+    a restart removes most of the error of the start."""
+    schedule, oracle = EDM(20.0), GAUSSIAN.oracle(EDM(20.0))
+    mean, covariance = (torch.tensor(v[0]).double() for v in (GAUSSIAN.means, GAUSSIAN.covariances))
+
+    def error(sampler, steps, width=1.0):
+        levels = karras(schedule, steps, noise_min=0.02)
+        start, spread = noised_law(mean, covariance, levels.rows[0])
+        law = output_law(sampler, oracle, levels, start, width * spread)
+        return gaussian_w2(*law, mean, covariance)
+
+    few, many = (
+        error(Restart(2, steps, restart_min=0.5, restart_max=3.0), steps) for steps in (20, 80)
+    )
+    assert few / many == pytest.approx(16, rel=0.35)
+    plain = error(Heun(), 80, width=1.2)
+    assert error(Restart(4, 40, restart_min=0.1, restart_max=10.0), 80, width=1.2) < plain / 5
+
+
+# weak orders on a mixture
+
+
+class EvenNoise:
+    """Standard normal draws from the columns of even uniform numbers, one for each draw."""
+
+    def __init__(self, uniforms) -> None:
+        self.columns = iter(torch.special.ndtri(uniforms).T)
+
+    def normal(self, like, step, draw=0):
+        return next(self.columns)[:, None]
+
+
+def error_of_moments(sampler, steps):
+    """Of the first three moments on the line, with the standard error over scrambled Sobol sets."""
+    oracle, levels = LINE.oracle(Rectified()), interior(Rectified(), steps)
+    first, last = levels.rows[0], levels.rows[-1]
+    weights, means, variances = (v.flatten() for v in LINE.tensors())
+    law = MixtureLine(weights, first.alpha * means, spread(first, variances).sqrt())
+    m, v = last.alpha * means, spread(last, variances)
+    exact = torch.stack([weights @ m, weights @ (m**2 + v), weights @ (m**3 + 3 * m * v)])
+    errors = []
+    for seed in range(4):
+        u = torch.from_numpy(qmc.Sobol(steps + 1, seed=seed).random_base2(16)).clamp(1e-12)
+        x = law.quantile(u[:, 0])[:, None]
+        y = final_state(sampler, oracle, x, levels, EvenNoise(u[:, 1:]))
+        errors.append(torch.stack([(y**k).mean() for k in (1, 2, 3)]) - exact)
+    found = torch.stack(errors)
+    return float(found.mean(0).norm()), float(found.std(0).norm()) / 2
+
+
+def spread(level, variances):
+    return level.alpha**2 * variances + level.sigma**2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sampler", "steps", "least", "most"),
+    [
+        (ERSDE(), 10, 1.85, 2.35),
+        (SASolver(1, 2), 10, 1.75, 2.15),
+        (SASolver(1, 2, pece=True), 10, 1.7, 2.15),
+        (SASolver(), 6, 2.0, 3.3),  # still falls faster than N⁻²; later it is below the noise
+    ],
+    ids=repr,
+)
+def test_weak_order_on_a_mixture_by_even_draws(sampler, steps, least, most):
+    """For samplers with too much memory for a density; exact moments, and even normal draws."""
+    (few, of_few), (many, of_many) = (error_of_moments(sampler, n) for n in (steps, 2 * steps))
+    assert of_few / few < 0.1
+    assert of_many / many < 0.35
+    assert least < math.log2(few / many) < most
+
+
+@pytest.mark.slow
+def test_weak_order_of_the_optimal_covariance_on_a_mixture():
+    """By a matrix of transition probabilities on a fine grid of states."""
+    schedule, oracle = VPLinear(), LINE.oracle(VPLinear())
+    grid = torch.linspace(-7, 7, 1401, dtype=torch.float64)[:, None]
+
+    class Sizes:
+        def __init__(self, size: float) -> None:
+            self.size = size
+
+        def normal(self, like, step, draw=0):
+            return self.size * torch.ones_like(like)
+
+    def error(steps):
+        levels = interior(schedule, steps)
+        mass = density(levels.rows[0])
+        for step in range(steps):
+            part = Levels(*(c[step : step + 2] for c in (levels.t, levels.alpha, levels.sigma)))
+            low, high = (
+                final_state(DDPMOptimal(), oracle, grid, part, Sizes(z)).numpy() for z in (-1, 1)
+            )
+            mean, width = (high + low) / 2, (high - low) / 2
+            mass = mass @ norm.pdf(grid.T.numpy(), mean, width) * float(grid[1] - grid[0])
+        return np.abs(np.cumsum(mass - density(levels.rows[-1]))).sum() * 0.01**2
+
+    def density(level):
+        return oracle.log_density(grid, level).exp().numpy()
+
+    few, many = error(16), error(32)
+    assert math.log2(few / many) == pytest.approx(2, abs=0.25)
 
 
 # ETD2RK

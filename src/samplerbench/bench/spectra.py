@@ -18,6 +18,7 @@ Wasserstein errors, ICML 2025, arXiv 2405.14250.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,7 +27,8 @@ from torch import Tensor
 from samplerbench.bench.affine import affine_map
 from samplerbench.bench.cell import Cell
 from samplerbench.bench.densities import OutputLaw
-from samplerbench.core.grids import Levels, TruncatedLevels, in_data_units
+from samplerbench.core.fitted_grids import FittedGrid
+from samplerbench.core.grids import Levels, TruncatedLevels, in_data_units, uniform
 from samplerbench.core.models import Corrupted, Counted, Denoiser, Guided, Score
 from samplerbench.core.noise import KeyedNoise
 from samplerbench.core.starts import Start
@@ -54,7 +56,9 @@ def why_no_divergence(sweep: Sweep, cell: Cell) -> str | None:
     if reason is not None or not isinstance(law, GaussianSpectrum):
         return reason
     assert sampler is not None
-    levels, model = sweep.levels_of(cell), sweep.denoisers[cell.denoiser]
+    # whether a variance is 0 depends on the ends of a grid only, and a fitted one has no levels yet
+    known = replace(sweep, grid=uniform) if isinstance(sweep.grid, FittedGrid) else sweep
+    levels, model = known.levels(cell.steps, sampler), sweep.denoisers[cell.denoiser]
     # a direction in which the data vary most, and one in which they vary least
     some = torch.stack([law.variances.argmax(), law.variances.argmin()])
     start = sweep.starts_of(sampler)[cell.start]
