@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 
 from samplerbench.core.grids import Level, hold, karras, uniform
 from samplerbench.core.models import (
@@ -117,6 +118,28 @@ def test_the_derivative_of_many_components_is_that_of_their_mean(dim, path, stat
         expected = Denoiser.derivative(oracle, x, level)
         found = oracle.derivative(x, level)
         torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "law", [isotropic((0.2, 0.8), ((0.5,), (-1.0,)), 0.3), many(2)], ids=["line", "forms"]
+)
+def test_a_derivative_goes_through_the_derivative(law, states):
+    """The tangent of its x̂₀ is its J, with dual numbers and with the transforms of torch.func."""
+    oracle, level = law.oracle(EDM()), Level(0.5, 1.0, 0.5)
+    x = states(5, law.dim)
+    x0_hat, derivative = oracle.derivative(x, level)
+
+    def first(y):
+        return oracle.derivative(y, level)[0]
+
+    with forward_ad.dual_level():
+        y = forward_ad.make_dual(x, torch.ones_like(x))
+        tangent = forward_ad.unpack_dual(first(y)).tangent
+    torch.testing.assert_close(tangent, derivative.sum(-1), rtol=1e-8, atol=1e-9)
+    tangent = torch.func.jvp(first, (x,), (torch.ones_like(x),))[1]
+    torch.testing.assert_close(tangent, derivative.sum(-1), rtol=1e-8, atol=1e-9)
+    rows = torch.func.vmap(lambda row: first(row[None])[0])(x)
+    torch.testing.assert_close(rows, x0_hat, rtol=1e-8, atol=1e-9)
 
 
 def test_quadratic_forms_are_not_used_where_their_terms_cancel(states):
