@@ -78,6 +78,12 @@ def carried(sampler, levels, law=LAW, schedule=None, start=None, **more):
     return law_of_output(sampler, oracle, levels, begin, **more)[0]
 
 
+def compared(sampler, steps, law):
+    """The law of an output that will be compared with the law of the data."""
+    levels = KARRAS(EDM(10.0), steps)
+    return carried(sampler, levels, law, log_p=lambda y: law.log_density(y[:, None]), linear=True)
+
+
 def kl(nodes, law=LAW):
     return float(nodes.mean(nodes.log_density - law.log_density(nodes.points[:, None])))
 
@@ -224,10 +230,8 @@ CROSSED = mostly_slow([(UniPC(), 9), (DDIM(0.0), 9), (Heun(), 20), (Heun(), 9), 
 @pytest.mark.parametrize(("sampler", "steps"), CROSSED, ids=repr)
 def test_the_total_variation_has_its_stated_error(sampler, steps):
     """A plain sum over nodes is wrong by 1e-6 to 5e-5, where q and p cross; stated were 4e-8."""
-    levels = KARRAS(EDM(10.0), steps)
-    nodes = carried(sampler, levels, log_p=lambda y: LAW.log_density(y[:, None]), linear=True)
-    found = TVLaw().of_output(nodes, LAW)
-    exact = crossed(sampler, levels, LAW)
+    found = TVLaw().of_output(compared(sampler, steps, LAW), LAW)
+    exact = crossed(sampler, KARRAS(EDM(10.0), steps), LAW)
     assert found.info["quadrature_error"] < 1e-7
     assert abs(found.value - exact) <= found.info["quadrature_error"] + 1e-11
 
@@ -343,14 +347,7 @@ def test_without_noise_it_is_right_to_seven_digits(sampler, steps, law, monkeypa
     """Against a rule of 31 nodes with a thousandth of the tolerance, also with narrow modes."""
 
     def found():
-        nodes = carried(
-            sampler,
-            KARRAS(EDM(10.0), steps),
-            law,
-            log_p=lambda y: law.log_density(y[:, None]),
-            linear=True,
-        )
-        return KLLaw().of_output(nodes, law)
+        return KLLaw().of_output(compared(sampler, steps, law), law)
 
     value = found()
     monkeypatch.setattr(line_densities, "_GAUSS", 15)
@@ -364,13 +361,7 @@ def test_without_noise_it_is_right_to_seven_digits(sampler, steps, law, monkeypa
 @pytest.mark.parametrize(("sampler", "steps"), mostly_slow([(DDIM(0.0), 12), (UniPC(), 36)], 0))
 def test_the_mean_ratio_is_one_with_narrow_modes(sampler, steps):
     """The law is four times as narrow as a mode: where p has a hundredth, q has 1e-21."""
-    nodes = carried(
-        sampler,
-        KARRAS(EDM(10.0), steps),
-        NARROW,
-        log_p=lambda y: NARROW.log_density(y[:, None]),
-        linear=True,
-    )
+    nodes = compared(sampler, steps, NARROW)
     inner = nodes.masses > 1e-21
     ratios = (NARROW.log_density(nodes.points[:, None]) - nodes.log_density).exp()
     assert float((nodes.masses * ratios)[inner].sum()) < 0.999
@@ -382,13 +373,7 @@ def test_the_mean_ratio_is_one_with_narrow_modes(sampler, steps):
 def test_far_starts_reach_the_flanks_of_very_narrow_modes():
     """The law is 400 times as narrow as its modes; the inner flanks stay beyond float64."""
     law = GaussianMixture((0.3, 0.7), ((0.0,), (4.0,)), (((1e-6,),), ((1e-6,),)))
-    nodes = carried(
-        DDIM(0.0),
-        KARRAS(EDM(10.0), 12),
-        law,
-        log_p=lambda y: law.log_density(y[:, None]),
-        linear=True,
-    )
+    nodes = compared(DDIM(0.0), 12, law)
     info = KLLaw().of_output(nodes, law).info
     reached = law.line_law().cdf(torch.stack([nodes.points.min(), nodes.points.max()]))
     assert reached[0] < 0.03

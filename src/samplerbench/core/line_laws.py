@@ -64,9 +64,8 @@ _TINY = torch.finfo(torch.float64).tiny
 
 #: Nodes of the Gauss–Legendre rule on a panel or a part of one.
 _NODES = 16
-
+#: Parts of a panel in which changes of sign are found.
 _FINE = 256
-"""Parts of a panel in which changes of sign are found."""
 
 
 class LineLaw(ABC):
