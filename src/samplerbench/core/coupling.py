@@ -41,12 +41,17 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from threading import Lock
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from samplerbench.core.grids import Levels
 from samplerbench.core.noise import generator
+
+Values = NDArray[np.float64]
 
 #: The path covers 2⁻³² ≤ τ ≤ 2³²: noise-to-signal ratios from 65 536 down to 0.000 015.
 _LOG_RANGE = 32
@@ -58,12 +63,19 @@ _PLACES = 2 * _LOG_RANGE * _PER_UNIT
 _KEPT = 2**21
 
 
+class _Run:
+    """The increments of a run that are drawn so far, for all samplers with the same path."""
+
+    def __init__(self) -> None:
+        self.increments: dict[int, Tensor] = {}  # by step
+        self.drawing = Lock()  # samplers in other threads wait for an increment and do not draw it
+
+
 @lru_cache(maxsize=8)
 def _recent(
     key: tuple[int | str, ...], places: tuple[int | None, ...], shape: tuple[int, ...]
-) -> dict[int, Tensor]:
-    """The recently drawn increments of a run: step ↦ increment."""
-    return {}
+) -> _Run:
+    return _Run()
 
 
 class BrownianNoise:
@@ -79,7 +91,7 @@ class BrownianNoise:
     def __init__(self, key: tuple[int | str, ...], levels: Levels) -> None:
         self._key = key
         self._places = tuple(_place(row.alpha, row.sigma) for row in levels.rows)
-        self._path: dict[int, Tensor] = {}  # the values drawn on the way to the last place
+        self._path: dict[int, Values] = {}  # the values drawn on the way to the last place
 
     def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
         """The increment of the path over a step, divided by its standard deviation.
@@ -91,47 +103,56 @@ class BrownianNoise:
         if (len(self._places) - 1) * like.numel() > _KEPT:
             return self._increment(like, step).to(like)
         kept = _recent(self._key, self._places, tuple(like.shape))
-        if step not in kept:
-            kept[step] = self._increment(like, step)
-        return kept[step].to(like, copy=True)
+        with kept.drawing:
+            if step not in kept.increments:
+                kept.increments[step] = self._increment(like, step)
+        return kept.increments[step].to(like, copy=True)
 
     def _increment(self, like: Tensor, step: int) -> Tensor:
         start, end = self._places[step], self._places[step + 1]
-        if start is None:
-            time, before = 0.0, torch.zeros(like.shape, dtype=torch.float64)
-        else:
-            time, before = _time(start), self._value(start, like)
         if end is None or (start is not None and end <= start):
             raise ValueError(f"noise cannot be coupled: no signal is gained in step {step}")
-        return (self._value(end, like) - before) / math.sqrt(_time(end) - time)
+        if start is None:
+            time, before = 0.0, np.zeros(tuple(like.shape))
+        else:
+            time, before = _time(start), self._value(start, like)
+        change = self._value(end, like) - before
+        return torch.from_numpy(change / math.sqrt(_time(end) - time))
 
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
         """Raise ValueError: uniform numbers are not increments of a path."""
         raise ValueError("noise cannot be coupled: the sampler draws uniform numbers")
 
-    def _value(self, place: int, like: Tensor) -> Tensor:
-        """B at a place, float64 on the CPU."""
-        last, self._path = self._path, {}
-        low, high = 0, _PLACES
-        self._visit(low, last, like, 0.0, _time(low))
-        self._visit(high, last, like, self._path[low], _time(high) - _time(low))
-        while place not in self._path:
-            middle = (low + high) // 2
-            start, now, end = _time(low), _time(middle), _time(high)
-            share = (now - start) / (end - start)
-            mean = (1 - share) * self._path[low] + share * self._path[high]
-            self._visit(middle, last, like, mean, share * (end - now))
-            low, high = (middle, high) if middle < place else (low, middle)
-        return self._path[place]
+    def _value(self, place: int, like: Tensor) -> Values:
+        """B at a place."""
+        last, path = self._path, dict[int, Values]()
+        self._path = path
 
-    def _visit(
-        self, place: int, last: dict[int, Tensor], like: Tensor, mean: Tensor | float, spread: float
-    ) -> None:
-        """Draw B at a place from N(mean, spread), unless `last` has it."""
-        if place not in last:
+        def normal(place: int, variance: float) -> Values:
             z = generator(*self._key, "path", place).standard_normal(tuple(like.shape))
-            last[place] = mean + math.sqrt(spread) * torch.from_numpy(z)
-        self._path[place] = last[place]
+            z *= math.sqrt(variance)
+            return z
+
+        low, high = 0, _PLACES
+        if low in last:
+            path[low], path[high] = last[low], last[high]
+        else:
+            path[low] = normal(low, _time(low))
+            path[high] = normal(high, _time(high) - _time(low)) + path[low]
+        while place not in path:
+            middle = (low + high) // 2
+            if middle in last:
+                path[middle] = last[middle]
+            else:
+                start, now, end = _time(low), _time(middle), _time(high)
+                share = (now - start) / (end - start)
+                value = normal(middle, share * (end - now))
+                mean = path[low] * (1 - share)
+                mean += path[high] * share
+                value += mean
+                path[middle] = value
+            low, high = (middle, high) if middle < place else (low, middle)
+        return path[place]
 
 
 def _place(alpha: float, sigma: float) -> int | None:
