@@ -163,12 +163,16 @@ def test_the_map_by_coefficients_is_that_of_the_gradients(monkeypatch, sampler, 
 class Bounded(DDIM):
     """DDIM whose x̂₀ is clipped, and which does not say so."""
 
+    most: float = 0.5
+
     def steps(self, model, x, levels, noise):
+        most = self.most
+
         class Clipped(Denoiser):
             schedule = model.schedule
 
             def denoiser(self, x, level):
-                return model.denoiser(x, level).clamp(-0.5, 0.5)
+                return model.denoiser(x, level).clamp(-most, most)
 
         yield from super().steps(Clipped(), x, levels, noise)
 
@@ -179,6 +183,16 @@ def test_a_sampler_that_is_not_affine_is_found_without_its_word():
     assert table_of_states(Bounded(1.0), EDM(10.0), levels).error > 0.01
     with pytest.raises(ValueError, match="is not affine"):
         affine_map(Bounded(1.0), LAW.oracle(EDM(10.0)), levels, LAW.mean, diagonal=True)
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+def test_a_clip_far_from_the_mean_is_seen(diagonal):
+    """At the mean, and two units from it, no x̂₀ is as large as 4."""
+    levels, model = grids.karras(EDM(10.0), 5, noise_min=0.1), LAW.oracle(EDM(10.0))
+    near = model.denoiser(torch.stack([LAW.mean, LAW.mean - 2]), levels.rows[0])
+    assert near.abs().max() < 4
+    with pytest.raises(ValueError, match="is not affine"):
+        affine_map(Bounded(1.0, most=4.0), model, levels, LAW.mean, diagonal=diagonal)
 
 
 def w2(mean, variances, law):

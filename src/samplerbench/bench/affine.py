@@ -44,6 +44,8 @@ _FEW = 2**27
 _SAME = 1e-9
 #: The same for codes of other packages: some of them compute their steps in float32.
 _SAME_PEER = 1e-5
+#: The deviations of the start at which a run is also compared with its map.
+_FAR = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,15 +98,20 @@ def affine_map(
             derivatives = _by_gradients(out, [start, *noise.draws.values()], diagonal)
         else:  # a package may switch gradients off
             derivatives = _by_units(state, mean, out, list(noise.draws), diagonal)
-    zero = torch.zeros_like(mean)
     probe = _Signs(list(noise.draws), mean)
+    # the start has at least this deviation, so that a function which is only linear near m is seen
+    shifts = [0.0, -2.0, _FAR * max(1.0, levels.rows[0].sigma)]
     with torch.no_grad():
-        again, other = state(torch.cat([mean, mean - 2]), probe)
-    moved = derivatives * torch.stack([zero - 2, *probe.signs.values()])
-    expected = moved.sum(0)[0] if diagonal else moved.sum((0, 2))
-    scale = out.abs().max() + derivatives.abs().sum((0, 1)).max()
-    wrong = torch.stack([again - out[0], other - out[0] - expected])
-    if not wrong.abs().max() <= (_SAME_PEER if isinstance(sampler, Peer) else _SAME) * scale:
+        others = state(torch.cat([mean + shift for shift in shifts]), probe)
+    moved = [
+        derivatives * torch.cat([torch.full_like(mean[None], shift), factor * probe.signs])
+        for shift, factor in zip(shifts, _Signs.FACTORS, strict=True)
+    ]
+    expected = torch.stack([one.sum(0)[0] if diagonal else one.sum((0, 2)) for one in moved])
+    size = torch.stack([one.abs().sum((0, 1)).max() for one in moved])
+    size += out.abs().max() + torch.tensor(shifts).abs().to(size)  # the states lose digits of both
+    wrong = (others - out - expected).abs().amax(1)
+    if not (wrong <= (_SAME_PEER if isinstance(sampler, Peer) else _SAME) * size).all():
         raise ValueError(f"{sampler} is not affine in state and noise on this model")
     if diagonal:
         derivatives = derivatives[:, 0]
@@ -209,16 +216,19 @@ class _Units(_Draws):
 
 
 class _Signs(_Draws):
-    """Noise for two rows: 0 for the first; for the second 1, −1, 1, … over all draws."""
+    """Noise for three rows: 1, −1, 1, … over all draws, times the factor of the row."""
+
+    FACTORS = (0.0, 1.0, -_FAR)
 
     def __init__(self, addresses: list[tuple[int, int]], mean: Tensor) -> None:
         super().__init__()
         places = torch.arange(len(addresses) * mean.shape[1], device=mean.device)
         values = (1 - 2 * (places % 2)).to(mean).reshape(len(addresses), *mean.shape)
-        self.signs = dict(zip(addresses, values, strict=True))
+        self.signs = values  # shape (draws, 1, dim)
+        self._places = {address: place for place, address in enumerate(addresses)}
 
     def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
-        if (step, draw) not in self.signs:
+        if (step, draw) not in self._places:
             raise ValueError("the number of draws depends on the state")
-        sign = self.signs[step, draw]
-        return torch.cat([torch.zeros_like(sign), sign]).to(like)
+        sign = self.signs[self._places[step, draw]]
+        return torch.cat([factor * sign for factor in self.FACTORS]).to(like)

@@ -50,6 +50,8 @@ _SAME = 1e-5
 _WIDEST = 4096
 #: The number of additional columns, which test whether a run is linear.
 _PROBES = 8
+#: The size of test numbers. A clip of x̂₀ at smaller values is seen.
+_LARGE = 10.0
 
 
 class NotLinear(ValueError):
@@ -150,7 +152,8 @@ class _Recorder(Denoiser):
         self.schedule = schedule
         self.evaluations, self.draws = evaluations, draws
         places = torch.arange(1 + evaluations + draws, dtype=torch.float64)
-        self.numbers = torch.cos(places[:, None] * (1 + places.new_tensor(range(_PROBES))))
+        waves = torch.cos(places[:, None] * (1 + places.new_tensor(range(_PROBES))))
+        self.numbers = _LARGE * waves
         self.numbers[0] *= size
         units = torch.eye(len(places), dtype=torch.float64)
         vectors = torch.split(torch.cat([units, self.numbers], 1), 1)
