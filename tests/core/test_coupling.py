@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ import torch
 from samplerbench.core import coupling
 from samplerbench.core.coupling import BrownianNoise
 from samplerbench.core.grids import Levels, karras, uniform
+from samplerbench.core.noise import generator
 from samplerbench.core.schedules import EDM, Rectified, VPLinear
 
 LIKE = torch.empty(40, 2, dtype=torch.float64)
@@ -115,3 +118,29 @@ def test_what_is_kept_is_what_is_drawn(monkeypatch):
     assert coupling._recent.cache_info().hits > 0
     BrownianNoise(KEY, other).normal(LIKE, 0)  # too many numbers to be kept
     assert coupling._recent.cache_info().currsize == 1
+
+
+def test_threads_draw_no_number_twice(monkeypatch):
+    """Two samplers in step, as in a sweep with two workers: the path is drawn as for one."""
+    drawn, levels = [], grid(9)
+
+    def counted(*key):
+        drawn.append(key)
+        return generator(*key)
+
+    def run(_):
+        noise = BrownianNoise(KEY, levels)
+        for step in range(9):
+            together.wait()
+            noise.normal(LIKE, step)
+
+    monkeypatch.setattr(coupling, "generator", counted)
+    monkeypatch.setattr(coupling, "_KEPT", 9 * LIKE.numel())
+    counts = []
+    for threads in (1, 2):
+        coupling._recent.cache_clear()
+        together = Barrier(threads)
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(run, range(threads)))
+        counts.append(len(drawn))
+    assert counts[1] == 2 * counts[0]

@@ -63,19 +63,72 @@ _PLACES = 2 * _LOG_RANGE * _PER_UNIT
 _KEPT = 2**21
 
 
-class _Run:
-    """The increments of a run that are drawn so far, for all samplers with the same path."""
+class _Path:
+    """A Brownian path at the places of a run, for all samplers that run there."""
 
-    def __init__(self) -> None:
-        self.increments: dict[int, Tensor] = {}  # by step
-        self.drawing = Lock()  # samplers in other threads wait for an increment and do not draw it
+    def __init__(
+        self, key: tuple[int | str, ...], places: tuple[int | None, ...], shape: tuple[int, ...]
+    ) -> None:
+        self._key, self._places, self._shape = key, places, shape
+        # increments by step
+        self._kept: dict[int, Tensor] | None = {} if _is_small(places, shape) else None
+        self._last: dict[int, Values] = {}  # the values drawn on the way to the last place
+        self._drawing = Lock()  # a sampler in another thread waits, and then finds the increment
+
+    def increment(self, step: int) -> Tensor:
+        """The increment over a step, divided by its standard deviation, float64 on the CPU."""
+        with self._drawing:
+            if self._kept is None:
+                return self._increment(step)
+            if step not in self._kept:
+                self._kept[step] = self._increment(step)
+            return self._kept[step]
+
+    def _increment(self, step: int) -> Tensor:
+        start, end = self._places[step], self._places[step + 1]
+        if end is None or (start is not None and end <= start):
+            raise ValueError(f"noise cannot be coupled: no signal is gained in step {step}")
+        if start is None:
+            time, before = 0.0, np.zeros(self._shape)
+        else:
+            time, before = _time(start), self._value(start)
+        change = self._value(end) - before
+        return torch.from_numpy(change / math.sqrt(_time(end) - time))
+
+    def _value(self, place: int) -> Values:
+        """B at a place."""
+        last, path = self._last, dict[int, Values]()
+        low, high = 0, _PLACES
+        if low in last:
+            path[low], path[high] = last[low], last[high]
+        else:
+            path[low] = self._normal(low, _time(low))
+            path[high] = self._normal(high, _time(high) - _time(low)) + path[low]
+        while place not in path:
+            middle = (low + high) // 2
+            if middle in last:
+                path[middle] = last[middle]
+            else:
+                start, now, end = _time(low), _time(middle), _time(high)
+                share = (now - start) / (end - start)
+                value = self._normal(middle, share * (end - now))
+                mean = path[low] * (1 - share)
+                mean += path[high] * share
+                value += mean
+                path[middle] = value
+            low, high = (middle, high) if middle < place else (low, middle)
+        self._last = path
+        return path[place]
+
+    def _normal(self, place: int, variance: float) -> Values:
+        """Normal numbers with mean 0 that belong to a place."""
+        z = generator(*self._key, "path", place).standard_normal(self._shape)
+        z *= math.sqrt(variance)
+        return z
 
 
-@lru_cache(maxsize=8)
-def _recent(
-    key: tuple[int | str, ...], places: tuple[int | None, ...], shape: tuple[int, ...]
-) -> _Run:
-    return _Run()
+#: Recent paths, for other samplers of a sweep.
+_recent = lru_cache(maxsize=8)(_Path)
 
 
 class BrownianNoise:
@@ -91,7 +144,7 @@ class BrownianNoise:
     def __init__(self, key: tuple[int | str, ...], levels: Levels) -> None:
         self._key = key
         self._places = tuple(_place(row.alpha, row.sigma) for row in levels.rows)
-        self._path: dict[int, Values] = {}  # the values drawn on the way to the last place
+        self._large: _Path | None = None  # a path that is too large for other samplers to share
 
     def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
         """The increment of the path over a step, divided by its standard deviation.
@@ -100,59 +153,21 @@ class BrownianNoise:
         """
         if draw != 0:
             raise ValueError("noise cannot be coupled: the sampler draws more than once a step")
-        if (len(self._places) - 1) * like.numel() > _KEPT:
-            return self._increment(like, step).to(like)
-        kept = _recent(self._key, self._places, tuple(like.shape))
-        with kept.drawing:
-            if step not in kept.increments:
-                kept.increments[step] = self._increment(like, step)
-        return kept.increments[step].to(like, copy=True)
-
-    def _increment(self, like: Tensor, step: int) -> Tensor:
-        start, end = self._places[step], self._places[step + 1]
-        if end is None or (start is not None and end <= start):
-            raise ValueError(f"noise cannot be coupled: no signal is gained in step {step}")
-        if start is None:
-            time, before = 0.0, np.zeros(tuple(like.shape))
-        else:
-            time, before = _time(start), self._value(start, like)
-        change = self._value(end, like) - before
-        return torch.from_numpy(change / math.sqrt(_time(end) - time))
+        address = self._key, self._places, tuple(like.shape)
+        if _is_small(*address[1:]):
+            return _recent(*address).increment(step).to(like, copy=True)
+        if self._large is None:
+            self._large = _Path(*address)
+        return self._large.increment(step).to(like)
 
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
         """Raise ValueError: uniform numbers are not increments of a path."""
         raise ValueError("noise cannot be coupled: the sampler draws uniform numbers")
 
-    def _value(self, place: int, like: Tensor) -> Values:
-        """B at a place."""
-        last, path = self._path, dict[int, Values]()
-        self._path = path
 
-        def normal(place: int, variance: float) -> Values:
-            z = generator(*self._key, "path", place).standard_normal(tuple(like.shape))
-            z *= math.sqrt(variance)
-            return z
-
-        low, high = 0, _PLACES
-        if low in last:
-            path[low], path[high] = last[low], last[high]
-        else:
-            path[low] = normal(low, _time(low))
-            path[high] = normal(high, _time(high) - _time(low)) + path[low]
-        while place not in path:
-            middle = (low + high) // 2
-            if middle in last:
-                path[middle] = last[middle]
-            else:
-                start, now, end = _time(low), _time(middle), _time(high)
-                share = (now - start) / (end - start)
-                value = normal(middle, share * (end - now))
-                mean = path[low] * (1 - share)
-                mean += path[high] * share
-                value += mean
-                path[middle] = value
-            low, high = (middle, high) if middle < place else (low, middle)
-        return path[place]
+def _is_small(places: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
+    """Whether the increments of a run are kept for other samplers."""
+    return (len(places) - 1) * math.prod(shape) <= _KEPT
 
 
 def _place(alpha: float, sigma: float) -> int | None:
