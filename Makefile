@@ -17,7 +17,7 @@ run: $(VENV)/.run  ## the main job: train, sweep, table, figure
 gallery: $(VENV)/.run  ## the main job and all experiments, their pictures and numbers: an hour
 	$(BIN)/python multirun/gallery/make.py $(ARGS)
 
-grids: $(VENV)/.run  ## samplers on a common grid and each on its own, of docs/grids.md: five minutes
+grids: $(VENV)/.run  ## samplers on a common grid and each on its own, of docs/grids.md: half an hour with the training of the U-Net
 	$(BIN)/python multirun/gallery/grids.py $(ARGS)
 
 peers: $(VENV)/.test  ## docs/peers.md: samplers of the installed packages, measured: nine minutes on two cores
