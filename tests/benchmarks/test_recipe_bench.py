@@ -1,8 +1,8 @@
 """Two recipes on three training seeds; `make bench` prints the tables.
 
-On the grid mixture the score of the default recipe, and that of 400 instead of 900 steps, is as good
-as the exact one: within 0.2 of the oracle's max-sliced W₂ at every cell with N ≥ 16, from the same
-start draws, at n = 20 000. Minutes.
+On the grid mixture the score of the default recipe, and that of 400 instead of 900 steps, is as
+good as the exact one: within 0.2 of the oracle's max-sliced W₂ at every cell with N ≥ 16, from the
+same start draws, at n = 20 000. Minutes.
 
 On digits the recipe of the U-Net is compared with DDPM's output, levels and twice the steps. Their
 validation losses do not compare, since the levels have other laws. 40 minutes; `-k
