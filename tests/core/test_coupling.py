@@ -107,7 +107,7 @@ def test_what_is_kept_is_what_is_drawn(monkeypatch):
     """Numbers from memory are the same, even after a sampler has changed its own in place."""
     levels, other = grid(6), grid(7)
     fresh = [BrownianNoise(KEY, levels).normal(LIKE, step) for step in range(6)]
-    monkeypatch.setattr(coupling, "_KEPT", 6 * LIKE.numel())
+    monkeypatch.setattr(coupling, "_KEPT", (6 + coupling._DEEPEST) * LIKE.numel())
     coupling._recent.cache_clear()
     for _ in range(2):
         noise = BrownianNoise(KEY, levels)
@@ -135,7 +135,7 @@ def test_threads_draw_no_number_twice(monkeypatch):
             noise.normal(LIKE, step)
 
     monkeypatch.setattr(coupling, "generator", counted)
-    monkeypatch.setattr(coupling, "_KEPT", 9 * LIKE.numel())
+    monkeypatch.setattr(coupling, "_KEPT", 2**21)
     counts = []
     for threads in (1, 2):
         coupling._recent.cache_clear()
@@ -144,3 +144,21 @@ def test_threads_draw_no_number_twice(monkeypatch):
             list(pool.map(run, range(threads)))
         counts.append(len(drawn))
     assert counts[1] == 2 * counts[0]
+
+
+def test_a_run_keeps_its_path(monkeypatch):
+    """More runs at once than paths are kept for: none is drawn anew in the middle."""
+    drawn, levels = [], grid(9)
+
+    def counted(*key):
+        drawn.append(key)
+        return generator(*key)
+
+    monkeypatch.setattr(coupling, "generator", counted)
+    monkeypatch.setattr(coupling, "_KEPT", 2**21)
+    coupling._recent.cache_clear()
+    runs = [BrownianNoise((*KEY, of), levels) for of in range(12)]
+    for step in range(8):
+        for noise in runs:
+            noise.normal(LIKE, step)
+    assert len(drawn) == len(set(drawn))

@@ -59,6 +59,9 @@ _LOG_RANGE = 32
 _PER_UNIT = 1 << 20
 _PLACES = 2 * _LOG_RANGE * _PER_UNIT
 
+#: The number of values on the way to a place, at most.
+_DEEPEST = 28
+
 #: The largest number of values that are kept for other samplers with the same path.
 _KEPT = 2**21
 
@@ -69,7 +72,7 @@ class _Path:
     def __init__(
         self, key: tuple[int | str, ...], places: tuple[int | None, ...], shape: tuple[int, ...]
     ) -> None:
-        self._key, self._places, self._shape = key, places, shape
+        self._key, self._places, self.shape = key, places, shape
         # increments by step
         self._kept: dict[int, Tensor] | None = {} if _is_small(places, shape) else None
         self._last: dict[int, Values] = {}  # the values drawn on the way to the last place
@@ -89,7 +92,7 @@ class _Path:
         if end is None or (start is not None and end <= start):
             raise ValueError(f"noise cannot be coupled: no signal is gained in step {step}")
         if start is None:
-            time, before = 0.0, np.zeros(self._shape)
+            time, before = 0.0, np.zeros(self.shape)
         else:
             time, before = _time(start), self._value(start)
         change = self._value(end) - before
@@ -122,7 +125,7 @@ class _Path:
 
     def _normal(self, place: int, variance: float) -> Values:
         """Normal numbers with mean 0 that belong to a place."""
-        z = generator(*self._key, "path", place).standard_normal(self._shape)
+        z = generator(*self._key, "path", place).standard_normal(self.shape)
         z *= math.sqrt(variance)
         return z
 
@@ -144,7 +147,7 @@ class BrownianNoise:
     def __init__(self, key: tuple[int | str, ...], levels: Levels) -> None:
         self._key = key
         self._places = tuple(_place(row.alpha, row.sigma) for row in levels.rows)
-        self._large: _Path | None = None  # a path that is too large for other samplers to share
+        self._path: _Path | None = None
 
     def normal(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
         """The increment of the path over a step, divided by its standard deviation.
@@ -153,12 +156,11 @@ class BrownianNoise:
         """
         if draw != 0:
             raise ValueError("noise cannot be coupled: the sampler draws more than once a step")
-        address = self._key, self._places, tuple(like.shape)
-        if _is_small(*address[1:]):
-            return _recent(*address).increment(step).to(like, copy=True)
-        if self._large is None:
-            self._large = _Path(*address)
-        return self._large.increment(step).to(like)
+        shape = tuple(like.shape)
+        if self._path is None or self._path.shape != shape:
+            path = _recent if _is_small(self._places, shape) else _Path
+            self._path = path(self._key, self._places, shape)
+        return self._path.increment(step).to(like, copy=True)
 
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
         """Raise ValueError: uniform numbers are not increments of a path."""
@@ -166,8 +168,8 @@ class BrownianNoise:
 
 
 def _is_small(places: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
-    """Whether the increments of a run are kept for other samplers."""
-    return (len(places) - 1) * math.prod(shape) <= _KEPT
+    """Whether the increments of a run are kept for other samplers, with the way to a place."""
+    return (len(places) - 1 + _DEEPEST) * math.prod(shape) <= _KEPT
 
 
 def _place(alpha: float, sigma: float) -> int | None:
