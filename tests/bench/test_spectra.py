@@ -195,6 +195,21 @@ def test_a_clip_far_from_the_mean_is_seen(diagonal):
         affine_map(Bounded(1.0, most=4.0), model, levels, LAW.mean, diagonal=diagonal)
 
 
+@pytest.mark.parametrize("diagonal", [True, False])
+def test_a_clip_at_the_size_of_the_data_is_seen(diagonal):
+    """Data with a deviation of 50: an x̂₀ that is clipped at 12 is wrong, one at 5 000 is not."""
+    levels = grids.karras(EDM(80.0), 10, noise_min=0.1)
+    wide = GaussianSpectrum(torch.tensor([2500.0]).double(), torch.zeros(1).double())
+    arguments = wide.oracle(EDM(80.0)), levels, wide.mean
+    with pytest.raises(ValueError, match="is not affine"):
+        affine_map(Bounded(1.0, most=12.0), *arguments, diagonal=diagonal)
+    found, plain = (
+        affine_map(one, *arguments, diagonal=diagonal)
+        for one in (Bounded(1.0, most=5000.0), DDIM(1.0))
+    )
+    torch.testing.assert_close(found.by_state, plain.by_state)
+
+
 def w2(mean, variances, law):
     return W2LawGaussian().between(mean, variances, law).value
 

@@ -51,7 +51,7 @@ _WIDEST = 4096
 #: The number of additional columns, which test whether a run is linear.
 _PROBES = 8
 #: The size of test numbers. A clip of x̂₀ at smaller values is seen.
-_LARGE = 10.0
+_LARGE = 1e4
 
 
 class NotLinear(ValueError):
