@@ -62,6 +62,15 @@ def test_rows_that_are_not_ok_do_not_count():
     assert summary(table).iloc[0]["count"] == 2
 
 
+def test_a_law_without_a_density_has_no_value():
+    """One repetition shows it; the others, which have too few points to see it, do not count."""
+    table = rows_of([1.0, 2.0, 9.0])
+    table.loc[2, ["status", "value"]] = "not a density", math.nan
+    assert summary(table).empty
+    table.loc[2, "status"] = "diverged"
+    assert summary(table)[["mean", "lost"]].to_numpy().tolist() == [[1.5, 1]]
+
+
 class TestOneSample:
     def test_it_is_scipy_s(self):
         values = [0.3, -0.1, 0.8, 0.4, 0.2]

@@ -56,7 +56,15 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
 
-from samplerbench.bench.cell import CELL, CURVE, DISTINGUISHING, MEASURE, SEEDS, distinct
+from samplerbench.bench.cell import (
+    CELL,
+    CURVE,
+    DISTINGUISHING,
+    MEASURE,
+    NOT_A_DENSITY,
+    SEEDS,
+    distinct,
+)
 from samplerbench.bench.rounding import SIGNED, plain
 from samplerbench.errors import InvalidSetting, require
 
@@ -133,7 +141,7 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
 
     An expected distance is not negative, so if the mean is at least 0, `lower` is at least 0 too.
     `lost` is the number of repetitions without a value, such as those that diverged; the mean is
-    over the other repetitions.
+    over the other repetitions. A cell has no line if one of its repetitions is not a density.
 
     Rows with different settings or seeds are different cells, even if they have the same name;
     `cell.curve_names` makes the names unique.
@@ -144,6 +152,11 @@ def summary(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
             gives the `half_width` of a 95 % interval.
     """
     ok = distinct(table[table["status"] == "ok"])
+    # one repetition shows it of the law, and others may have too few points to see it
+    no_density = table[table["status"] == NOT_A_DENSITY]
+    if len(no_density) > 0:
+        columns = present(ok, CELL)
+        ok = ok[~_index(ok, columns).isin(_index(no_density, columns))]
     if "rounds" not in ok:
         ok = ok.assign(rounds=ok["nfe"])
     if "info" in ok:
