@@ -127,7 +127,8 @@ def why_no_start(sweep: Sweep, cell: Cell) -> str | None:
         )
     start = plain_start(sweep.starts_of(sampler)[cell.start])
     if type(start).log_density is Start.log_density:
-        return f"the density of the start {cell.start} is not known"
+        of_chains = "; chains start there, except with start=exact" if sampler.holds else ""
+        return f"the density of the start {cell.start} is not known{of_chains}"
     if start.uses_data and not isinstance(sweep.exact_score, Density):
         return f"the density of the start {cell.start} needs that of the data with noise"
     return None

@@ -72,12 +72,13 @@ def main(words: list[str]) -> None:
         require(Path(out).suffix in WRITTEN, "out", out, f"a file of {' or '.join(WRITTEN)}")
         new_path(Path(out), "file")
     for key, name in [("", name) for name in files] + [("reference", reference)]:
-        if name is not None and not Path(name).expanduser().exists():
+        if name is not None and (name == "" or not Path(name).expanduser().exists()):
             folder = Path(name).expanduser().parent
             there = [str(path) for path in folder.iterdir()] if folder.is_dir() else []
             # not `errors.similar`: for it, names with one ending (.npy) are similar
             near = did_you_mean(get_close_matches(name, there, n=1, cutoff=0.75))
-            raise InvalidSetting(key, name, f"a file that exists{near or choice_of(name)}")
+            allowed = f"a file that exists{near or choice_of(name)}"
+            raise InvalidSetting(key, name or '""', allowed)
     name = shlex.quote(files[0])
     allowed = f"compared with a file of data (samplerbench score {name} reference=data.csv) or "
     allowed += f"with a data set of `samplerbench list datasets` (samplerbench score {name} "
@@ -114,6 +115,8 @@ def score_files(
     from samplerbench.bench.scoring import differences, distances, require_fits
 
     layouts = _layouts(reading.pop("layout", None), files)
+    for file in files:
+        require(files.count(file) == 1, "", file, "given once")
     shape, truths = read_truths(reference, words, reading.get("columns"))
     clouds: dict[str, Cloud] = {}
     for file, layout in zip(files, layouts, strict=True):
