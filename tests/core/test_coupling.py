@@ -120,13 +120,24 @@ def test_what_is_kept_is_what_is_drawn(monkeypatch):
     assert coupling._recent.cache_info().currsize == 1
 
 
-def test_threads_draw_no_number_twice(monkeypatch):
-    """Two samplers in step, as in a sweep with two workers: the path is drawn as for one."""
-    drawn, levels = [], grid(9)
+@pytest.fixture
+def drawn(monkeypatch):
+    """The keys of the numbers that are drawn, while paths are kept."""
+    keys = []
 
     def counted(*key):
-        drawn.append(key)
+        keys.append(key)
         return generator(*key)
+
+    monkeypatch.setattr(coupling, "generator", counted)
+    monkeypatch.setattr(coupling, "_KEPT", 2**21)
+    coupling._recent.cache_clear()
+    return keys
+
+
+def test_threads_draw_no_number_twice(drawn):
+    """Two samplers in step, as in a sweep with two workers: the path is drawn as for one."""
+    levels = grid(9)
 
     def run(_):
         noise = BrownianNoise(KEY, levels)
@@ -134,8 +145,6 @@ def test_threads_draw_no_number_twice(monkeypatch):
             together.wait()
             noise.normal(LIKE, step)
 
-    monkeypatch.setattr(coupling, "generator", counted)
-    monkeypatch.setattr(coupling, "_KEPT", 2**21)
     counts = []
     for threads in (1, 2):
         coupling._recent.cache_clear()
@@ -146,17 +155,9 @@ def test_threads_draw_no_number_twice(monkeypatch):
     assert counts[1] == 2 * counts[0]
 
 
-def test_a_run_keeps_its_path(monkeypatch):
+def test_a_run_keeps_its_path(drawn):
     """More runs at once than paths are kept for: none is drawn anew in the middle."""
-    drawn, levels = [], grid(9)
-
-    def counted(*key):
-        drawn.append(key)
-        return generator(*key)
-
-    monkeypatch.setattr(coupling, "generator", counted)
-    monkeypatch.setattr(coupling, "_KEPT", 2**21)
-    coupling._recent.cache_clear()
+    levels = grid(9)
     runs = [BrownianNoise((*KEY, of), levels) for of in range(12)]
     for step in range(8):
         for noise in runs:
