@@ -31,7 +31,7 @@ from samplerbench.metrics.projections import quantile_grid
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
-T = TypeVar("T", np.float64, np.int32, np.int64)
+T = TypeVar("T", np.float64, np.int64)
 
 #: The number of entries of the quantile grid at a time: half a MB.
 _PIECE = 2**16
@@ -96,10 +96,9 @@ class _Cloud:
         bits &= self._index_bits
         return bits
 
-    def at(self, indices: Indices | NDArray[np.int32]) -> tuple[Array, Array]:
+    def at(self, indices: Indices) -> tuple[Array, Array]:
         """Return both coordinates of some points, in the shape of the indices."""
-        rows = indices.astype(np.int64, copy=False)
-        return self._x.take(rows), self._y.take(rows)
+        return self._x.take(indices), self._y.take(indices)
 
 
 class _CertifiedDistance(Distance):
@@ -109,16 +108,17 @@ class _CertifiedDistance(Distance):
         self._size = len(reference)
         self._centre: Array = reference.double().mean(dim=0).cpu().numpy()
         self._reference = _Cloud(reference, self._centre)
-        # every search starts with these directions, so the reference is sorted only once
-        self._starts = {phi: self._sorted(phi) for phi in START_ANGLES}
+        # every search starts with these directions, so a small reference is sorted only once
+        starts = START_ANGLES if self._size <= _PIECE else ()
+        self._starts = {phi: self._sorted(phi) for phi in starts}
 
-    def _sorted(self, phi: float) -> tuple[Array, Array] | NDArray[np.int32]:
+    def _sorted(self, phi: float) -> tuple[Array, Array] | Indices:
         """Return the reference ordered along a direction; for many points only the order."""
         order = self._reference.order(phi)
-        return self._reference.at(order) if self._size <= _PIECE else order.astype(np.int32)
+        return self._reference.at(order) if self._size <= _PIECE else order
 
     def _cells_of(
-        self, index: Indices, line: tuple[Array, Array] | NDArray[np.int32], rows: slice
+        self, index: Indices, line: tuple[Array, Array] | Indices, rows: slice
     ) -> tuple[Array, Array]:
         """Return the coordinates of the reference in cells of the quantile grid."""
         if isinstance(line, tuple):

@@ -133,17 +133,20 @@ def quantile_grid(n: int, m: int, device: torch.device) -> QuantileGrid:
     spans = (((left + cell - 1) // other - left // other).max() for left in _lefts(n, cell))
     width = 1 + int(max(spans))
     indices = torch.empty(n, width, dtype=torch.int64)
-    weights = torch.empty(n, width, dtype=torch.float64)
+    # if one number divides the other, all overlaps are 1, and their one weight is stored once
+    equal = 1 in (cell, other)
+    weights = torch.full((1, 1) if equal else (n, width), 1 / (n * cell), dtype=torch.float64)
     begin = 0
     for left in _lefts(n, cell):
         rows = slice(begin, begin + len(left))
         index = left // other + torch.arange(width)
-        ends = torch.minimum(left + cell, (index + 1) * other)
-        overlap = ends - torch.maximum(left, index * other)
-        weights[rows] = overlap.clamp_min(0).double() / (n * cell)
+        if not equal:
+            ends = torch.minimum(left + cell, (index + 1) * other)
+            overlap = ends - torch.maximum(left, index * other)
+            weights[rows] = overlap.clamp_min(0).double() / (n * cell)
         indices[rows] = torch.minimum(index, (left + cell - 1) // other)
         begin += len(left)
-    return QuantileGrid(indices.to(device), weights.to(device))
+    return QuantileGrid(indices.to(device), weights.to(device).expand(n, width))
 
 
 def _lefts(n: int, cell: int) -> Iterator[Tensor]:
