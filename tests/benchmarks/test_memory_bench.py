@@ -25,13 +25,13 @@ from samplerbench.core.grids import karras
 from samplerbench.core.schedules import EDM
 from samplerbench.core.starts import Exact, Prior
 from samplerbench.datasets.grid_mixture import grid_mixture
-from samplerbench.metrics import kl_law, max_sliced_certified, projections
+from samplerbench.metrics import kl_law, max_sliced_certified, plane, projections
 from samplerbench.samplers.ddim import DDIM
 torch.set_num_threads(1)
 what, whole = sys.argv[1:]
 if whole == "whole":
     densities.PIECE = kl_law.PIECE = 2**30
-    max_sliced_certified._PIECE = projections._STRETCH = 2**30
+    plane.PIECE = projections._STRETCH = 2**30
 law, path = grid_mixture(), EDM(10.0)
 metric = kl_law.KLLaw() if what == "kl_law" else max_sliced_certified.MaxSlicedCertified()
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from helpers import normal
 from samplerbench.datasets.grid_mixture import grid_mixture
-from samplerbench.metrics import max_sliced_certified, projections
+from samplerbench.metrics import plane, projections
 from samplerbench.metrics.max_sliced_certified import MaxSlicedCertified
 from samplerbench.metrics.projections import quantile_grid, sliced_wasserstein
 
@@ -135,7 +135,7 @@ def test_pieces_of_the_grid_change_no_value(n, m, monkeypatch):
     x, y = 1 + normal(n, 2), normal(m, 2, seed=1)
     whole = _certify(x, y)
     quantile_grid.cache_clear()
-    monkeypatch.setattr(max_sliced_certified, "_PIECE", 64)
+    monkeypatch.setattr(plane, "PIECE", 64)
     monkeypatch.setattr(projections, "_STRETCH", 17)
     pieces = _certify(x, y)
     quantile_grid.cache_clear()

@@ -102,7 +102,7 @@ def test_memory_does_not_grow_with_the_directions(monkeypatch):
 
     monkeypatch.setattr(max_sliced, "project", watched)
     monkeypatch.setattr(max_sliced, "KEPT_BYTES", 0)
-    x, y = torch.rand(2000, 2), torch.rand(3000, 2)
+    x, y = torch.rand(2000, 3), torch.rand(3000, 3)
     for work, rows in ((2**22, BLOCK), (20_000, 6), (100, 1)):
         sizes.clear()
         monkeypatch.setattr(max_sliced, "WORK", work)

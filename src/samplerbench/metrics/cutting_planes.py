@@ -102,7 +102,7 @@ def search(couple: Callable[[float], Bound], relative_tolerance: float, evaluati
     `couple` returns for an angle φ the bound of the monotone coupling along that direction.
     """
     bounds = [couple(phi) for phi in START_ANGLES]
-    squares = [_square(bound, phi) for phi, bound in zip(START_ANGLES, bounds, strict=True)]
+    squares = [square_along(bound, phi) for phi, bound in zip(START_ANGLES, bounds, strict=True)]
     lower = max(squares)
     best = START_ANGLES[squares.index(lower)]
     envelope = [_arc(0.0, 2 * math.pi, bounds[0])]
@@ -120,14 +120,14 @@ def search(couple: Callable[[float], Bound], relative_tolerance: float, evaluati
         phi = top.peak / 2
         bound = couple(phi)
         evaluated += 1
-        if _square(bound, phi) > lower:
-            best, lower = phi, _square(bound, phi)
+        if square_along(bound, phi) > lower:
+            best, lower = phi, square_along(bound, phi)
         pieces = (piece for arc in envelope for piece in _cut(arc, bound))
         envelope = [piece for piece in pieces if piece.height > lower]
 
     return Peak(best, math.sqrt(max([lower, *(arc.height for arc in envelope)])), evaluated)
 
 
-def _square(bound: Bound, phi: float) -> float:
+def square_along(bound: Bound, phi: float) -> float:
     """Return W₂² along a direction, rounded down, from the bound of the coupling along it."""
     return max(0.0, bound.at(2 * phi) - 2 * bound.margin)

@@ -16,27 +16,16 @@ arXiv 1904.05877 (the distance).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from samplerbench.metrics.base import Distance, Measurement, Metric
 from samplerbench.metrics.cutting_planes import START_ANGLES, Bound, check_stop, search
+from samplerbench.metrics.plane import ROUNDING, Array, Cloud, Indices, cells, line_distance, pieces
 from samplerbench.metrics.projections import quantile_grid
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
-T = TypeVar("T", np.float64, np.int64)
-
-#: The number of entries of the quantile grid at a time: half a MB.
-_PIECE = 2**16
-#: The relative rounding error of a bound, a pairwise sum of products in float64.
-_ROUNDING = 1e-14
 
 
 @dataclass(frozen=True)
@@ -66,67 +55,32 @@ class MaxSlicedCertified(Metric):
         return _CertifiedDistance(self, reference)
 
 
-class _Cloud:
-    """The points of a cloud, which can be sorted along directions."""
-
-    def __init__(self, points: Tensor, centre: Array) -> None:
-        columns = points.double().cpu().numpy().T
-        self._x, self._y = (column - middle for column, middle in zip(columns, centre, strict=True))
-        self._index = np.arange(len(points), dtype=np.int32)
-        self._index_bits = np.int64((1 << (len(points) - 1).bit_length()) - 1)
-
-    def along(self, phi: float) -> Array:
-        """Return the projections on the direction."""
-        projections: Array = self._x * math.cos(phi)
-        for rows in _pieces(projections):
-            projections[rows] += self._y[rows] * math.sin(phi)
-        return projections
-
-    def order(self, phi: float) -> Indices:
-        """Return the indices of the points, ordered along the direction."""
-        # The last bits of each projection are replaced by the index of its point: sorting these
-        # keys takes half the time of an argsort. Points that differ only in the replaced bits
-        # (4e-12 of the projection for 10 000 points) may swap. The result is still a coupling, so
-        # its bound holds.
-        keys = self.along(phi)
-        bits = keys.view(np.int64)
-        bits &= ~self._index_bits
-        bits |= self._index
-        keys.sort()
-        bits &= self._index_bits
-        return bits
-
-    def at(self, indices: Indices) -> tuple[Array, Array]:
-        """Return both coordinates of some points, in the shape of the indices."""
-        return self._x.take(indices), self._y.take(indices)
-
-
 class _CertifiedDistance(Distance):
     def __init__(self, metric: MaxSlicedCertified, reference: Tensor) -> None:
         super().__init__(dim=2)
         self._metric = metric
         self._size = len(reference)
         self._centre: Array = reference.double().mean(dim=0).cpu().numpy()
-        self._reference = _Cloud(reference, self._centre)
+        self._reference = Cloud(reference, self._centre)
         # every search starts with these directions, so a small reference is sorted only once
-        starts = START_ANGLES if self._size <= _PIECE else ()
+        starts = START_ANGLES if self._reference.small else ()
         self._starts = {phi: self._sorted(phi) for phi in starts}
 
     def _sorted(self, phi: float) -> tuple[Array, Array] | Indices:
         """Return the reference ordered along a direction; for many points only the order."""
         order = self._reference.order(phi)
-        return self._reference.at(order) if self._size <= _PIECE else order
+        return self._reference.at(order) if self._reference.small else order
 
     def _cells_of(
         self, index: Indices, line: tuple[Array, Array] | Indices, rows: slice
     ) -> tuple[Array, Array]:
         """Return the coordinates of the reference in cells of the quantile grid."""
         if isinstance(line, tuple):
-            return _cells(index, line[0], rows), _cells(index, line[1], rows)
-        return self._reference.at(_cells(index, line, rows))
+            return cells(index, line[0], rows), cells(index, line[1], rows)
+        return self._reference.at(cells(index, line, rows))
 
     def measure(self, samples: Tensor) -> Measurement:
-        cloud = _Cloud(samples, self._centre)
+        cloud = Cloud(samples, self._centre)
         grid = quantile_grid(len(samples), self._size, torch.device("cpu"))
         index, weight = grid.index.numpy(), grid.weight.numpy()
 
@@ -134,13 +88,13 @@ class _CertifiedDistance(Distance):
             line = self._starts.get(phi)
             line = self._sorted(phi) if line is None else line
             order, sums = cloud.order(phi), []
-            for rows in _pieces(weight):
+            for rows in pieces(weight):
                 x, y = cloud.at(order[rows]), self._cells_of(index, line, rows)
                 sums.append(_moments(weight[rows], x, y))
             return _bound(*map(math.fsum, zip(*sums, strict=True)))
 
         peak = search(couple, self._metric.relative_tolerance, self._metric.evaluations)
-        value = _distance(index, weight, cloud.along(peak.phi), self._reference.along(peak.phi))
+        value = line_distance(index, weight, cloud.along(peak.phi), self._reference.along(peak.phi))
         angles = [math.cos(peak.phi), math.sin(peak.phi)]
         direction = torch.tensor(angles, dtype=torch.float64)
         return Measurement(value, value, max(peak.upper, value), direction, peak.evaluations)
@@ -161,26 +115,4 @@ def _moments(
 def _bound(xx: float, yy: float, xy: float) -> Bound:
     """Return the bound of a coupling with these second moments."""
     mean = (xx + yy) / 2
-    return Bound(mean * (1 + _ROUNDING), complex((xx - yy) / 2, xy), mean * _ROUNDING)
-
-
-def _distance(index: Indices, weight: Array, x: Array, y: Array) -> float:
-    """Return W₂ of projections in any order, which are sorted in place."""
-    x.sort()
-    y.sort()
-    sums = []
-    for rows in _pieces(weight):
-        gaps = x[rows, None] - _cells(index, y, rows)
-        sums.append(float((np.square(gaps, out=gaps) * weight[rows]).sum()))
-    return math.sqrt(math.fsum(sums))
-
-
-def _cells(index: Indices, y: NDArray[T], rows: slice) -> NDArray[T]:
-    """Return the entries of y `(m,)` that overlap cells of the quantile grid, `(rows, width)`."""
-    return y.reshape(index.shape)[rows] if index.size == len(y) else y.take(index[rows])
-
-
-def _pieces(table: Array) -> Iterator[slice]:
-    """Rows at a time, with `_PIECE` entries."""
-    size = max(1, _PIECE * len(table) // table.size)
-    return (slice(first, first + size) for first in range(0, len(table), size))
+    return Bound(mean * (1 + ROUNDING), complex((xx - yy) / 2, xy), mean * ROUNDING)
