@@ -144,6 +144,7 @@ MISTAKES = [
     ("dataset=two_moons dataset.nois=1", "dataset.nois=1", "did you mean dataset.noise?"),
     ("sampler=[ddim,huen]", "sampler=huen", "did you mean heun?"),
     ("sampler=[ddim,heun,ddim]", "must be a list", "each name occurs once"),
+    ("trainer=[long,tiny]", "trainer=[long,tiny]: must be one name: a job has one trainer"),
     *(
         (f"{group}=[{name},{name}]", f"{group}=[{name},{name}]: must be a list in which each name")
         for group, name in (("metric", "sliced"), ("start", "exact"), ("picture", "samples"))

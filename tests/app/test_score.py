@@ -181,6 +181,8 @@ def test_one_set_of_fresh_draws_is_no_verdict(files, capsys):
             ["{good}", "dataset=grid_mixture", "n_reference=abc"],
             "n_reference=abc: must be a valid integer",
         ),
+        (["{good}", "dataset=grid_mixture", "n_reference=1"], "n_reference=1: must be at least 2"),
+        (["{good}", "dataset=[grid_mixture,two_moons]"], "two_moons.: must be one name"),
         (["{good}", "seed=seven", "reference={good}"], "seed=seven: must be a valid integer"),
         (["{good}", "reference={good}", "dataset=gaussian"], "dataset=gaussian: must be left out"),
         (["{good}", "dataset=1"], "dataset=1: must be a name"),

@@ -290,7 +290,8 @@ def test_bad_files(tmp_path):
         ("points", b"1,2\n3,4\n", "a file of .npy"),
         ("numbers.csv", b",0,1\n0,1,2\n1,3,4\n", "index=False"),
         ("bad.parquet", b"nothing", "a table of numbers"),
-        ("bad.pt", b"nothing", "a tensor, or tensors by name"),
+        ("bad.pt", b"nothing", "a tensor, or tensors by name, saved by torch.save$"),
+        ("words.pt", b"hello world", "a tensor, or tensors by name, saved by torch.save$"),
         ("missing.csv", None, "a file that exists"),
         ("missing.npy", None, "a file that exists"),
     ):

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from pickle import UnpicklingError
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
@@ -165,10 +164,7 @@ def _read(path: str, array: str | None, columns: str | None) -> np.ndarray:
         raise InvalidSetting("path", path, f"{_CONTENT[suffix]}: {first_line(error)}") from error
 
 
-_READING = (
-    *(ValueError, EOFError, OSError, MemoryError, RuntimeError),
-    *(csv.Error, BadZipFile, UnpicklingError),
-)
+_READING = (*(ValueError, EOFError, OSError, MemoryError, RuntimeError), *(csv.Error, BadZipFile))
 _CONTENT = {
     ".npy": "an array saved by numpy.save, without objects",
     ".npz": "arrays saved by numpy.savez, without objects",
@@ -202,7 +198,12 @@ def _read_npz(path: Path, array: str | None) -> np.ndarray:
 
 
 def _read_pt(path: Path, array: str | None) -> np.ndarray:
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # a broken file may raise anything, and torch advises to trust it
+        raise InvalidSetting("path", str(path), _CONTENT[".pt"]) from error
     if isinstance(content, dict):
         names = [str(name) for name, value in content.items() if isinstance(value, Tensor)]
         content = content[_one_of(names, array, path)]

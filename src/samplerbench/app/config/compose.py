@@ -69,11 +69,24 @@ def _of_sweeps(listed: Iterable[Any]) -> Iterator[Any]:
 
 
 def require_once(words: Sequence[str]) -> None:
-    """Refuse a word that names a member of a group twice: Hydra would silently keep one of them."""
+    """Refuse a member that is named twice, and several members of a group that has one.
+
+    Hydra would silently keep one of them, or mix their settings.
+    """
     for word, group, listed in _choices(words):
-        names = list(map(str, listed))
+        names, value = list(map(str, listed)), word.partition("=")[2]
         once = len(set(names)) == len(names)
-        require(once, group, word.partition("=")[2], "a list in which each name occurs once")
+        require(once, group, value, "a list in which each name occurs once")
+        fits = len(names) == 1 or group in _groups_with_lists()
+        require(fits, group, value, f"one name: a job has one {group}")
+
+
+@cache
+def _groups_with_lists() -> set[str]:
+    """The groups of which a job may have several members, such as sampler and metric."""
+    config = cast(DictConfig, OmegaConf.load(conf_directory() / "config.yaml"))
+    chosen = [one for one in config.defaults if isinstance(one, DictConfig)]
+    return {str(k) for one in chosen for k, names in one.items() if isinstance(names, ListConfig)}
 
 
 def require_different_jobs(words: Iterable[str]) -> None:
