@@ -472,6 +472,10 @@ MISTAKES = [
     (lambda run: sb.score("nothing.npy", LAW), "samples=nothing.npy: must be a file that exists"),
     (lambda run: sb.score(np.zeros((9, 2)), LAW, columns="x"), "columns=x: must be left out"),
     (lambda run: sb.score(np.zeros((9, 2)), np.ones((9, 2)), n_reference=5), "n_reference=5: must"),
+    (
+        lambda run: sb.score(np.zeros((9, 2)), "rings", n_reference=1),
+        "n_reference=1: must be at least",
+    ),
     (lambda run: sb.score(np.zeros((9, 2)), LAW, metrics="w_law_1d"), "needs 1-D data"),
     (lambda run: sb.score(np.zeros((9, 4, 2)), LAW, layout="rows"), "layout=rows: must be one of"),
     (lambda run: sb.check("picture", "loss"), "check=picture: must be one of dataset"),

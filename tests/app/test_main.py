@@ -145,6 +145,8 @@ MISTAKES = [
     ("sampler=[ddim,huen]", "sampler=huen", "did you mean heun?"),
     ("sampler=[ddim,heun,ddim]", "must be a list", "each name occurs once"),
     ("trainer=[long,tiny]", "trainer=[long,tiny]: must be one name: a job has one trainer"),
+    ("dataset=rings,[rings,tree] -m", "[rings,tree]: must be one name: a job has one dataset"),
+    ("sampler=heun,[ddim,ddim] -m", "must be a list in which each name occurs once"),
     *(
         (f"{group}=[{name},{name}]", f"{group}=[{name},{name}]: must be a list in which each name")
         for group, name in (("metric", "sliced"), ("start", "exact"), ("picture", "samples"))

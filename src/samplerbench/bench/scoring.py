@@ -313,6 +313,7 @@ def to_law(
     if isinstance(metric, LawMetric):
         distance = metric.against_law(dataset, seed=seed)
     else:
+        require(n_reference >= 2, "n_reference", n_reference, "at least 2, as for a file")
         reference = finite(dataset.draws(n_reference, "evaluation", seed), "dataset")
         distance = metric.against(reference, seed=seed)
 

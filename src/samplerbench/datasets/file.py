@@ -164,7 +164,7 @@ def _read(path: str, array: str | None, columns: str | None) -> np.ndarray:
         raise InvalidSetting("path", path, f"{_CONTENT[suffix]}: {first_line(error)}") from error
 
 
-_READING = (*(ValueError, EOFError, OSError, MemoryError, RuntimeError), *(csv.Error, BadZipFile))
+_READING = (ValueError, EOFError, OSError, MemoryError, RuntimeError, csv.Error, BadZipFile)
 _CONTENT = {
     ".npy": "an array saved by numpy.save, without objects",
     ".npz": "arrays saved by numpy.savez, without objects",

@@ -36,7 +36,12 @@ from samplerbench.app.commands.complaints import (
     subdirs,
     without_trace,
 )
-from samplerbench.app.config.compose import missing_key, require_different_jobs, value_not_a_name
+from samplerbench.app.config.compose import (
+    check_choices,
+    missing_key,
+    require_different_jobs,
+    value_not_a_name,
+)
 from samplerbench.app.config.construct import trusting
 from samplerbench.app.config.folders import conf_directory, require_own_names
 from samplerbench.app.config.numbers import check_numbers
@@ -194,6 +199,7 @@ def main(words: list[str]) -> None:
     try:
         if any(word in ("-m", "--multirun", "hydra.mode=MULTIRUN") for word in words):
             require_different_jobs(words)
+        check_choices(words)
         _job()
     except OverrideParseException as error:
         if debug:

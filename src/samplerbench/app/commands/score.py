@@ -212,8 +212,6 @@ def read_truths(
     count = whole_number(config, "n_reference")
     if "n_reference" not in words:
         count = reference_size(dataset, count)
-    elif used:
-        require(count >= 2, "n_reference", count, "at least 2, as for a file")
     return dataset.event_shape, truths(dataset, name, metrics, count, seed)
 
 

@@ -52,23 +52,14 @@ OmegaConf.register_new_resolver("fidelity", _fidelity, replace=True)
 def value_not_a_name(words: Sequence[str]) -> InvalidSetting | None:
     """The error for the first word whose value for a config group is not a name."""
     for word, group, listed in _choices(words):
-        if not all(isinstance(name, str | QuotedString) for name in _of_sweeps(listed)):
+        if not all(isinstance(name, str | QuotedString) for name in listed):
             known = ", ".join(member_files(group))
             allowed = f"a name, or for some groups a list of names, of {known}"
             return InvalidSetting(group, word.partition("=")[2], allowed)
     return None
 
 
-def _of_sweeps(listed: Iterable[Any]) -> Iterator[Any]:
-    """The names of a list, also those that the jobs of a multirun take one after the other."""
-    for one in listed:
-        if isinstance(one, ChoiceSweep | list):
-            yield from _of_sweeps(one.list if isinstance(one, ChoiceSweep) else one)
-        else:
-            yield one
-
-
-def require_once(words: Sequence[str]) -> None:
+def check_choices(words: Sequence[str]) -> None:
     """Refuse a member that is named twice, and several members of a group that has one.
 
     Hydra would silently keep one of them, or mix their settings.
@@ -119,11 +110,12 @@ def _overrides(words: Iterable[str]) -> Iterator[tuple[str, Override]]:
 
 
 def _choices(words: Sequence[str]) -> Iterator[tuple[str, str, list[Any]]]:
-    """The words that choose members of a group, with the group and what they choose."""
+    """The words that choose members of a group, with the group and what one job gets of it."""
     for word, override in _overrides(words):
         group, value = override.key_or_group, override.value()
         if (conf_directory() / group).is_dir():
-            yield word, group, value if isinstance(value, list) else [value]
+            for one in value.list if isinstance(value, ChoiceSweep) else [value]:
+                yield word, group, one if isinstance(one, list) else [one]
 
 
 def unknown_key(key: str, words: Sequence[str]) -> InvalidSetting:
@@ -175,7 +167,7 @@ def compose_config(
     words: Sequence[str], settings: Mapping[str, object] | None = None
 ) -> tuple[DictConfig, dict[str, Any]]:
     """The config of a job with these words, and the chosen member of each group."""
-    require_once(words)
+    check_choices(words)
     searched = ",".join(json.dumps(f"file://{folder}") for folder in own_directories())
     own = [f"hydra.searchpath=[{searched}]"] if searched else []
     try:

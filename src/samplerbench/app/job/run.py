@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from samplerbench.app.config.compose import require_once
+from samplerbench.app.config.compose import check_choices
 from samplerbench.app.config.groups import drop_settings_of_replaced
 from samplerbench.app.folder.claim import amend, claim, write_status
 from samplerbench.app.folder.runs import State, weights_folder
@@ -90,7 +90,7 @@ def run(config: DictConfig) -> float | None:
         allowed = "null here: only a multirun with a searching sweeper, such as Optuna's, uses it"
         unused = config.sweeper_metric is not None and not searching
         require(not unused, "sweeper_metric", config.sweeper_metric, allowed)
-        require_once(hydra.overrides.task)
+        check_choices(hydra.overrides.task)
         drop_settings_of_replaced(config)
         job = build_job(config, hydra.runtime.choices, directory.name)
     except (InvalidSetting, OmegaConfBaseException) as error:
