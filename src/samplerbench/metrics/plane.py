@@ -6,7 +6,6 @@ Everything is in float64, on the CPU. Sums over more than `PIECE` points are mad
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -20,13 +19,19 @@ T = TypeVar("T", np.float64, np.int64)
 
 #: The number of entries of the quantile grid at a time: half a MB.
 PIECE = 2**16
-EPSILON = sys.float_info.epsilon
 #: The relative rounding error of a pairwise sum of products.
 ROUNDING = 1e-14
 
 
 class Cloud:
-    """The points of a cloud, which can be sorted along directions."""
+    """The points of a cloud `(n, 2)` minus a centre `(2,)`, which can be sorted along directions.
+
+    A direction is θ = (cos φ, sin φ).
+
+    Attributes:
+        size: the largest coordinate.
+        small: whether coordinates may be kept in several orders.
+    """
 
     def __init__(self, points: Tensor, centre: Array) -> None:
         columns = points.double().cpu().numpy().T
@@ -34,7 +39,7 @@ class Cloud:
         self.size = max(float(abs(self._x).max()), float(abs(self._y).max()))
         self._index = np.arange(len(points), dtype=np.int32)
         self._index_bits = np.int64((1 << (len(points) - 1).bit_length()) - 1)
-        self.small = len(points) <= PIECE  # whether coordinates may be kept in several orders
+        self.small = len(points) <= PIECE
 
     def along(self, phi: float) -> Array:
         """Return the projections on the direction."""
@@ -63,7 +68,12 @@ class Cloud:
 
 
 def line_distance(index: Indices, weight: Array, x: Array, y: Array) -> float:
-    """Return W₂ of projections in any order, which are sorted in place."""
+    """Return W₂ of projections `(n,)` and `(m,)` in any order, which are sorted in place.
+
+    Args:
+        index: the cells of y that overlap each cell of x, see `projections.QuantileGrid`.
+        weight: the sizes of the overlaps, same shape.
+    """
     x.sort()
     y.sort()
     sums = []
