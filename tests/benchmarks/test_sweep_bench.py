@@ -126,6 +126,7 @@ def job(name):
 #: The jobs whose sweeps are compared with bare calls.
 JOBS = {
     "default": ["start=prior"],
+    "notebook": ["start=prior", "metric=max_sliced"],
     "digits": ["experiment=digits", "sampler=[ddim]", "steps=[10]", "sampler.ddim.eta=[0,0.5]"],
 }
 
