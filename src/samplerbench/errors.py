@@ -13,7 +13,7 @@ import sysconfig
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -138,6 +138,26 @@ def did_you_mean(names: Sequence[str]) -> str:
 def similar(word: str, known: Iterable[str]) -> str:
     """The text "; did you mean …?" with known words similar to a word; empty if there are none."""
     return did_you_mean(nearest(word, known))
+
+
+def similar_path(path: str) -> str:
+    """The text "; did you mean …?" with a similar path in the same folder; empty if none is."""
+    there: list[str] = []
+    with suppress(OSError):  # the folder is missing, or may not be read
+        there = [str(one) for one in Path(path).expanduser().parent.iterdir()]
+    # not `similar`: for it, names with one ending (.npy) are similar
+    return did_you_mean(get_close_matches(str(Path(path).expanduser()), there, n=1, cutoff=0.75))
+
+
+def existing_file(path: str) -> Path:
+    """The file at the path of a setting `path`; ~ is the home directory.
+
+    Raises:
+        InvalidSetting: there is no such file.
+    """
+    location = Path(path).expanduser()
+    require(location.is_file(), "path", path, f"a file that exists{similar_path(path)}")
+    return location
 
 
 def choice(word: object, known: Iterable[str], several: str) -> str:

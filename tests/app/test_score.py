@@ -171,7 +171,7 @@ def test_one_set_of_fresh_draws_is_no_verdict(files, capsys):
     [
         (["dataset=grid_mixture"], "^score: must be followed by files of samples"),
         (["nothing.npy"], "^nothing.npy: must be a file"),
-        (["{good}", "dataset=four_well", "metric=sliced"], "2 columns: must be 1 columns"),
+        (["{good}", "dataset=four_well", "metric=sliced"], "2 columns: must be 1 column,"),
         (["{good}"], "must be compared with a file of data .samplerbench score .* reference="),
         (["my rows.npy"], "^my rows.npy: .* score 'my rows.npy' dataset=grid_mixture"),
         (["{good}", "dataset=grid_mixture", "metric=w_law_1d"], "needs 1-D data"),

@@ -434,6 +434,22 @@ def test_an_incomplete_file_is_one_line(tmp_path, read, end):
         read(path=str(tmp_path / "a.npz"))
 
 
+@pytest.mark.parametrize("name", ["dim", "exponent", "scale"])
+def test_a_setting_that_the_file_replaces_is_refused(tmp_path, name):
+    np.save(tmp_path / "a.npy", [3.0, 2.0])
+    with pytest.raises(InvalidSetting, match=f"^{name}=2: must be left out beside path="):
+        gaussian_spectrum(str(tmp_path / "a.npy"), **{name: 2})
+
+
+def test_a_similar_file_is_suggested(tmp_path):
+    np.save(tmp_path / "spectrum.npy", [3.0, 2.0])
+    message = r"spectum.npy: must be a file that exists; did you mean .*/spectrum.npy\?$"
+    with pytest.raises(InvalidSetting, match=message):
+        gaussian_spectrum(str(tmp_path / "spectum.npy"))
+    with pytest.raises(InvalidSetting, match=r"must be a file that exists$"):
+        gaussian_spectrum(str(tmp_path / "none" / "spectrum.npy"))
+
+
 @pytest.mark.parametrize("of", [list, np.array, torch.Tensor.float, torch.diag])
 def test_a_spectrum_of_another_type_is_one_line(of):
     with pytest.raises(InvalidSetting, match="must be a float64 tensor"):

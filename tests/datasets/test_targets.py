@@ -46,6 +46,10 @@ def test_a_mixture_from_a_file(tmp_path):
     assert mixture(path=str(path)) == mixture(points.tolist(), 0.3)
     # what the file does not have comes from the settings
     assert mixture(path=str(path), weights=[1, 3]) == mixture(points.tolist(), 0.3, [1, 3])
+    assert mixture(path=str(path), covariances=1) == mixture(points.tolist(), 0.3)
+    for name, value in (("means", [[0, 0, 0]]), ("covariances", 2.0), ("covariances", [1, 2])):
+        with pytest.raises(InvalidSetting, match=f"^{name}=.*: must be left out beside path="):
+            mixture(path=str(path), **{name: value})
 
 
 BAD = {

@@ -49,6 +49,7 @@ from torch import Tensor
 
 from samplerbench.bench import blocks, jackknife
 from samplerbench.bench.chains import LEAST_FRAMES, Chains
+from samplerbench.bench.rounding import counted
 from samplerbench.bench.statistics import MIXED, holm
 from samplerbench.core.noise import generator
 from samplerbench.datasets.base import Dataset, finite
@@ -343,12 +344,12 @@ def require_fits(clouds: Mapping[str, Cloud], truth: Truth) -> None:
     """Refuse samples of another dimension than the data, or too many for the metric."""
     for name, cloud in clouds.items():
         rows, columns = cloud.points.shape
-        allowed = f"{truth.dim} columns, as the data have"
+        allowed = f"{counted(truth.dim, 'column')}, as the data have"
         if rows == truth.dim:
             allowed += f": the array has {rows} rows, so it may be on its side; save its transpose"
         elif columns > truth.dim and name.endswith(TABLES):
             allowed += "; columns=NAME,NAME chooses some of a table"
-        require(columns == truth.dim, name, f"{columns} columns", allowed)
+        require(columns == truth.dim, name, counted(columns, "column"), allowed)
         reason = truth.why_too_large(rows)
         require(reason is None, name, f"{rows} rows", f"fewer for {truth.metric}: {reason}")
 

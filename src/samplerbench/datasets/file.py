@@ -26,7 +26,7 @@ from torch import Tensor
 
 from samplerbench.datasets.base import LARGEST
 from samplerbench.datasets.divided import Divided
-from samplerbench.errors import InvalidSetting, first_line, require
+from samplerbench.errors import InvalidSetting, existing_file, first_line, require
 
 
 def from_file(
@@ -152,7 +152,7 @@ def _read(path: str, array: str | None, columns: str | None) -> np.ndarray:
     location = Path(path).expanduser()
     suffix = location.suffix.lower()
     require(suffix in readers, "path", path, f"a file of {', '.join(readers)}")
-    require(location.is_file(), "path", path, "a file that exists")
+    existing_file(path)
     of_arrays = suffix in (".npz", ".pt")
     require(array is None or of_arrays, "array", array, "left out: it is for .npz and .pt")
     require(columns is None or suffix in TABLES, "columns", columns, "left out: it is for tables")

@@ -12,8 +12,9 @@ Natural images have spectra that fall roughly like a power of k.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from samplerbench.core.models import Denoiser
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Moments
 from samplerbench.datasets.base import LARGEST, Dataset, all_usable
-from samplerbench.errors import InvalidSetting, first_line, require
+from samplerbench.errors import InvalidSetting, existing_file, first_line, require
 
 Array = NDArray[np.float64]
 
@@ -148,7 +149,7 @@ def gaussian_spectrum(
     a covariance is set to 0 if it is 0 up to the rounding of the file's dtype.
 
     Args:
-        path: the path of a file; if given, the other settings are not used.
+        path: the path of a file; the other settings then have their default values.
         dim: the dimension of the data.
         exponent: the exponent of the power law, at least 0.
         scale: the root mean square of the coordinates' standard deviations.
@@ -157,6 +158,8 @@ def gaussian_spectrum(
         InvalidSetting: a setting or the file is invalid; the message says how.
     """
     if path is not None:
+        given = {"dim": dim, "exponent": exponent, "scale": scale}
+        require_defaults(gaussian_spectrum, path, given)
         return _from_file(path)
     require(dim >= 1, "dim", dim, "at least 1")
     require(0 <= exponent < math.inf, "exponent", exponent, "at least 0 and finite")
@@ -164,6 +167,19 @@ def gaussian_spectrum(
     falling = torch.arange(1, dim + 1, dtype=torch.float64) ** -exponent
     variances = scale**2 * falling / falling.mean()
     return GaussianSpectrum(variances, torch.zeros_like(variances))
+
+
+def require_defaults(law: Callable[..., object], path: str, given: Mapping[str, object]) -> None:
+    """Refuse settings of a law that its file at `path` replaces, unless they have their defaults.
+
+    Args:
+        law: the function that has these settings.
+        given: their names and values.
+    """
+    for name, value in given.items():
+        default = signature(law).parameters[name].default
+        equal = not isinstance(value, Sequence | np.ndarray) and value == default
+        require(equal, name, value, f"left out beside path={path}, which replaces it")
 
 
 def gaussian_twin(law: Dataset) -> GaussianSpectrum:
@@ -229,8 +245,7 @@ def semidefinite(eigenvalues: Tensor, eps: float) -> bool:
 
 
 def _from_file(path: str) -> GaussianSpectrum:
-    location = Path(path).expanduser()
-    require(location.is_file(), "path", path, "a file that exists")
+    location = existing_file(path)
     allowed = "eigenvalues (dim,) or a covariance (dim, dim) in .npy, or mu and sigma in .npz"
     try:
         loaded = np.load(location, allow_pickle=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,8 @@ import torch
 from torch import Tensor
 
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
-from samplerbench.datasets.gaussian_spectrum import precision, semidefinite
-from samplerbench.errors import InvalidSetting, first_line, require
+from samplerbench.datasets.gaussian_spectrum import precision, require_defaults, semidefinite
+from samplerbench.errors import InvalidSetting, existing_file, first_line, require
 
 Numbers = Sequence[Any]
 
@@ -30,16 +29,17 @@ def mixture(
         covariances: one variance v, for v·I in every component; or a list of K entries, each of
             them a variance, a list of dim variances, or a dim × dim matrix.
         weights: K positive numbers; they are divided by their sum. None: equal weights.
-        path: an `.npz` file, which replaces the other settings, with the array `means`, shape
-            (K, dim), and optionally `covariances`, shape (), (K,), (K, dim) or (K, dim, dim), and
-            `weights`, shape (K,).
+        path: an `.npz` file with the array `means`, shape (K, dim), and optionally `covariances`,
+            shape (), (K,), (K, dim) or (K, dim, dim), and `weights`, shape (K,). What the file has
+            must not be given.
 
     Raises:
         InvalidSetting: a setting or the file is invalid; the message says how.
     """
     if path is not None:
-        require(means is None, "means", means, f"null with path={path}")
         found = _from_file(path)
+        given = {"means": means, "covariances": covariances, "weights": weights}
+        require_defaults(mixture, path, {name: given[name] for name in found})
         means, weights = found["means"], found.get("weights", weights)
         covariances = found.get("covariances", covariances)
     allowed = "given: a list of points such as [[0,0],[3,1]], or path=FILE.npz"
@@ -102,8 +102,7 @@ def _tensor(values: object, name: str) -> Tensor:
 
 
 def _from_file(path: str) -> dict[str, Any]:
-    location = Path(path).expanduser()
-    require(location.is_file(), "path", path, "a file that exists")
+    location = existing_file(path)
     allowed = "an .npz file with means and, if given, covariances and weights"
     try:
         with np.load(location, allow_pickle=False) as loaded:

@@ -29,7 +29,6 @@ import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +43,7 @@ from samplerbench.app.config.groups import chosen_members, title_of_data
 from samplerbench.app.config.numbers import whole_number
 from samplerbench.app.terminal import console
 from samplerbench.bench.rounding import difference, distance, plain
-from samplerbench.errors import InvalidSetting, did_you_mean, require
+from samplerbench.errors import InvalidSetting, require, similar_path
 
 if TYPE_CHECKING:  # torch is slow to import: functions import it after the words are checked
     from torch import Tensor
@@ -73,11 +72,7 @@ def main(words: list[str]) -> None:
         new_path(Path(out), "file")
     for key, name in [("", name) for name in files] + [("reference", reference)]:
         if name is not None and (name == "" or not Path(name).expanduser().exists()):
-            folder = Path(name).expanduser().parent
-            there = [str(path) for path in folder.iterdir()] if folder.is_dir() else []
-            # not `errors.similar`: for it, names with one ending (.npy) are similar
-            near = did_you_mean(get_close_matches(name, there, n=1, cutoff=0.75))
-            allowed = f"a file that exists{near or choice_of(name)}"
+            allowed = f"a file that exists{similar_path(name) or choice_of(name)}"
             raise InvalidSetting(key, name or '""', allowed)
     name = shlex.quote(files[0])
     allowed = f"compared with a file of data (samplerbench score {name} reference=data.csv) or "
