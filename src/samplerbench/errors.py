@@ -97,11 +97,12 @@ def warn(text: str) -> None:
 
 
 def nearest(word: str, known: Iterable[str]) -> list[str]:
-    """At most three known words that are similar to a word."""
+    """At most three known words that are similar to a word, or that begin with it."""
     names = list(known)
     last = word.rpartition(".")[2]
     same = [name for name in names if name.rpartition(".")[2] == last]
-    return same[:3] or get_close_matches(word, names, n=1, cutoff=0.75)
+    begun = [name for name in names if len(word) > 2 and name.startswith(word)]
+    return same[:3] or get_close_matches(word, names, n=1, cutoff=0.75) or begun[:3]
 
 
 def related(word: str, known: Iterable[str]) -> list[str]:

@@ -199,7 +199,8 @@ def test_one_set_of_fresh_draws_is_no_verdict(files, capsys):
         ),
         (["{good}", "{good}", "dataset=grid_mixture"], "good.npy: must be given once"),
         (["", "dataset=grid_mixture"], '"": must be a file that exists'),
-        (["{good}", "dataset=grid_mixture", "frame=last"], "shape .frames, n, dim. for frame="),
+        (["{good}", "dataset=grid_mixture", "frame=last"], "shape .frames, n, dim., beside frame"),
+        (["{good}", "dataset=grid_mixture", "lay=draw"], "lay=draw: .*; did you mean layout?"),
         (["{good}", "dataset=grid_mixture", "frame=3"], "frame=3: must be last or all"),
         (["{good}", "dataset=grid_mixture", "metric=null"], "metric=null: must be a name"),
         (

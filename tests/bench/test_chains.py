@@ -45,6 +45,7 @@ def test_independent_draws_are_worth_what_they_are(states):
     assert (drawn.split_r_hat() - 1).abs().max() < 0.01
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("count", [100, 500])
 def test_chains_that_never_move(count, states):
     """ArviZ takes equal states for independent ones. Only R̂ says that they are not."""

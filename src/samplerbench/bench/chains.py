@@ -112,7 +112,7 @@ def _each(frames: Tensor, diagnostic: Callable[..., float]) -> Tensor:
         warnings.simplefilter("ignore", FutureWarning)  # about its next major version
         import arviz  # it takes seconds to import
     coordinates = frames.permute(2, 1, 0).cpu().numpy()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):  # equal states
         # many short chains, such as emcee's walkers; for a wrong layout `score` has a line
         warnings.filterwarnings("ignore", "More chains")
         values: NDArray[np.float64] = np.array([float(diagnostic(arviz, c)) for c in coordinates])

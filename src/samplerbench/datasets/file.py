@@ -97,7 +97,7 @@ def read_chains(
 def read_frames(path: str, *, array: str | None = None) -> Tensor:
     """States on the way to samples, shape (frames, n, dim), as `sample --every` writes them."""
     values = _read(path, array, None)
-    allowed = f"an array of shape (frames, n, dim) for frame=: it is {values.shape}"
+    allowed = f"states of `sample --every`, shape (frames, n, dim), beside frame: {values.shape}"
     require(values.ndim == 3, "path", path, allowed)
     return as_points(values.reshape(-1, values.shape[-1]), path).reshape(values.shape)
 
