@@ -38,7 +38,8 @@ def test_a_distance_is_at_most_so_much():
 def test_signs_and_single_numbers():
     assert difference(0.0312, 0.05, signed=True) == "+0.031 ± 0.050"
     assert difference(-0.0312, 0.05, signed=True) == "-0.031 ± 0.050"
-    assert difference(0.0, 0.05, signed=True) == "0.000 ± 0.050"
+    for tiny in (0.0, 0.0001, -0.0001):
+        assert difference(tiny, 0.05, signed=True) == "0.000 ± 0.050"
     texts = [plain(value) for value in (0.0, -0.0, 1.43874, 0.00002, 99.96, 2.5e7)]
     assert texts == ["0", "0", "1.44", "2.00e-05", "100", "2.50e+07"]
 

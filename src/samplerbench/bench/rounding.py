@@ -48,7 +48,8 @@ def difference(value: float, half: float, *, signed: bool = False) -> str:
             text = plain(value, 4)  # exact: it has no interval
         else:
             text = f"{_written(value, last, power)} ± {_written(half, last, power)}"
-    return f"+{text}" if signed and value > 0 else text
+    positive = 0 < value < math.inf and float(text.partition(" ")[0]) > 0
+    return f"+{text}" if signed and positive else text
 
 
 def distance(value: float, half: float, metric: str = "") -> str:
