@@ -62,19 +62,30 @@ _PLACES = 2 * _LOG_RANGE * _PER_UNIT
 #: The number of values on the way to a place, at most.
 _DEEPEST = 28
 
-#: The largest number of values that are kept for other samplers with the same path.
+#: The largest number of values that are kept for other samplers with the same path: the increments
+#: of a run, and the values on the way to a place.
 _KEPT = 2**21
 
 
 class _Path:
-    """A Brownian path at the places of a run, for all samplers that run there."""
+    """A Brownian path at the places of a run, for all samplers that run there.
+
+    Args:
+        key: the key of the block.
+        places: the places of the run's levels.
+        shape: the shape of an increment.
+        keeps: whether increments are kept for other samplers.
+    """
 
     def __init__(
-        self, key: tuple[int | str, ...], places: tuple[int | None, ...], shape: tuple[int, ...]
+        self,
+        key: tuple[int | str, ...],
+        places: tuple[int | None, ...],
+        shape: tuple[int, ...],
+        keeps: bool = True,
     ) -> None:
         self._key, self._places, self.shape = key, places, shape
-        # increments by step
-        self._kept: dict[int, Tensor] | None = {} if _is_small(places, shape) else None
+        self._kept: dict[int, Tensor] | None = {} if keeps else None  # increments by step
         self._last: dict[int, Values] = {}  # the values drawn on the way to the last place
         self._drawing = Lock()  # a sampler in another thread waits, and then finds the increment
 
@@ -158,18 +169,14 @@ class BrownianNoise:
             raise ValueError("noise cannot be coupled: the sampler draws more than once a step")
         shape = tuple(like.shape)
         if self._path is None or self._path.shape != shape:
-            path = _recent if _is_small(self._places, shape) else _Path
-            self._path = path(self._key, self._places, shape)
+            of = (self._key, self._places, shape)
+            is_small = (len(self._places) - 1 + _DEEPEST) * math.prod(shape) <= _KEPT
+            self._path = _recent(*of) if is_small else _Path(*of, keeps=False)
         return self._path.increment(step).to(like, copy=True)
 
     def uniform(self, like: Tensor, step: int, draw: int = 0) -> Tensor:
         """Raise ValueError: uniform numbers are not increments of a path."""
         raise ValueError("noise cannot be coupled: the sampler draws uniform numbers")
-
-
-def _is_small(places: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
-    """Whether the increments of a run are kept for other samplers, with the way to a place."""
-    return (len(places) - 1 + _DEEPEST) * math.prod(shape) <= _KEPT
 
 
 def _place(alpha: float, sigma: float) -> int | None:
