@@ -38,6 +38,7 @@ def test_the_nearest_names_have_its_letters_or_a_part_of_it():
         ("tv", ["tv_law"]),
         ("sliced_wasserstein", ["sliced", "sliced_pca"]),
         ("exact_w3", ["exact_w2"]),
+        ("exact", ["exact_w1", "exact_w2"]),
         ("wasserstein", []),
         ("w", []),
     ):

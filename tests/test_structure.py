@@ -9,7 +9,7 @@ from samplerbench import app
 ROOT = Path(samplerbench.__file__).parent
 #: From the bottom to the top: a part imports from itself and from those before it.
 PARTS = [
-    *("version", "errors", "files", "environment", "memory", "identity"),
+    *("version", "errors", "paths", "files", "environment", "memory", "identity"),
     *("core", "samplers", "datasets", "networks", "objectives", "metrics", "training"),
     *("bench", "verify", "logs", "figures", "report", "app", "library"),
 ]

@@ -13,7 +13,7 @@ import sysconfig
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -97,12 +97,14 @@ def warn(text: str) -> None:
 
 
 def nearest(word: str, known: Iterable[str]) -> list[str]:
-    """At most three known words that are similar to a word, or that begin with it."""
-    names = list(known)
+    """A few known words that begin or end as a word does, or one that is similar to it."""
     last = word.rpartition(".")[2]
+    # without _target_, which hardly anybody wants to type, and without the parents of the word
+    others = (name for name in dict.fromkeys(known) if not name.rpartition(".")[2].startswith("_"))
+    names = [name for name in others if not word.startswith(f"{name}.")]
+    begun = [name for name in names if len(last) > 2 and name.startswith(word)]
     same = [name for name in names if name.rpartition(".")[2] == last]
-    begun = [name for name in names if len(word) > 2 and name.startswith(word)]
-    return same[:3] or get_close_matches(word, names, n=1, cutoff=0.75) or begun[:3]
+    return begun[:5] or same[:3] or get_close_matches(word, names, n=1, cutoff=0.75)
 
 
 def related(word: str, known: Iterable[str]) -> list[str]:
@@ -139,26 +141,6 @@ def did_you_mean(names: Sequence[str]) -> str:
 def similar(word: str, known: Iterable[str]) -> str:
     """The text "; did you mean …?" with known words similar to a word; empty if there are none."""
     return did_you_mean(nearest(word, known))
-
-
-def similar_path(path: str) -> str:
-    """The text "; did you mean …?" with a similar path in the same folder; empty if none is."""
-    there: list[str] = []
-    with suppress(OSError):  # the folder is missing, or may not be read
-        there = [str(one) for one in Path(path).expanduser().parent.iterdir()]
-    # not `similar`: for it, names with one ending (.npy) are similar
-    return did_you_mean(get_close_matches(str(Path(path).expanduser()), there, n=1, cutoff=0.75))
-
-
-def existing_file(path: str) -> Path:
-    """The file at the path of a setting `path`; ~ is the home directory.
-
-    Raises:
-        InvalidSetting: there is no such file.
-    """
-    location = Path(path).expanduser()
-    require(location.is_file(), "path", path, f"a file that exists{similar_path(path)}")
-    return location
 
 
 def choice(word: object, known: Iterable[str], several: str) -> str:

@@ -18,6 +18,7 @@ Every function raises `InvalidSetting` before any work if its arguments do not f
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -66,6 +67,7 @@ from samplerbench.figures.setting import setting_figure
 from samplerbench.figures.style import styled
 from samplerbench.identity import describe
 from samplerbench.metrics.base import AnyMetric
+from samplerbench.paths import expanded
 from samplerbench.samplers.base import Sampler
 
 #: The attribute that keeps the name of a member that was built by name.
@@ -545,7 +547,7 @@ def score(
         if metrics is not None:
             chosen = _unique("metric", metrics, AnyMetric)
         if isinstance(data, str) and data not in member_files("dataset"):
-            data = Path(data) if Path(data).expanduser().exists() else data
+            data = Path(data) if os.path.exists(expanded(data)) else data
         if isinstance(data, Path | np.ndarray | torch.Tensor):
             name = str(data) if isinstance(data, Path) else "data"
             allowed = f"left out beside {name}: samples are compared with its points"

@@ -93,6 +93,9 @@ def test_a_file_that_is_no_mixture_is_refused(tmp_path):
     np.savez(path, means=[[0.0]], weight=[1.0])
     with pytest.raises(InvalidSetting, match="it also has weight"):
         mixture(path=str(path))
+    np.save(tmp_path / "law.npy", np.zeros((3, 2)))
+    with pytest.raises(InvalidSetting, match="it has one array without a name"):
+        mixture(path=str(tmp_path / "law.npy"))
     path.write_text("0,1\n")
     with pytest.raises(InvalidSetting, match="means and, if given"):
         mixture(path=str(path))

@@ -26,7 +26,8 @@ from torch import Tensor
 
 from samplerbench.datasets.base import LARGEST
 from samplerbench.datasets.divided import Divided
-from samplerbench.errors import InvalidSetting, existing_file, first_line, require
+from samplerbench.errors import InvalidSetting, first_line, require
+from samplerbench.paths import existing_file
 
 
 def from_file(
@@ -149,10 +150,9 @@ def _read(path: str, array: str | None, columns: str | None) -> np.ndarray:
         ".parquet": partial(_read_parquet, columns=columns),
         ".nc": partial(_read_netcdf, columns=columns),
     }
-    location = Path(path).expanduser()
-    suffix = location.suffix.lower()
+    suffix = Path(path).suffix.lower()
     require(suffix in readers, "path", path, f"a file of {', '.join(readers)}")
-    existing_file(path)
+    location = existing_file(path)
     of_arrays = suffix in (".npz", ".pt")
     require(array is None or of_arrays, "array", array, "left out: it is for .npz and .pt")
     require(columns is None or suffix in TABLES, "columns", columns, "left out: it is for tables")

@@ -12,9 +12,10 @@ Natural images have spectra that fall roughly like a power of k.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import signature
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ from samplerbench.core.models import Denoiser
 from samplerbench.core.schedules import NoiseSchedule
 from samplerbench.core.starts import Moments
 from samplerbench.datasets.base import LARGEST, Dataset, all_usable
-from samplerbench.errors import InvalidSetting, existing_file, first_line, require
+from samplerbench.errors import InvalidSetting, first_line, require
+from samplerbench.paths import existing_file
 
 Array = NDArray[np.float64]
 
@@ -158,9 +160,10 @@ def gaussian_spectrum(
         InvalidSetting: a setting or the file is invalid; the message says how.
     """
     if path is not None:
+        found = _from_file(path)
         given = {"dim": dim, "exponent": exponent, "scale": scale}
         require_defaults(gaussian_spectrum, path, given)
-        return _from_file(path)
+        return found
     require(dim >= 1, "dim", dim, "at least 1")
     require(0 <= exponent < math.inf, "exponent", exponent, "at least 0 and finite")
     require(0 < scale < math.inf, "scale", scale, "positive and finite")
@@ -178,7 +181,8 @@ def require_defaults(law: Callable[..., object], path: str, given: Mapping[str, 
     """
     for name, value in given.items():
         default = signature(law).parameters[name].default
-        equal = not isinstance(value, Sequence | np.ndarray) and value == default
+        equal = value is None or isinstance(value, Number)  # an array has no single truth value
+        equal = equal and value == default
         require(equal, name, value, f"left out beside path={path}, which replaces it")
 
 

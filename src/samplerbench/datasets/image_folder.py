@@ -22,6 +22,7 @@ from PIL import Image, ImageOps
 from samplerbench.datasets.divided import Divided
 from samplerbench.datasets.images import divided_images
 from samplerbench.errors import first_line, require
+from samplerbench.paths import expanded
 
 message = logging.getLogger(__name__)
 
@@ -85,8 +86,8 @@ def read_samples(path: str, shape: tuple[int, ...] | None = None) -> NDArray[np.
 
 def _read_all(path: str, read_one: Callable[[Path], NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
     """The images of a folder and its subfolders, by name; a warning lists files left out."""
-    folder = Path(path).expanduser()
-    usable = folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)
+    folder = expanded(path)
+    usable = os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK)
     require(usable, "path", path, "a folder that can be read")
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     images: list[NDArray[np.uint8]] = []

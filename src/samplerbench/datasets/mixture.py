@@ -11,7 +11,8 @@ from torch import Tensor
 
 from samplerbench.datasets.gaussian_mixture import GaussianMixture
 from samplerbench.datasets.gaussian_spectrum import precision, require_defaults, semidefinite
-from samplerbench.errors import InvalidSetting, existing_file, first_line, require
+from samplerbench.errors import InvalidSetting, first_line, require
+from samplerbench.paths import existing_file
 
 Numbers = Sequence[Any]
 
@@ -30,8 +31,8 @@ def mixture(
             them a variance, a list of dim variances, or a dim × dim matrix.
         weights: K positive numbers; they are divided by their sum. None: equal weights.
         path: an `.npz` file with the array `means`, shape (K, dim), and optionally `covariances`,
-            shape (), (K,), (K, dim) or (K, dim, dim), and `weights`, shape (K,). What the file has
-            must not be given.
+            shape (), (K,), (K, dim) or (K, dim, dim), and `weights`, shape (K,). A setting that the
+            file has must keep its default.
 
     Raises:
         InvalidSetting: a setting or the file is invalid; the message says how.
@@ -105,7 +106,10 @@ def _from_file(path: str) -> dict[str, Any]:
     location = existing_file(path)
     allowed = "an .npz file with means and, if given, covariances and weights"
     try:
-        with np.load(location, allow_pickle=False) as loaded:
+        loaded = np.load(location, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise ValueError("it has one array without a name")
+        with loaded:
             found = dict(loaded)
     except Exception as error:  # a broken file may raise anything
         raise InvalidSetting("path", path, f"{allowed}: {first_line(error)}") from error

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
@@ -39,6 +40,7 @@ from samplerbench.core.lazy import Lazy
 from samplerbench.errors import InvalidSetting, kind_and_line, missing, require
 from samplerbench.identity import identity_of_model
 from samplerbench.metrics.base import Distance, MeasuredBy, Measurement, Metric
+from samplerbench.paths import expanded
 
 #: Inception's layers, by the number of their features; FID and KID usually use 2048.
 LAYERS = (64, 192, 768, 2048)
@@ -189,9 +191,9 @@ def inception(
     extractor, address = _torch_fidelity()
     name = address.rpartition("/")[2]
     kept = Path(torch.hub.get_dir()) / "checkpoints" / name
-    path = kept if weights is None else Path(weights).expanduser()
+    path = kept if weights is None else expanded(weights)
     once = f"no job downloads; do it once with curl -L --create-dirs -o '{path}' {address}"
-    require(path.is_file(), "weights", path, f"an existing file: {once}")
+    require(os.path.isfile(path), "weights", path, f"an existing file: {once}")
     with torch.random.fork_rng(devices=[]):  # a network draws weights before it loads them
         try:
             # torch-fidelity unpickles its input, so it gets a file that contains only numbers

@@ -18,6 +18,7 @@ import copy
 import inspect
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -37,6 +38,7 @@ from samplerbench.core.models import Denoiser
 from samplerbench.core.noise import Noise
 from samplerbench.core.schedules import EDM, DDPMTable, NoiseSchedule
 from samplerbench.errors import InvalidSetting, did_you_mean, first_line, related, require
+from samplerbench.paths import expanded
 from samplerbench.samplers.base import Step
 from samplerbench.samplers.diffusers_loops import (
     PREDICTIONS,
@@ -374,9 +376,9 @@ def _require_keys(kind: Any, settings: Mapping[str, Any]) -> None:
 
 def _read(place: str) -> dict[str, Any]:
     """A scheduler's config from its file, its folder or the folder of a pipeline."""
-    path = Path(place).expanduser()
+    path = expanded(place)
     tried = [path, path / "scheduler_config.json", path / "scheduler" / "scheduler_config.json"]
-    found = next((one for one in tried if one.is_file()), None)
+    found = next((one for one in tried if os.path.isfile(one)), None)
     allowed = "an existing scheduler_config.json, or a folder with one"
     if found is None:
         raise InvalidSetting("config", place, allowed)

@@ -9,6 +9,7 @@ refused, and so are pipelines that are not a discrete DDPM on pixels.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import nn
 from samplerbench.core.schedules import DDPMTable
 from samplerbench.core.targets import DataTarget, NoiseTarget, Target, VTarget
 from samplerbench.errors import InvalidSetting, first_line
+from samplerbench.paths import expanded
 from samplerbench.samplers.diffusers import quiet
 from samplerbench.training.weights import finite
 
@@ -59,8 +61,8 @@ def locate(model: str) -> Path:
     Raises:
         InvalidSetting: neither exists; the message has the command that downloads the pipeline.
     """
-    folder = Path(model).expanduser()
-    if folder.is_dir():
+    folder = expanded(model)
+    if os.path.isdir(folder):
         return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError

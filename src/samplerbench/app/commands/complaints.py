@@ -11,7 +11,7 @@ import re
 import sys
 import traceback
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from samplerbench.app.config.folders import ADDING, groups, member_files, unknown_member
 from samplerbench.errors import did_you_mean, nearest, similar
@@ -67,6 +67,9 @@ def not_understood(word: str, message: str) -> str:
         return f"{word}: must be a command ({', '.join(COMMANDS)}) or key=value{near}"
     if "no viable alternative" in message or "extraneous input" in message:
         return f"{word}: must be a complete value: a bracket or a quote is missing or superfluous"
+    key, _, value = word.partition("=")
+    if value.startswith("~"):
+        return f"{word}: must be in quotes of two kinds: '{key}=\"{value}\"'"
     return f"{word}: {message}"
 
 
@@ -89,9 +92,15 @@ def without_trace(message: str) -> str:
     return "\n".join([head, *last])
 
 
-def choice_of(word: str) -> str:
-    """The text "; did you mean dataset=…?" for a word that is nearly the name of a member."""
-    members = {f"{group}={name}": name for group in groups() for name in member_files(group)}
+def choice_of(word: str, of: Collection[str] | None = None) -> str:
+    """The text "; did you mean dataset=…?" for a word that is nearly the name of a member.
+
+    Args:
+        word: the word.
+        of: the groups of such members; None: all.
+    """
+    own = groups() if of is None else of
+    members = {f"{group}={name}": name for group in own for name in member_files(group)}
     near = nearest(word, members.values())
     return did_you_mean([choice for choice, name in members.items() if name in near][:3])
 

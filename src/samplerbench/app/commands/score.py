@@ -26,6 +26,7 @@ floor, the intervals, the verdicts and the differences.
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,7 +44,8 @@ from samplerbench.app.config.groups import chosen_members, title_of_data
 from samplerbench.app.config.numbers import whole_number
 from samplerbench.app.terminal import console
 from samplerbench.bench.rounding import difference, distance, plain
-from samplerbench.errors import InvalidSetting, require, similar_path
+from samplerbench.errors import InvalidSetting, require
+from samplerbench.paths import expanded, similar_path
 
 if TYPE_CHECKING:  # torch is slow to import: functions import it after the words are checked
     from torch import Tensor
@@ -71,8 +73,10 @@ def main(words: list[str]) -> None:
         require(Path(out).suffix in WRITTEN, "out", out, f"a file of {' or '.join(WRITTEN)}")
         new_path(Path(out), "file")
     for key, name in [("", name) for name in files] + [("reference", reference)]:
-        if name is not None and (name == "" or not Path(name).expanduser().exists()):
-            allowed = f"a file that exists{similar_path(name) or choice_of(name)}"
+        if name is not None and (name == "" or not os.path.exists(expanded(name))):
+            is_member = "dataset" not in values and not Path(name).suffix
+            near = similar_path(name) or (choice_of(name, GROUPS) if is_member else "")
+            allowed = f"a file that exists{near}"
             raise InvalidSetting(key, name or '""', allowed)
     name = shlex.quote(files[0])
     allowed = f"compared with a file of data (samplerbench score {name} reference=data.csv) or "
@@ -218,7 +222,7 @@ def read_samples(
 
     from samplerbench.datasets.file import read_points
 
-    if not Path(path).expanduser().is_dir():
+    if not os.path.isdir(expanded(path)):
         return read_points(path, **reading), None
     from samplerbench.datasets.image_folder import read_samples as read_images
 

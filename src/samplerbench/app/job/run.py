@@ -51,6 +51,7 @@ from samplerbench.bench.chains import chain_cells, diagnose, diagnostic_names
 from samplerbench.bench.design import DESIGNED
 from samplerbench.bench.designing import DESIGNS, DesignedGrid, designed, to_json
 from samplerbench.bench.fitting import TABLE, fitted
+from samplerbench.bench.rounding import counted
 from samplerbench.bench.scene import Scene
 from samplerbench.bench.store import Store, to_data
 from samplerbench.bench.sweep import Sweep
@@ -442,7 +443,7 @@ def measure(job: Job, directory: Path, out: Console) -> pd.DataFrame:
     total = value_count(job)
     exact = set(sweep.metrics) <= {*sweep.exact_metrics}
     samples = (
-        f"values of n = {sweep.n_samples:,} samples, {sweep.repetitions} repetitions, "
+        f"values of n = {sweep.n_samples:,} samples, {counted(sweep.repetitions, 'repetition')}, "
         f"in blocks of {sweep.block:,}"
     )
     out.print(
