@@ -620,6 +620,16 @@ def test_settings_may_be_words_and_lists():
     )
 
 
+def test_settings_may_be_arrays_and_paths(tmp_path):
+    means = np.arange(6.0).reshape(3, 2)
+    law = sb.dataset("gaussian_mixture", means=means, covariances=np.float64(0.5))
+    assert law == sb.dataset("gaussian_mixture", means=means.tolist(), covariances=0.5)
+    assert law == sb.dataset("gaussian_mixture", means=torch.from_numpy(means), covariances=0.5)
+    assert sb.dataset("gaussian_spectrum", dim=np.int64(7)).dim == 7
+    np.save(tmp_path / "a.npy", [3.0, 2.0])
+    assert sb.dataset("gaussian_spectrum", path=tmp_path / "a.npy").dim == 2
+
+
 def test_samples_that_do_not_arrive_are_no_value():
     """Two attempts at a tolerance of 1e-8: some samples are lost between the levels."""
     lossy = DormandPrince(1e-8, 1e-8, attempts=2)

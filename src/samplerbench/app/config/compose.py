@@ -7,6 +7,7 @@ import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from hydra import compose, initialize_config_dir
@@ -186,7 +187,7 @@ def compose_config(
         del config["hydra"]
     for key, value in (settings or {}).items():
         try:
-            OmegaConf.update(config, key, value)
+            OmegaConf.update(config, key, _plain(value))
         except OmegaConfBaseException as error:
             raise InvalidSetting(key, value, "a plain value for a key of the config") from error
     return config, chosen
@@ -200,10 +201,18 @@ def member_node(group: str, name: str, settings: Mapping[str, object] | None = N
     node = read_member(known[name])
     for key, value in (settings or {}).items():
         try:
-            node[key] = value
+            node[key] = _plain(value)
         except OmegaConfBaseException as error:
             raise InvalidSetting(f"{group}.{key}", value, "numbers, words or lists") from error
     return node
+
+
+def _plain(value: object) -> object:
+    """The value of a setting in the library: arrays as numbers or lists, and a path as text."""
+    if isinstance(value, Path):
+        return str(value)
+    to_list = getattr(value, "tolist", None)  # of NumPy, torch and pandas
+    return to_list() if callable(to_list) else value
 
 
 def make_member(group: str, name: str, settings: Mapping[str, object]) -> Any:
