@@ -314,7 +314,7 @@ def test_an_archive_is_not_an_array(tmp_path):
     path = (tmp_path / "several.npz").rename(tmp_path / "several.npy")
     refused(path, "magic string is not correct")
     (tmp_path / "folder.npy").mkdir()
-    refused(tmp_path / "folder.npy", "a file that exists")
+    refused(tmp_path / "folder.npy", "a file: this is a folder")
 
 
 def test_refusals():
