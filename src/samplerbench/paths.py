@@ -11,7 +11,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
-from samplerbench.errors import did_you_mean, require
+from samplerbench.errors import InvalidSetting, did_you_mean
 
 
 def expanded(path: str | Path) -> Path:
@@ -26,11 +26,11 @@ def existing_file(path: str) -> Path:
         InvalidSetting: there is no such file.
     """
     location = expanded(path)
-    allowed = f"a file that exists{similar_path(path)}"
-    if os.path.isdir(location):
-        allowed = "a file: this is a folder"
-    require(os.path.isfile(location), "path", path, allowed)
-    return location
+    if os.path.isfile(location):
+        return location
+    is_folder = os.path.isdir(location)
+    allowed = "a file: this is a folder" if is_folder else f"a file that exists{similar_path(path)}"
+    raise InvalidSetting("path", path, allowed)
 
 
 def similar_path(path: str) -> str:
