@@ -232,6 +232,15 @@ def test_the_notebooks_network_has_kinks_and_ours_has_none(composed, name):
     assert not network.smooth
 
 
+def test_the_quick_recipe_is_the_default_one_with_fewer_steps():
+    default, quick = (
+        OmegaConf.to_container(read_member(conf_directory() / "trainer" / f"{name}.yaml"))
+        for name in ("default", "quick")
+    )
+    assert quick.pop("steps") == default.pop("steps") / 2
+    assert quick == default
+
+
 def test_every_member_says_what_it_is_and_names_this_package_only():
     def targets(node):
         if isinstance(node, dict):
